@@ -1,0 +1,193 @@
+"""Config sections to objects: what a run is made of. ConfigDict ends here.
+
+Every check that needs no running is made here, and speaks of a field by the name the user knows.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from etils import epath
+from jax.sharding import Mesh
+from jaxtyping import Array, Key
+from ml_collections import ConfigDict
+
+from ddpm_jax import (
+    diffusion,
+    objective,
+    optimizer,
+    parallel,
+    parameterization,
+    sampling,
+    settings,
+    unet,
+    workdir,
+)
+from ddpm_jax.diffusion import Images, Schedule
+from ddpm_jax.objective import Objective
+from ddpm_jax.parameterization import Denoiser, Network, Parameterization, Variance
+
+SCHEDULES = {f.__name__: f for f in (diffusion.linear, diffusion.quadratic, diffusion.constant)}
+OUTPUTS = {name: getattr(parameterization, name) for name in ("eps", "x_0", "x_prev")}
+VARIANCES = {
+    f.__name__: f
+    for f in (parameterization.fixed_small, parameterization.fixed_large, parameterization.learned)
+}
+LOG_CDFS = {"normal": diffusion.log_cdf_normal, "tanh": diffusion.log_cdf_tanh}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class Model(NamedTuple):
+    """What was diffused, and how the network speaks of it."""
+
+    sched: Schedule
+    parameterization: Parameterization
+    variance: Variance
+    objective: Objective
+    unet: unet.UNet
+    shape: tuple[int, int, int]
+    levels: int
+
+
+class Run(NamedTuple):
+    directory: epath.Path
+    config: dict
+    seed: int
+    mesh: Mesh
+    data: settings.Data
+    model: Model
+    optimizer: optax.GradientTransformation
+    train: settings.Train
+    sample: settings.Sample
+    eval: settings.Eval
+
+
+def run(config: ConfigDict, directory: epath.Path) -> Run:
+    """Everything a program needs. Raises ValueError for what the config gets wrong."""
+    section = settings.section
+    mesh = section(parallel.mesh, "parallel", config.parallel)
+    data = section(settings.Data, "data", config.data)
+    shape, levels = images(data, directory)
+    described = {**config.model, **config.diffusion}
+    model = section(model_of, "model and diffusion", described, shape, levels)
+    chain_of = partial(settings.chain, model.sched, model.parameterization, model.variance)
+    return Run(
+        directory=directory,
+        config=config.to_dict(),
+        seed=config.seed,
+        mesh=mesh,
+        data=data,
+        model=model,
+        optimizer=section(optimizer.adam, "optimizer", config.optimizer),
+        train=section(settings.train, "train", config.train, mesh, chain_of),
+        sample=section(settings.sample, "sample", config.sample, mesh, chain_of),
+        eval=section(settings.evaluation, "eval", config.eval, mesh, model.sched),
+    )
+
+
+def images(data: settings.Data, directory: epath.Path) -> tuple[tuple[int, int, int], int]:
+    """Shape and grey levels: the run's own record of them, else the data set's."""
+    record = workdir.stored(directory)
+    if record is not None:
+        return tuple(record["images"]["shape"]), record["images"]["levels"]
+    source = data.open(data.split)
+    return source.shape, source.levels
+
+
+def model_of(
+    shape: tuple[int, int, int],
+    levels: int,
+    *,
+    channels: int,
+    multipliers: tuple[int, ...],
+    blocks: int,
+    attention: tuple[int, ...],
+    dropout: float,
+    dtype: str,
+    schedule: Mapping[str, Any],
+    output: str,
+    variance: str,
+    loss: str,
+    log_cdf: str,
+) -> Model:
+    settings.at_least(1, "model", channels=channels, blocks=blocks)
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"model.dropout is {dropout}; it must be at least 0 and below 1")
+    if not multipliers or min(multipliers) < 1:
+        raise ValueError(f"model.multipliers is {multipliers}; it must be one or more of 1, 2, ...")
+    unet.check_size(*shape[:2], len(multipliers))
+    is_learned = variance == "learned"
+    parameterization_ = settings.choice("diffusion.output", output, OUTPUTS)
+    variance_ = settings.choice("diffusion.variance", variance, VARIANCES)
+    log_cdf_ = settings.choice("diffusion.log_cdf", log_cdf, LOG_CDFS)
+    if loss == "simple" and is_learned:
+        raise ValueError("diffusion.loss simple does not train a learned variance; use vlb")
+    losses = {
+        "simple": lambda: objective.simple(parameterization_),
+        "vlb": lambda: objective.vlb(parameterization_, variance_, levels, log_cdf_),
+    }
+    network = unet.UNet(
+        out_channels=shape[-1] * (2 if is_learned else 1),
+        channels=channels,
+        multipliers=tuple(multipliers),
+        blocks=blocks,
+        attention=tuple(attention),
+        dropout=dropout,
+        dtype=compute_dtype(dtype),
+    )
+    return Model(
+        schedule_of(**schedule),
+        parameterization_,
+        variance_,
+        settings.choice("diffusion.loss", loss, losses)(),
+        network,
+        shape,
+        levels,
+    )
+
+
+def compute_dtype(name: str):
+    """bfloat16 convolutions are slow on CPUs, so "auto" keeps them to accelerators."""
+    if name == "auto":
+        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return settings.choice("model.dtype", name, DTYPES)
+
+
+def schedule_of(name: str, **fields: Any) -> Schedule:
+    made = settings.choice("diffusion.schedule.name", name, SCHEDULES)
+    return settings.section(made, "diffusion.schedule", fields)
+
+
+def network(model: Model, params: Any, dropout: Key[Array, ""] | None = None) -> Network:
+    """The network as a function of x_t and t = 1..T; it itself is fed t - 1, as the release's is.
+
+    A key for dropout puts it in training.
+    """
+    rngs = {} if dropout is None else {"dropout": dropout}
+
+    def predict(x_t: Images, t):
+        return model.unet.apply({"params": params}, x_t, t - 1, dropout is not None, rngs=rngs)
+
+    return predict
+
+
+def denoiser(model: Model, params: Any) -> Denoiser:
+    """Network, parameterization, clip: in this order (guidance comes before the clip)."""
+    reading = parameterization.denoiser(model.parameterization, model.sched, network(model, params))
+    return parameterization.clip(reading)
+
+
+def initial(model: Model, key: Key[Array, ""]) -> Any:
+    """Initial parameters; jit it, for eager initialisation takes tens of seconds."""
+    x, t = jnp.zeros((1, *model.shape)), jnp.zeros((1,), jnp.int32)
+    return model.unet.init(key, x, t)["params"]
+
+
+def sampling_program(model: Model, chain: settings.Chain) -> Callable[..., Images]:
+    def of_params(params: Any) -> Denoiser:
+        return denoiser(model, params)
+
+    return sampling.program(model.sched, chain.sampler, of_params, chain.times, model.shape)

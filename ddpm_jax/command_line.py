@@ -1,0 +1,113 @@
+"""Flags and the config they name: everything a user can mistype ends in one line here."""
+
+import re
+import sys
+
+from absl import flags
+from etils import epath
+from ml_collections import ConfigDict, config_flags
+
+from ddpm_jax import workdir
+
+FLAGS = flags.FLAGS
+MODES = ("train", "sample", "evaluate")
+
+config_flags.DEFINE_config_file("config", None, "The run: a file of configs/, or one like them.")
+flags.DEFINE_enum("mode", "train", MODES, "What to do with the run.")
+flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config name>.")
+
+HELP = """Train a diffusion model, sample from it, measure it.
+
+  python -m ddpm_jax.main --config=configs/digits.py
+      trains on 8x8 digits in minutes, on a laptop; the same command resumes a run.
+  python -m ddpm_jax.main --config=configs/cifar10.py --workdir=gs://bucket/cifar10
+      the paper's CIFAR-10 run, on a TPU v3-8 or whatever devices there are.
+  python -m ddpm_jax.main --workdir=runs/digits --mode=sample --config.sample.count=64
+      draws 64 images from the run in runs/digits.
+
+  --config    {configs} (ablation.py:ROW takes a row of the paper's Table 2)
+  --workdir   where the run's files are (default runs/<config name>); with one that holds a run,
+              --config may be left out
+  --mode      {modes}
+  --config.SECTION.FIELD=VALUE   any number of the config, e.g. --config.train.batch_size=64
+  --verbosity=1                  log more, and show the traceback of an error
+
+It exits 0 when done, 2 on wrong usage (before anything is written), 1 when the run failed."""
+
+
+class Usage(ValueError):
+    """What the user typed is wrong."""
+
+
+def parse(argv: list[str]) -> tuple[ConfigDict, epath.Path, str]:
+    """The config with its overrides, the run's folder, and the mode.
+
+    Raises Usage for anything mistyped, SystemExit(0) for --help.
+    """
+    if any(re.fullmatch("--?(help|helpfull|helpshort)", arg) for arg in argv[1:]):
+        print(HELP.format(configs="a file of configs/", modes=" | ".join(MODES)))
+        raise SystemExit(0)
+    argv = config_first(argv)
+    if not names_config("".join(argv[1:2])):
+        raise Usage(
+            "no --config, and no --workdir that holds a run; give --config=configs/digits.py, say"
+        )
+    check_fields(argv)
+    sys.argv = argv  # where config_flags looks for overrides
+    try:
+        rest = FLAGS(argv)
+    except flags.Error as error:
+        raise Usage(str(error).splitlines()[0]) from error
+    except (TypeError, ValueError) as error:
+        raise Usage(f"--config: {error}") from error
+    if rest[1:]:
+        raise Usage(f"{rest[1]!r} is no flag; flags begin with -- and have no spaces")
+    return FLAGS.config, epath.Path(FLAGS.workdir or default_workdir()), FLAGS.mode
+
+
+def names_config(arg: str) -> bool:
+    return re.match("--?config(=|$)", arg) is not None
+
+
+def config_first(argv: list[str]) -> list[str]:
+    """Moves --config to the front, where config_flags wants it; a run's own config stands in."""
+    program, *args = argv
+    for i, arg in enumerate(args):
+        if names_config(arg):
+            width = 1 if "=" in arg else 2
+            return [program, *args[i : i + width], *args[:i], *args[i + width :]]
+    for i, arg in enumerate(args):
+        match = re.match("--?workdir(?:=(.*))?$", arg)
+        if match:
+            folder = match[1] if match[1] is not None else "".join(args[i + 1 : i + 2])
+            if workdir.stored(epath.Path(folder)) is not None:
+                here = epath.Path(__file__).with_name("stored_config.py")
+                return [program, f"--config={here}:{folder}", *args]
+    return argv
+
+
+def check_fields(argv: list[str]) -> None:
+    """Raises Usage if there is no such config file, or no such field in it."""
+    plain = flags.FlagValues()
+    width = 2 if "=" in argv[1] else 3
+    file = re.sub("^--?config=?", "", "".join(argv[1:width][-1:]))
+    if not epath.Path(file.partition(":")[0]).is_file():
+        raise Usage(f"--config: there is no file {file.partition(':')[0]}")
+    config_flags.DEFINE_config_file("config", flag_values=plain, sys_argv=argv[:width])
+    try:
+        plain(argv[:width])
+    except (flags.Error, ValueError, TypeError, SyntaxError, ImportError) as error:
+        raise Usage(f"{argv[1]}: {error}") from error
+    config = plain.config.to_dict()
+    known = workdir.flatten(config)
+    for arg in argv[width:]:
+        match = re.match(r"--?(?:no)?config\.([^=]+)", arg)
+        if match and match[1] not in known and match[1] not in config:
+            raise Usage(f"the config has no field {match[1]}; {workdir.nearest(match[1], known)}")
+
+
+def default_workdir() -> str:
+    """runs/digits for configs/digits.py, runs/ablation-row for configs/ablation.py:row."""
+    path, _, row = FLAGS["config"].config_filename.partition(":")
+    name = epath.Path(path).stem
+    return f"runs/{name}-{row}" if row else f"runs/{name}"

@@ -1,0 +1,162 @@
+"""TFDS data sets of images, read without TensorFlow, as uint8 batches.
+
+Batch n is a pure function of (seed, n): a random-access source under an index shuffle that is a
+different whole permutation every epoch. So there is no iterator to save, and a run resumes exactly.
+"""
+
+import io
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import grain
+import jax.numpy as jnp
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+from jaxtyping import Array, Bool, Int, UInt8
+from PIL import Image
+
+import ddpm_jax.datasets  # noqa: F401  (registers our own builders)
+from ddpm_jax.diffusion import Images
+
+Bytes = UInt8[np.ndarray, "n h w c"]
+Indices = Int[np.ndarray, " n"]
+IN_MEMORY = 2 << 30  # bytes of decoded pixels up to which a data set is decoded once and kept
+AHEAD = 4  # batches that are made before they are asked for
+
+
+class Source(NamedTuple):
+    """One split of a data set: 'read' takes indices and returns their images."""
+
+    name: str
+    records: Bytes | Sequence[dict]  # decoded images, or TFDS's records with encoded ones
+    shape: tuple[int, int, int]
+    levels: int  # the number of grey levels, 0..levels - 1
+
+    @property
+    def count(self) -> int:
+        return len(self.records)
+
+    def read(self, indices: Indices) -> Bytes:
+        if isinstance(self.records, np.ndarray):
+            return self.records[indices]
+        records = self.records.__getitems__(indices.tolist())
+        return np.stack([self.decode(record["image"]) for record in records])
+
+    def decode(self, encoded: bytes) -> UInt8[np.ndarray, "h w c"]:
+        image = decode(encoded)
+        if image.shape != self.shape:
+            raise ValueError(
+                f"data set {self.name} has an image of shape {image.shape} among images of shape"
+                f" {self.shape}; all must be of one size"
+            )
+        return image
+
+
+def decode(encoded: bytes) -> UInt8[np.ndarray, "h w c"]:
+    image = np.asarray(Image.open(io.BytesIO(encoded)))
+    return image if image.ndim == 3 else image[..., None]
+
+
+def prepared(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+    """The builder of a data set that is on disk, where necessary prepared now.
+
+    Raises ValueError if there is no such data set or no such 'data_dir'; "" is TFDS's own place.
+    """
+    if data_dir and not epath.Path(data_dir).is_dir():
+        raise ValueError(f"data.data_dir {data_dir} does not exist")
+    try:
+        builder = tfds.builder(name, data_dir=data_dir or None)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise ValueError(f"there is no data set {name!r} among TFDS's or in data_dir") from error
+    if "image" not in (builder.info.features or {}):
+        raise ValueError(f"data set {name!r} has no feature 'image'")
+    if not builder.is_prepared():
+        print(f"preparing data set {name} in {builder.data_dir}", flush=True)
+        prepare(builder)
+    return builder
+
+
+def prepare(builder: tfds.core.DatasetBuilder) -> None:
+    """Raises ValueError where this builder needs TensorFlow and there is none."""
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"preparing data set {builder.name!r} needs TensorFlow, once: pip install"
+            " 'ddpm_jax[prepare]', or set data.data_dir to where it is prepared"
+        ) from error
+
+
+def source(name: str, data_dir: str, split: str, image_size: int) -> Source:
+    """A split of a data set, its images still encoded; see 'loaded'.
+
+    Raises ValueError if there is no such split or its images are not of height 'image_size'.
+    """
+    builder = prepared(name, data_dir)
+    if split not in builder.info.splits:
+        known = ", ".join(builder.info.splits)
+        raise ValueError(f"data set {name!r} has no split {split!r}; it has {known}")
+    encoded = {"image": tfds.decode.SkipDecoding()}
+    records = builder.as_data_source(split, decoders=encoded)
+    shape = decode(records[0]["image"]).shape
+    if shape[0] != image_size:
+        raise ValueError(
+            f"data.image_size is {image_size}, but images of {name!r} are {shape[0]}x{shape[1]}"
+        )
+    levels = (builder.info.metadata or {}).get("levels", 256)
+    return Source(name, records, shape, levels)
+
+
+def loaded(source: Source) -> Source:
+    """The source with every image decoded, by threads, if they fit in memory."""
+    if source.count * int(np.prod(source.shape)) > IN_MEMORY:
+        return source
+    spans = np.array_split(np.arange(source.count), max(source.count // 1000, 1))
+    with ThreadPoolExecutor() as pool:
+        images = np.concatenate(list(pool.map(source.read, spans)))
+    return source._replace(records=images)
+
+
+def order(count: int, seed: int) -> grain.MapDataset:
+    """An endless sequence of indices, random access: epoch after epoch, each a new permutation."""
+    return grain.MapDataset.range(count).seed(seed).shuffle().repeat()
+
+
+def batches(
+    source: Source, seed: int, size: int, rows: slice, first: int, last: int
+) -> Iterator[Bytes]:
+    """The rows 'rows' of global batches first..last - 1 of 'size' images, made ahead by threads."""
+    indices = order(source.count, seed)
+
+    def batch(n: int) -> Bytes:
+        return source.read(np.array([indices[n * size + i] for i in range(*rows.indices(size))]))
+
+    with ThreadPoolExecutor(AHEAD) as pool:
+        made = deque(pool.submit(batch, n) for n in range(first, min(first + AHEAD, last)))
+        for n in range(first, last):
+            ready = made.popleft().result()
+            if n + AHEAD < last:
+                made.append(pool.submit(batch, n + AHEAD))
+            yield ready
+
+
+def normalize(images: UInt8[Array, "b h w c"], levels: int) -> Images:
+    """Grey levels 0..levels - 1 to -1..1; no dequantisation noise. Sec. 3.3."""
+    return images.astype(jnp.float32) * (2.0 / (levels - 1)) - 1.0
+
+
+def quantize(images: Images, levels: int) -> UInt8[np.ndarray, "b h w c"]:
+    """-1..1 to the nearest grey level, then stretched to 0..255: what is written to files."""
+    grey = np.round((np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * (0.5 * (levels - 1)))
+    return np.round(grey * (255.0 / (levels - 1))).astype(np.uint8)
+
+
+def flip(images: Array, coin: Bool[Array, " b"]) -> Array:
+    """Mirrors left to right the images whose coin is true."""
+    return jnp.where(coin[:, None, None, None], images[:, :, ::-1], images)

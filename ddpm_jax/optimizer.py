@@ -1,0 +1,101 @@
+"""The optax chain of the paper's recipe: Adam as TensorFlow writes it, a warm-up, and the EMA.
+
+The average of the parameters is the chain's last link, so it lives in the optax state and is
+checkpointed, sharded and donated with it.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+Params = Any
+
+
+class AdamState(NamedTuple):
+    count: Int[Array, ""]
+    mu: Params
+    nu: Params
+
+
+class EmaState(NamedTuple):
+    ema: Params
+
+
+def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Adam with eps beside sqrt(v) before v's bias is corrected: Kingma and Ba 2015, end of Sec. 2.
+
+    That is TensorFlow's form; optax's own adds eps after. They differ while b2^count is near one.
+    """
+
+    def init(params):
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return AdamState(jnp.zeros([], jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
+
+    def update(grads, state, params=None):
+        count = optax.safe_increment(state.count)
+        mu = jax.tree.map(lambda m, g: b1 * m + (1.0 - b1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1.0 - b2) * g**2, state.nu, grads)
+        scale = jnp.sqrt(1.0 - b2**count) / (1.0 - b1**count)
+        updates = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + eps), mu, nu)
+        return updates, AdamState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)
+
+
+def ema(decay: float) -> optax.GradientTransformation:
+    """Averages the parameters after each update, from the initial ones, in float32.
+
+    No warm-up and no debiasing: after k steps the initial weights still count decay^k. Comes last.
+    """
+
+    def init(params):
+        # Copies: a buffer shared with the parameters cannot be donated with them.
+        return EmaState(jax.tree.map(lambda p: jnp.array(p, jnp.float32, copy=True), params))
+
+    def update(updates, state, params):
+        new = optax.apply_updates(params, updates)
+        return updates, EmaState(
+            jax.tree.map(lambda e, p: e + (1.0 - decay) * (p - e), state.ema, new)
+        )
+
+    return optax.GradientTransformation(init, update)
+
+
+def averaged(opt_state: optax.OptState) -> Params:
+    """The EMA of the parameters, out of the optimiser's state."""
+    return optax.tree.get(opt_state, "ema")
+
+
+def warm_up(learning_rate: float, steps: int) -> optax.Schedule:
+    """Linear from 0 at the first update, then constant."""
+    return lambda count: learning_rate * jnp.minimum(count / max(steps, 1), 1.0)
+
+
+def adam(
+    learning_rate: float, warmup: int, b1: float, b2: float, eps: float, ema_decay: float
+) -> optax.GradientTransformation:
+    """The paper's optimiser, Appendix B; 'warmup' in steps.
+
+    Raises ValueError if a decay is outside [0, 1) or a step size is negative.
+    """
+    for name, decay in (("b1", b1), ("b2", b2), ("ema_decay", ema_decay)):
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"optimizer.{name} is {decay}; it must be at least 0 and below 1")
+    for name, size in (("learning_rate", learning_rate), ("warmup", warmup), ("eps", eps)):
+        if not size >= 0.0:
+            raise ValueError(f"optimizer.{name} is {size}; it must not be negative")
+    return optax.chain(
+        scale_by_adam(b1, b2, eps),
+        optax.scale_by_learning_rate(warm_up(learning_rate, warmup)),
+        ema(ema_decay),
+    )
+
+
+def clip(gradient: Params, max_norm: float) -> tuple[Params, Float[Array, ""]]:
+    """Scales a gradient down to a global norm of at most 'max_norm'; also its norm before that."""
+    norm = optax.global_norm(gradient)
+    scale = max_norm / jnp.maximum(norm, max_norm)
+    return jax.tree.map(lambda g: scale * g, gradient), norm

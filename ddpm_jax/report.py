@@ -1,0 +1,142 @@
+"""What a run tells: lines and a progress bar on the console, metrics.jsonl, TensorBoard, grids.
+
+Only process 0 speaks and writes. On a terminal there is a progress bar; in a log, plain lines.
+"""
+
+import io
+import json
+import math
+import sys
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+from jaxtyping import UInt8
+from PIL import Image
+from tensorboardX import SummaryWriter
+from tqdm.auto import tqdm
+
+from ddpm_jax import workdir
+
+Grid = UInt8[np.ndarray, "h w c"]
+
+
+def say(text: str) -> None:
+    """One line, above the progress bar if there is one."""
+    if jax.process_index() == 0:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+
+def interactive() -> bool:
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def progress(what: str, total: int, initial: int = 0, unit: str = "step") -> tqdm:
+    """A bar with rate and time left; nothing at all where there is no terminal."""
+    hidden = not interactive() or jax.process_index() != 0
+    return tqdm(
+        desc=what, total=total, initial=initial, unit=unit, disable=hidden, dynamic_ncols=True
+    )
+
+
+class Rate(NamedTuple):
+    """Steps per second since a moment, not counting what came before it."""
+
+    step: int
+    since: float
+
+    @staticmethod
+    def start(step: int) -> "Rate":
+        return Rate(step, time.monotonic())
+
+    def at(self, step: int) -> float:
+        return (step - self.step) / max(time.monotonic() - self.since, 1e-9)
+
+
+def training_row(bar: tqdm, step: int, steps: int, scalars: Mapping[str, float]) -> None:
+    """Beside the progress bar, or as a line of a log: every scalar, and the time left."""
+    values = "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
+    if interactive():
+        bar.set_postfix_str(
+            f"loss {scalars['loss']:.4f}, {scalars['images_per_second']:.0f} images/s"
+        )
+    else:
+        left = (steps - step) / max(scalars["steps_per_second"], 1e-9)
+        say(f"step {step}/{steps}  {values}  ETA {clock(left)}")
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+class Writer(NamedTuple):
+    """Scalars and images by clu's MetricWriter calls, without its TensorFlow."""
+
+    metrics: epath.Path
+    events: SummaryWriter
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+        row = {"step": step} | {name: float(value) for name, value in scalars.items()}
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        for name, value in scalars.items():
+            self.events.add_scalar(name, value, step)
+
+    def write_images(self, step: int, images: Mapping[str, Grid]) -> None:
+        for name, image in images.items():
+            self.events.add_image(name, image, step, dataformats="HWC")
+
+    def flush(self) -> None:
+        self.events.flush()
+
+    def close(self) -> None:
+        self.events.close()
+
+
+def writer(directory: epath.Path, step: int) -> Writer:
+    """Goes on from 'step': rows that an interrupted run logged after it are dropped."""
+    metrics = directory / "metrics.jsonl"
+    if metrics.exists():
+        rows = metrics.read_text().splitlines(keepends=True)
+        kept = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step]
+        if kept != rows:
+            workdir.write(metrics, "".join(kept))
+    return Writer(metrics, SummaryWriter(str(directory), purge_step=step + 1))
+
+
+def grid(images: UInt8[np.ndarray, "n h w c"]) -> Grid:
+    """Images in a near-square grid, in order, row by row, on black."""
+    count, height, width, channels = images.shape
+    columns = math.ceil(math.sqrt(count))
+    lines = math.ceil(count / columns)
+    padded = np.zeros((lines * columns, height, width, channels), np.uint8)
+    padded[:count] = images
+    tiled = padded.reshape(lines, columns, height, width, channels).swapaxes(1, 2)
+    return tiled.reshape(lines * height, columns * width, channels)
+
+
+def write_png(path: epath.Path, image: Grid) -> None:
+    """Small pictures are enlarged by whole pixels, so that a viewer shows them sharp.
+
+    Gray, gray with alpha, RGB and RGBA as they are; of other channel counts the first is shown.
+    """
+    if image.shape[-1] not in (2, 3, 4):
+        image = image[..., 0]
+    scale = max(1, 512 // max(image.shape[:2]))
+    image = image.repeat(scale, axis=0).repeat(scale, axis=1)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    workdir.write(path, file.getvalue())
+
+
+def write_npz(path: epath.Path, images: UInt8[np.ndarray, "n h w c"]) -> None:
+    """'arr_0', uint8 [N, H, W, C]: the form that the OpenAI evaluators read."""
+    file = io.BytesIO()
+    np.savez(file, images)
+    workdir.write(path, file.getvalue())

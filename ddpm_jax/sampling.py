@@ -1,0 +1,151 @@
+"""Steps from x_t to x_s, and the one compiled loop that runs them: Algorithm 2 and its kin.
+
+A Step takes noise, not a key, and (t, s), not t: any subsequence of 0..T is a sampler's path.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from ddpm_jax import diffusion, parameterization
+from ddpm_jax.diffusion import Images, Schedule, Steps
+from ddpm_jax.parameterization import Denoised, Denoiser, Variance
+
+Carry = Any
+Params = Any
+Path = Int[Array, " n"]
+Step = Callable[[Schedule, Images, Denoised, Steps, Steps, Images], Images]
+
+
+class Sampler(NamedTuple):
+    """What the loop runs. Most samplers are a lifted Step; others keep a history or look twice."""
+
+    init: Callable[[Images], Carry]
+    step: Callable[[Schedule, Denoiser, Images, Steps, Steps, Images, Carry], tuple[Images, Carry]]
+
+
+def lift(step: Step) -> Sampler:
+    """The sampler that asks the denoiser once a step and remembers nothing."""
+
+    def lifted(sched, denoiser, x_t, t, s, noise, carry):
+        return step(sched, x_t, denoiser(x_t, t), t, s, noise), carry
+
+    return Sampler(init=lambda x_T: (), step=lifted)
+
+
+def ancestral(variance: Variance) -> Step:
+    """Draws from p(x_s | x_t), without noise where s = 0. Algorithm 2."""
+
+    def step(
+        sched: Schedule, x_t: Images, out: Denoised, t: Steps, s: Steps, noise: Images
+    ) -> Images:
+        mean, log_variance = parameterization.reverse(sched, variance, out, x_t, t, s)
+        std = jnp.where((s == 0)[:, None, None, None], 0.0, jnp.exp(0.5 * log_variance))
+        return mean + std * noise
+
+    return step
+
+
+def ddim(eta: float) -> Step:
+    """Song et al. 2021 (arXiv:2010.02502), Eqs. 12 and 16; eta = 1 is ancestral sampling.
+
+    Raises ValueError unless 0 <= eta <= 1.
+    """
+    if not 0.0 <= eta <= 1.0:
+        raise ValueError(f"sample.eta is {eta}; it must lie between 0 and 1")
+
+    def step(
+        sched: Schedule, x_t: Images, out: Denoised, t: Steps, s: Steps, noise: Images
+    ) -> Images:
+        eps = diffusion.eps_from_x_0(sched, x_t, out.x_0, t)
+        variance = eta**2 * diffusion.posterior_variance(sched, t, s)
+        towards_x_t = jnp.sqrt(jnp.maximum(diffusion.sigma(sched, s) ** 2 - variance, 0.0))
+        return diffusion.signal(sched, s) * out.x_0 + towards_x_t * eps + jnp.sqrt(variance) * noise
+
+    return step
+
+
+def path(T: int, steps: int) -> np.ndarray:
+    """'steps' + 1 whole times from T down to 0, as evenly spaced as they can be.
+
+    Raises ValueError unless 1 <= steps <= T.
+    """
+    if not 1 <= steps <= T:
+        raise ValueError(f"sample.steps is {steps}; it must lie between 1 and T = {T}")
+    return np.round(np.linspace(T, 0, steps + 1)).astype(np.int32)
+
+
+def image_keys(key: Key[Array, ""], numbers: Int[Array, " b"]) -> Key[Array, " b"]:
+    """One key an image, from its number alone: image i is the same in whatever batch it is made."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
+
+
+def draw(keys: Key[Array, " b"], t: Int[Array, ""], shape: tuple[int, ...]) -> Images:
+    """Every image's standard normal noise for the step that leaves t; T + 1 is for x_T itself."""
+    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, t), shape))(keys)
+
+
+def start(sched: Schedule, sampler: Sampler, keys: Key[Array, " b"], shape: tuple[int, ...]):
+    """x_T ~ N(0, 1), and what the sampler remembers of it."""
+    x_T = draw(keys, jnp.asarray(sched.T + 1), shape)
+    return x_T, sampler.init(x_T)
+
+
+def advance(
+    sched: Schedule,
+    sampler: Sampler,
+    denoiser: Denoiser,
+    keys: Key[Array, " b"],
+    times: Path,
+    state: tuple[Images, Carry],
+    first: Int[Array, ""],
+    last: Int[Array, ""],
+) -> tuple[Images, Carry]:
+    """Takes the steps first..last - 1 of the path.
+
+    'first' and 'last' may be traced, so one compilation serves every segment of it.
+    """
+
+    def body(i, state):
+        x_t, carry = state
+        t, s = (jnp.full(x_t.shape[:1], times[j]) for j in (i, i + 1))
+        noise = draw(keys, times[i], x_t.shape[1:])
+        return sampler.step(sched, denoiser, x_t, t, s, noise, carry)
+
+    return jax.lax.fori_loop(first, last, body, state)
+
+
+def program(
+    sched: Schedule,
+    sampler: Sampler,
+    denoiser: Callable[[Params], Denoiser],
+    times: np.ndarray,
+    shape: tuple[int, ...],
+    segment: int = 20,
+) -> Callable[..., Images]:
+    """The whole of a sampling run: (params, keys, tick) to images in [-1, 1], or near it.
+
+    The loop is compiled once and run in segments, so that 'tick', called with the number of steps
+    just taken, can move a progress bar.
+    """
+    begin = jax.jit(lambda keys: start(sched, sampler, keys, shape))
+
+    def segment_of(params, keys, state, first, last):
+        path = jnp.asarray(times)
+        return advance(sched, sampler, denoiser(params), keys, path, state, first, last)
+
+    go_on = jax.jit(segment_of, donate_argnums=2)
+
+    def sample(params: Params, keys: Key[Array, " b"], tick=lambda steps: None) -> Images:
+        state, steps = begin(keys), len(times) - 1
+        for first in range(0, steps, segment):
+            last = min(first + segment, steps)
+            state = jax.block_until_ready(go_on(params, keys, state, first, last))
+            tick(last - first)
+        return state[0]
+
+    return sample

@@ -1,0 +1,177 @@
+"""The sections of a config that are settings, checked: how long, how often, how many.
+
+A section is the keyword arguments of one function here; a message names a field as users know it.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jax.sharding import Mesh
+
+from ddpm_jax import data, likelihood, parallel, parameterization, sampling, workdir
+from ddpm_jax.diffusion import Schedule
+from ddpm_jax.likelihood import Strata
+from ddpm_jax.parameterization import Parameterization, Variance
+
+STEPS = {  # each takes the run's variance and eta, and uses what it needs
+    "ancestral": lambda variance, eta: sampling.ancestral(variance),
+    "ddim": lambda variance, eta: sampling.ddim(eta),
+}
+
+
+class Data(NamedTuple):
+    name: str
+    data_dir: str
+    image_size: int  # the height
+    split: str
+    held_out: str  # "" where there is none
+    flip: bool
+
+    def open(self, split: str) -> data.Source:
+        return data.source(self.name, self.data_dir, split, self.image_size)
+
+
+class Chain(NamedTuple):
+    """A sampler, the times it visits, and its name in file names."""
+
+    sampler: sampling.Sampler
+    times: sampling.Path
+    name: str
+
+
+class Grid(NamedTuple):
+    """The sample grids of training."""
+
+    chain: Chain
+    count: int
+
+
+class Train(NamedTuple):
+    steps: int
+    batch_size: int  # global
+    clip: float
+    clip_groups: int
+    log_every: int
+    checkpoint_every: int
+    sample_every: int
+    keep: int
+    keep_every: int
+    keep_best: str
+    grid: Grid
+
+
+class Sample(NamedTuple):
+    chain: Chain
+    count: int
+    batch_size: int
+    seed: int
+
+
+class Eval(NamedTuple):
+    images: int  # 0: no evaluation
+    strata: Strata
+    batch_size: int
+    seed: int
+
+
+def section(function: Callable, name: str, fields: Mapping[str, Any], *args) -> Any:
+    """Calls 'function' with a section's fields; a field too few or too many is a ValueError."""
+    try:
+        inspect.signature(function).bind(*args, **fields)
+    except TypeError as error:
+        raise ValueError(f"config section {name}: {error}") from error
+    return function(*args, **fields)
+
+
+def choice(field: str, name: str, choices: Mapping[str, Any]) -> Any:
+    if name not in choices:
+        raise ValueError(f"{field} is {name!r}; {workdir.nearest(name, choices)}")
+    return choices[name]
+
+
+def at_least(lowest: int, section: str, **fields: int) -> None:
+    for name, value in fields.items():
+        if value < lowest:
+            raise ValueError(f"{section}.{name} is {value}; it must be at least {lowest}")
+
+
+def chain(
+    sched: Schedule,
+    parameterization_: Parameterization,
+    variance: Variance,
+    section: str,
+    solver: str,
+    steps: int,
+    eta: float,
+) -> Chain:
+    """Raises ValueError for steps on which the network's own mean or variance is not defined."""
+    step = choice(f"{section}.solver", solver, STEPS)(variance, eta)
+    times = sampling.path(sched.T, steps)
+    own_mean = parameterization_ is parameterization.x_prev
+    own_variance = variance is parameterization.learned
+    if solver == "ancestral" and steps != sched.T and (own_mean or own_variance):
+        what = "mean" if own_mean else "variance"
+        raise ValueError(
+            f"{section}.steps is {steps}, but this network's own {what} is for single steps;"
+            f" use all {sched.T}, or {section}.solver ddim"
+        )
+    name = f"{solver}-{steps}" + (f"-eta{eta:g}" if solver == "ddim" else "")
+    return Chain(sampling.lift(step), times, name)
+
+
+def sample_grid(
+    chain_of: Callable[..., Chain], *, solver: str, steps: int, eta: float, count: int
+) -> Grid:
+    at_least(1, "train.grid", count=count)
+    return Grid(chain_of("train.grid", solver, steps, eta), count)
+
+
+def train(
+    mesh: Mesh, chain_of: Callable[..., Chain], *, grid: Mapping[str, Any], **fields: Any
+) -> Train:
+    """Raises ValueError for a number that is out of range or a batch that cannot be shared out."""
+    grid_ = section(sample_grid, "train.grid", grid, chain_of)
+    chosen = section(Train, "train", fields | {"grid": grid_})
+    parallel.check_batch(mesh, chosen.batch_size, "train.batch_size")
+    at_least(0, "train", **fields_of(chosen, "steps", "sample_every", "keep_every"))
+    at_least(
+        1, "train", **fields_of(chosen, "clip_groups", "log_every", "checkpoint_every", "keep")
+    )
+    if not chosen.clip > 0.0:
+        raise ValueError(f"train.clip is {chosen.clip}; it must be above 0")
+    if chosen.batch_size % chosen.clip_groups:
+        raise ValueError(
+            f"train.batch_size is {chosen.batch_size}, which train.clip_groups"
+            f" {chosen.clip_groups} does not divide"
+        )
+    choice("train.keep_best", chosen.keep_best, {"": None, "loss": None})
+    return chosen
+
+
+def fields_of(chosen: Train, *names: str) -> dict[str, int]:
+    return {name: getattr(chosen, name) for name in names}
+
+
+def sample(
+    mesh: Mesh,
+    chain_of: Callable[..., Chain],
+    *,
+    solver: str,
+    steps: int,
+    eta: float,
+    count: int,
+    batch_size: int,
+    seed: int,
+) -> Sample:
+    at_least(1, "sample", count=count)
+    parallel.check_batch(mesh, batch_size, "sample.batch_size")
+    return Sample(chain_of("sample", solver, steps, eta), count, batch_size, seed)
+
+
+def evaluation(
+    mesh: Mesh, sched: Schedule, *, images: int, steps: int, batch_size: int, seed: int
+) -> Eval:
+    at_least(0, "eval", images=images)
+    parallel.check_batch(mesh, batch_size, "eval.batch_size")
+    return Eval(images, likelihood.strata(sched.T, steps), batch_size, seed)

@@ -1,0 +1,174 @@
+"""--mode=train: Algorithm 1 on a mesh, from wherever the run's folder has got to."""
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from absl import logging
+from clu import metrics, parameter_overview
+from jaxtyping import Array, Key, UInt8
+
+from ddpm_jax import (
+    build,
+    checkpoint,
+    data,
+    optimizer,
+    parallel,
+    report,
+    sampling,
+    workdir,
+)
+from ddpm_jax import state as states
+from ddpm_jax.build import Run
+from ddpm_jax.state import TrainState
+
+Batch = UInt8[Array, "b h w c"]
+
+
+def gradient(run: Run, params: Any, x_0, t, eps, dropout: Key[Array, ""]):
+    """Loss, clipped gradient and its norm: clipped per group of consecutive examples, then averaged.
+
+    One group is the ordinary global clip; 8 groups is what the paper's eight cores did.
+    """
+
+    def group(x_0, t, eps, dropout):
+        def loss(params):
+            network = build.network(run.model, params, dropout)
+            return run.model.objective(run.model.sched, network, x_0, t, eps).mean()
+
+        value, grads = jax.value_and_grad(loss)(params)
+        return value, *optimizer.clip(grads, run.train.clip)
+
+    groups = run.train.clip_groups
+    if groups == 1:
+        return group(x_0, t, eps, dropout)
+    split = [a.reshape(groups, -1, *a.shape[1:]) for a in (x_0, t, eps)]
+    results = jax.vmap(group)(*split, jax.random.split(dropout, groups))
+    return jax.tree.map(lambda leaf: leaf.mean(axis=0), results)
+
+
+def train_step(run: Run, state: TrainState, batch: Batch) -> TrainState:
+    """One update. Its randomness is a global array, so no device count changes it. Algorithm 1."""
+    key = jax.random.fold_in(jax.random.key(run.seed), state.step)
+    key_flip, key_t, key_eps, key_dropout = jax.random.split(key, 4)
+    count = batch.shape[:1]
+    if run.data.flip:
+        batch = data.flip(batch, jax.random.bernoulli(key_flip, shape=count))
+    x_0 = data.normalize(batch, run.model.levels)
+    t = jax.random.randint(key_t, count, 1, run.model.sched.T + 1)
+    eps = jax.random.normal(key_eps, x_0.shape)
+
+    loss, grads, norm = gradient(run, state.params, x_0, t, eps, key_dropout)
+    updates, opt_state = run.optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    seen = {"loss": loss, "grad_norm": norm}
+    window = {
+        name: state.window[name].merge(metrics.Average.from_model_output(value))
+        for name, value in seen.items()
+    }
+    return TrainState(state.step + 1, params, opt_state, window)
+
+
+def compiled_step(run: Run) -> Callable[[TrainState, Batch], TrainState]:
+    everywhere, by_image = parallel.replicated(run.mesh), parallel.by_image(run.mesh)
+    return jax.jit(
+        lambda state, batch: train_step(run, state, batch),
+        in_shardings=(everywhere, by_image),
+        out_shardings=everywhere,
+        donate_argnums=0,
+    )
+
+
+def begin(run: Run, manager) -> TrainState:
+    """The newest checkpoint's state, or a new one."""
+    like = states.abstract(run)
+    logging.info(
+        "\n%s", parameter_overview.get_parameter_overview(like.params, include_stats=False)
+    )
+    count = parameter_overview.count_parameters(like.params)
+    shape = "x".join(map(str, run.model.shape))
+    report.say(
+        f"{count:,} parameters, {shape} images of {run.data.name},"
+        f" {run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
+    )
+    step = manager.latest_step()
+    if step is None:
+        everywhere = parallel.replicated(run.mesh)
+        return jax.jit(lambda: states.initial(run), out_shardings=everywhere)()
+    report.say(f"resuming from step {step}")
+    return checkpoint.restore(manager, step, like)
+
+
+def grids(run: Run) -> Callable[[TrainState], report.Grid]:
+    """Draws the EMA's sample grid, of the same images at every step of training."""
+    sample = build.sampling_program(run.model, run.train.grid.chain)
+    wanted = run.train.grid.count
+    count = -(-wanted // run.mesh.size) * run.mesh.size
+    keys = sampling.image_keys(jax.random.key(run.sample.seed), jnp.arange(count))
+    keys = jax.device_put(keys, parallel.by_image(run.mesh))
+
+    def draw(state: TrainState) -> report.Grid:
+        images = sample(optimizer.averaged(state.opt_state), keys)
+        return report.grid(data.quantize(images[:wanted], run.model.levels))
+
+    return draw
+
+
+def due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def train(run: Run) -> None:
+    """Trains to train.steps; the same call goes on where it was stopped."""
+    settings = run.train
+    source = data.loaded(run.data.open(run.data.split))
+    workdir.store(run.directory, run.config, run.model.shape, run.model.levels)
+    keep = (settings.keep, settings.keep_every, settings.keep_best)
+    with closing(checkpoint.manager(run.directory / "checkpoints", *keep)) as manager:
+        state = begin(run, manager)
+        first, last = int(state.step), settings.steps
+        if first >= last:
+            report.say(f"nothing to train: step {first} of {last} is done")
+            return
+        step_fn, draw = compiled_step(run), grids(run)
+        rows = parallel.rows(settings.batch_size)
+        batches = data.batches(source, run.seed, settings.batch_size, rows, first, last)
+        rate, scalars = None, {}
+        with (
+            closing(report.writer(run.directory, first)) as writer,
+            report.progress("training", last, first) as bar,
+        ):
+            for step, batch in enumerate(batches, first + 1):
+                state = step_fn(state, parallel.put(run.mesh, batch))
+                bar.update()
+                if rate is None:  # the first step compiles, and is not counted
+                    jax.block_until_ready(state.step)
+                    rate = report.Rate.start(step)
+                if due(step, settings.log_every):
+                    scalars = averages(state.window)
+                    state = state._replace(window=states.empty_window())
+                    scalars |= speed(rate.at(step), settings.batch_size)
+                    writer.write_scalars(step, scalars)
+                    report.training_row(bar, step, last, scalars)
+                if due(step, settings.sample_every) or step == last:
+                    image = draw(state)
+                    writer.write_images(step, {"samples": image})
+                    report.write_png(run.directory / "samples" / f"{step}-grid.png", image)
+                if due(step, settings.checkpoint_every) or step == last:
+                    logged = {"loss": scalars.get("loss", float("inf"))}
+                    checkpoint.save(manager, step, state, logged)
+        manager.wait_until_finished()
+
+
+def averages(window: states.Window) -> dict[str, float]:
+    return {name: float(average.compute()) for name, average in window.items()}
+
+
+def speed(steps_per_second: float, batch_size: int) -> dict[str, float]:
+    return {
+        "steps_per_second": steps_per_second,
+        "images_per_second": steps_per_second * batch_size,
+    }

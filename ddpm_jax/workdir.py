@@ -1,0 +1,84 @@
+"""A run's folder: where things are in it, and which run it belongs to."""
+
+import difflib
+import json
+from importlib import metadata
+from typing import Any
+
+import jax
+from etils import epath
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain")
+# What the same run may change between one start and the next; the rest decides its numbers.
+FREE = ("data.data_dir", "model.dtype", "parallel.", "train.steps", "sample.", "eval.")
+CADENCES = ("train.log_every", "train.checkpoint_every", "train.sample_every")
+
+
+def write(path: epath.Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all: under another name first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    if isinstance(content, bytes):
+        temporary.write_bytes(content)
+    else:
+        temporary.write_text(content)
+    temporary.replace(path)
+
+
+def write_json(path: epath.Path, value: Any) -> None:
+    write(path, json.dumps(value, indent=2) + "\n")
+
+
+def stored(workdir: epath.Path) -> dict | None:
+    """The config.json of the run that a folder holds, or None if it holds none."""
+    path = workdir / "config.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def store(workdir: epath.Path, config: dict, shape: tuple[int, ...], levels: int) -> None:
+    """Records a run: its config, and what else makes its files readable without its data set."""
+    record = {
+        "config": config,
+        "images": {"shape": shape, "levels": levels},
+        "packages": {package: metadata.version(package) for package in PACKAGES},
+        "device": jax.devices()[0].device_kind,
+    }
+    write_json(workdir / "config.json", record)
+
+
+def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
+    """{"train": {"steps": 1}} to {"train.steps": 1}; tuples become the lists that JSON has."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def check_same_run(workdir: epath.Path, config: dict) -> None:
+    """Raises ValueError, naming every field, if the folder holds a run that this would change."""
+    record = stored(workdir)
+    if record is None:
+        return
+    before, now = flatten(record["config"]), flatten(config)
+    free = (*FREE, *CADENCES)
+    changed = [
+        f"{field} ({before.get(field, 'unset')} -> {now.get(field, 'unset')})"
+        for field in sorted(before.keys() | now.keys())
+        if before.get(field) != now.get(field) and not field.startswith(free)
+    ]
+    if changed:
+        raise ValueError(
+            f"{workdir} holds a run with another config: {', '.join(changed)};"
+            " give this one another --workdir"
+        )
+
+
+def nearest(name: str, known) -> str:
+    """A hint for a misspelt name: the names near it, or if none is near, all there are."""
+    close = difflib.get_close_matches(name, list(known), n=3)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"there is {', '.join(name or repr(name) for name in sorted(known))}"

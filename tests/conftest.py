@@ -1,0 +1,75 @@
+"""Eight forced CPU devices, cheap compilation, and checked shapes, for every test."""
+
+import os
+import pathlib
+
+FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
+os.environ["JAX_PLATFORMS"] = "cpu"
+ROOT = pathlib.Path(__file__).parents[1]
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+install_import_hook("ddpm_jax", "beartype.beartype")
+
+import runpy  # noqa: E402
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from ml_collections import ConfigDict  # noqa: E402
+from scipy import stats  # noqa: E402
+
+CONFIGS = ROOT / "configs"
+
+
+@pytest.fixture
+def x64():
+    """Float64 throughout, where a theorem is to be seen to more digits than float32 has."""
+    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+    with enable(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A data_dir in which the digits are prepared."""
+    from ddpm_jax import data
+
+    folder = tmp_path_factory.mktemp("tfds")
+    data.prepared("digits", str(folder))
+    return folder
+
+
+def load(name: str, row: str = "") -> ConfigDict:
+    """A config of configs/."""
+    get_config = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]
+    return get_config(row) if row else get_config()
+
+
+def log_bin(upper, lower):
+    """log of the standard normal's mass between two points, in float64, precise in both tails."""
+    flipped = lower + upper > 0
+    upper, lower = np.where(flipped, -lower, upper), np.where(flipped, -upper, lower)
+    high, low = stats.norm.logcdf(upper), stats.norm.logcdf(lower)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return high + np.log(-np.expm1(np.minimum(low - high, 0.0)))
+
+
+@pytest.fixture
+def tiny(digits):
+    """digits.py with a network that compiles in seconds."""
+    config = load("digits")
+    config.data.data_dir = str(digits)
+    config.model.update(channels=4, multipliers=(1, 2), blocks=1, attention=(4,), dropout=0.1)
+    config.diffusion.schedule.T = 8
+    config.optimizer.update(warmup=2, ema_decay=0.9)
+    config.train.update(
+        steps=6, batch_size=16, log_every=2, checkpoint_every=2, sample_every=0, keep=10
+    )
+    config.train.grid.update(solver="ancestral", steps=8, count=4)
+    config.sample.update(solver="ancestral", steps=8, count=8, batch_size=8)
+    config.eval.update(images=0, steps=8, batch_size=8)
+    return config
