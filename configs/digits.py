@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
                 "log_cdf": "normal",
             },
             "optimizer": {
-                "learning_rate": 2e-3,
+                "learning_rate": 4e-3,
                 "warmup": 100,
                 "b1": 0.9,
                 "b2": 0.999,
@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
                 "ema_decay": 0.995,
             },
             "train": {
-                "steps": 2000,
+                "steps": 2500,
                 "batch_size": 64,
                 "clip": 1.0,
                 "clip_groups": 1,

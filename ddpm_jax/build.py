@@ -40,6 +40,13 @@ LOG_CDFS = {"normal": diffusion.log_cdf_normal, "tanh": diffusion.log_cdf_tanh}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
+class Diffusion(NamedTuple):
+    sched: Schedule
+    parameterization: Parameterization
+    variance: Variance
+    objective: Objective
+
+
 class Model(NamedTuple):
     """What was diffused, and how the network speaks of it."""
 
@@ -67,24 +74,26 @@ class Run(NamedTuple):
 
 def run(config: ConfigDict, directory: epath.Path) -> Run:
     """Everything a program needs. Raises ValueError for what the config gets wrong."""
-    section = settings.section
-    mesh = section(parallel.mesh, "parallel", config.parallel)
-    data = section(settings.Data, "data", config.data)
+    section, sections = settings.section, config.to_dict()
+    mesh = section(parallel.mesh, "parallel", sections["parallel"])
+    data = section(settings.Data, "data", sections["data"])
     shape, levels = images(data, directory)
-    described = {**config.model, **config.diffusion}
-    model = section(model_of, "model and diffusion", described, shape, levels)
+    described = section(diffusion_of, "diffusion", sections["diffusion"], levels)
+    is_learned = described.variance is parameterization.learned
+    network = section(unet_of, "model", sections["model"], shape, is_learned)
+    model = Model(*described, network, shape, levels)
     chain_of = partial(settings.chain, model.sched, model.parameterization, model.variance)
     return Run(
         directory=directory,
-        config=config.to_dict(),
-        seed=config.seed,
+        config=sections,
+        seed=sections["seed"],
         mesh=mesh,
         data=data,
         model=model,
-        optimizer=section(optimizer.adam, "optimizer", config.optimizer),
-        train=section(settings.train, "train", config.train, mesh, chain_of),
-        sample=section(settings.sample, "sample", config.sample, mesh, chain_of),
-        eval=section(settings.evaluation, "eval", config.eval, mesh, model.sched),
+        optimizer=section(optimizer.adam, "optimizer", sections["optimizer"]),
+        train=section(settings.train, "train", sections["train"], mesh, chain_of),
+        sample=section(settings.sample, "sample", sections["sample"], mesh, chain_of),
+        eval=section(settings.evaluation, "eval", sections["eval"], mesh, model.sched),
     )
 
 
@@ -97,9 +106,32 @@ def images(data: settings.Data, directory: epath.Path) -> tuple[tuple[int, int, 
     return source.shape, source.levels
 
 
-def model_of(
-    shape: tuple[int, int, int],
+def diffusion_of(
     levels: int,
+    *,
+    schedule: Mapping[str, Any],
+    output: str,
+    variance: str,
+    loss: str,
+    log_cdf: str,
+) -> Diffusion:
+    """Raises ValueError for a name that is none, and for a variance that nothing would train."""
+    reading = settings.choice("diffusion.output", output, OUTPUTS)
+    of_reverse = settings.choice("diffusion.variance", variance, VARIANCES)
+    cdf = settings.choice("diffusion.log_cdf", log_cdf, LOG_CDFS)
+    if loss == "simple" and variance == "learned":
+        raise ValueError("diffusion.loss simple does not train a learned variance; use vlb")
+    losses = {
+        "simple": objective.simple(reading),
+        "vlb": objective.vlb(reading, of_reverse, levels, cdf),
+    }
+    chosen = settings.choice("diffusion.loss", loss, losses)
+    return Diffusion(schedule_of(**schedule), reading, of_reverse, chosen)
+
+
+def unet_of(
+    shape: tuple[int, int, int],
+    learned_variance: bool,
     *,
     channels: int,
     multipliers: tuple[int, ...],
@@ -107,45 +139,22 @@ def model_of(
     attention: tuple[int, ...],
     dropout: float,
     dtype: str,
-    schedule: Mapping[str, Any],
-    output: str,
-    variance: str,
-    loss: str,
-    log_cdf: str,
-) -> Model:
+) -> unet.UNet:
+    """Raises ValueError for numbers out of range, and for images that cannot be halved so often."""
     settings.at_least(1, "model", channels=channels, blocks=blocks)
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"model.dropout is {dropout}; it must be at least 0 and below 1")
     if not multipliers or min(multipliers) < 1:
         raise ValueError(f"model.multipliers is {multipliers}; it must be one or more of 1, 2, ...")
     unet.check_size(*shape[:2], len(multipliers))
-    is_learned = variance == "learned"
-    parameterization_ = settings.choice("diffusion.output", output, OUTPUTS)
-    variance_ = settings.choice("diffusion.variance", variance, VARIANCES)
-    log_cdf_ = settings.choice("diffusion.log_cdf", log_cdf, LOG_CDFS)
-    if loss == "simple" and is_learned:
-        raise ValueError("diffusion.loss simple does not train a learned variance; use vlb")
-    losses = {
-        "simple": lambda: objective.simple(parameterization_),
-        "vlb": lambda: objective.vlb(parameterization_, variance_, levels, log_cdf_),
-    }
-    network = unet.UNet(
-        out_channels=shape[-1] * (2 if is_learned else 1),
+    return unet.UNet(
+        out_channels=shape[-1] * (2 if learned_variance else 1),
         channels=channels,
         multipliers=tuple(multipliers),
         blocks=blocks,
         attention=tuple(attention),
         dropout=dropout,
         dtype=compute_dtype(dtype),
-    )
-    return Model(
-        schedule_of(**schedule),
-        parameterization_,
-        variance_,
-        settings.choice("diffusion.loss", loss, losses)(),
-        network,
-        shape,
-        levels,
     )
 
 

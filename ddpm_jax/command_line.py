@@ -97,7 +97,8 @@ def check_fields(argv: list[str]) -> None:
     try:
         plain(argv[:width])
     except (flags.Error, ValueError, TypeError, SyntaxError, ImportError) as error:
-        raise Usage(f"{argv[1]}: {error}") from error
+        # config_flags puts the config file's whole traceback in its message; the last line says it
+        raise Usage(f"{argv[1]}: {str(error).strip().splitlines()[-1]}") from error
     config = plain.config.to_dict()
     known = workdir.flatten(config)
     for arg in argv[width:]:

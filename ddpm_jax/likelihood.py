@@ -20,7 +20,7 @@ class Bound(NamedTuple):
     decoder: PerImage
 
     @property
-    def total(self) -> PerImage:
+    def total(self):
         return self.prior + self.steps + self.decoder
 
 

@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 
 from ddpm_jax import workdir
 
-Grid = UInt8[np.ndarray, "h w c"]
+Grid = UInt8[np.ndarray, "rows columns c"]
+GAP = 96  # the gray of the lines between the images of a grid
 
 
 def say(text: str) -> None:
@@ -111,14 +112,16 @@ def writer(directory: epath.Path, step: int) -> Writer:
 
 
 def grid(images: UInt8[np.ndarray, "n h w c"]) -> Grid:
-    """Images in a near-square grid, in order, row by row, on black."""
+    """Images in a near-square grid, in order, row by row, with gray lines between them."""
     count, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(count))
     lines = math.ceil(count / columns)
-    padded = np.zeros((lines * columns, height, width, channels), np.uint8)
-    padded[:count] = images
-    tiled = padded.reshape(lines, columns, height, width, channels).swapaxes(1, 2)
-    return tiled.reshape(lines * height, columns * width, channels)
+    gap = max(1, height // 16)
+    tiled = np.full((lines, height + gap, columns, width + gap, channels), GAP, np.uint8)
+    for i, image in enumerate(images):
+        tiled[i // columns, :height, i % columns, :width] = image
+    whole = tiled.reshape(lines * (height + gap), columns * (width + gap), channels)
+    return whole[:-gap, :-gap]
 
 
 def write_png(path: epath.Path, image: Grid) -> None:

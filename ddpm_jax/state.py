@@ -27,6 +27,11 @@ def empty_window() -> Window:
     return {name: metrics.Average.empty() for name in ("loss", "grad_norm")}
 
 
+def with_empty_window(run: Run, state: TrainState) -> TrainState:
+    """Placed as the rest of the state is, or the train step would be compiled once more for it."""
+    return state._replace(window=jax.device_put(empty_window(), parallel.replicated(run.mesh)))
+
+
 def initial(run: Run) -> TrainState:
     """Jit it: eager initialisation takes tens of seconds."""
     params = build.initial(run.model, jax.random.key(run.seed))

@@ -149,11 +149,12 @@ def train(run: Run) -> None:
                     rate = report.Rate.start(step)
                 if due(step, settings.log_every):
                     scalars = averages(state.window)
-                    state = state._replace(window=states.empty_window())
+                    state = states.with_empty_window(run, state)
                     scalars |= speed(rate.at(step), settings.batch_size)
                     writer.write_scalars(step, scalars)
                     report.training_row(bar, step, last, scalars)
-                if due(step, settings.sample_every) or step == last:
+                last_grid = step == last and settings.sample_every > 0
+                if due(step, settings.sample_every) or last_grid:
                     image = draw(state)
                     writer.write_images(step, {"samples": image})
                     report.write_png(run.directory / "samples" / f"{step}-grid.png", image)

@@ -63,7 +63,7 @@ def tiny(digits):
     """digits.py with a network that compiles in seconds."""
     config = load("digits")
     config.data.data_dir = str(digits)
-    config.model.update(channels=4, multipliers=(1, 2), blocks=1, attention=(4,), dropout=0.1)
+    config.model.update(channels=4, multipliers=(1,), blocks=1, attention=(), dropout=0.1)
     config.diffusion.schedule.T = 8
     config.optimizer.update(warmup=2, ema_decay=0.9)
     config.train.update(
@@ -72,4 +72,5 @@ def tiny(digits):
     config.train.grid.update(solver="ancestral", steps=8, count=4)
     config.sample.update(solver="ancestral", steps=8, count=8, batch_size=8)
     config.eval.update(images=0, steps=8, batch_size=8)
+    config.parallel.devices = 1
     return config

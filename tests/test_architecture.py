@@ -1,0 +1,79 @@
+"""The house plan, enforced: imports point down, and heavy libraries stay in their rooms."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "ddpm_jax"
+FLOORS = [
+    ["diffusion", "unet"],
+    ["parameterization", "objective", "likelihood", "sampling", "datasets", "data", "optimizer"]
+    + ["parallel", "checkpoint", "workdir", "report"],
+    ["settings", "build", "state"],
+    ["train", "generate", "evaluate"],
+    ["stored_config", "command_line", "main"],
+]
+# A floor's rooms are in order too: each may use those before it.
+RANK = {room: rank for rank, room in enumerate(room for floor in FLOORS for room in floor)}
+ONLY_IN = {
+    "orbax": {"checkpoint"},
+    "tensorflow": set(),
+    "torch": set(),
+    "matplotlib": set(),
+    "tensorflow_datasets": {"data", "datasets"},
+    "grain": {"data"},
+    "absl": {"train", "command_line", "main"},
+    "tensorboardX": {"report"},
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(file):
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(file):
+    """(top package, room of ours or None) of every import in a file, wherever in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            yield parts[0], parts[1] if parts[0] == "ddpm_jax" else None
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_imports_point_down(file):
+    here = room(file)
+    if here == "__init__":
+        assert not list(imports(file))
+        return
+    for package, other in imports(file):
+        if package == "ddpm_jax" and other != here:
+            assert RANK[other] < RANK[here], f"{here} imports {other}"
+        assert here in ONLY_IN.get(package, {here}), f"{here} imports {package}"
+
+
+def test_every_room_is_on_the_plan():
+    assert {room(file) for file in FILES} - {"__init__"} == set(RANK)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(PACKAGE)))
+def test_files_and_functions_stay_small(file):
+    text = file.read_text()
+    assert text.count("\n") <= 250
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            limit = 80 if node.name == "train" else 45
+            assert node.end_lineno - node.lineno < limit, node.name
+
+
+def test_a_whole_program_needs_no_tensorflow_and_no_torch():
+    import ddpm_jax.main  # noqa: F401
+
+    assert not {"tensorflow", "torch"} & set(sys.modules)

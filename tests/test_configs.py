@@ -1,0 +1,126 @@
+"""Every config of configs/ builds, says what the paper says, and refuses what is wrong."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import load
+from etils import epath
+
+from ddpm_jax import build, parameterization, workdir
+
+ROWS = {
+    "mu-vlb-learned": ("x_prev", True),
+    "mu-vlb-fixed": ("x_prev", False),
+    "mu-mse": ("x_prev", False),
+    "eps-vlb-learned": ("eps", True),
+    "eps-vlb-fixed": ("eps", False),
+    "eps-simple": ("eps", False),
+}
+
+
+def built(config, tmp_path, shape=(32, 32, 3), levels=256):
+    """As from a run's own record of its images: no data set is needed."""
+    directory = epath.Path(tmp_path)
+    workdir.store(directory, config.to_dict(), shape, levels)
+    return build.run(config, directory)
+
+
+def parameters(run):
+    tree = jax.eval_shape(lambda: build.initial(run.model, jax.random.key(0)))
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def test_cifar10_is_the_paper_s_run(tmp_path):
+    config = load("cifar10")
+    run = built(config, tmp_path)
+    assert parameters(run) == 35_746_307
+    np.testing.assert_array_equal(run.model.sched.beta[1:], np.linspace(1e-4, 0.02, 1000))
+    paper = {"batch_size": 128, "steps": 800_000, "clip": 1.0}
+    assert {name: config.train[name] for name in paper} == paper
+    recipe = {"learning_rate": 2e-4, "warmup": 5000, "ema_decay": 0.9999, "b1": 0.9, "b2": 0.999}
+    assert {name: config.optimizer[name] for name in recipe} == recipe
+    assert config.data.flip and config.model.dropout == 0.1
+    assert run.model.variance is parameterization.fixed_large
+    assert len(run.sample.chain.times) == 1001
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_row_of_table_2_is_a_config_that_trains(row, tmp_path):
+    output, is_learned = ROWS[row]
+    config = load("ablation", row)
+    run = built(config, tmp_path)
+    assert run.model.parameterization is getattr(parameterization, output)
+    assert parameters(run) == (35_749_766 if is_learned else 35_746_307)
+
+    small = {"channels": 4, "multipliers": (1, 2), "blocks": 1}
+    config.model.update(small)
+    run = build.run(config, epath.Path(tmp_path))
+    x_0 = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3), minval=-1.0)
+    t, eps = np.array([1, 700]), jax.random.normal(jax.random.key(1), x_0.shape)
+
+    def loss(params):
+        network = build.network(run.model, params, jax.random.key(2))
+        return run.model.objective(run.model.sched, network, x_0, jax.numpy.asarray(t), eps).mean()
+
+    params = jax.jit(lambda: build.initial(run.model, jax.random.key(0)))()
+    value, grads = jax.jit(jax.value_and_grad(loss))(params)
+    assert np.isfinite(value)
+    assert all(bool(np.isfinite(leaf).all()) for leaf in jax.tree.leaves(grads))
+    last = np.abs(grads["conv_out"]["kernel"]).max(axis=(0, 1, 2))
+    assert (last > 0).all()  # every output channel is trained, a variance's too
+
+
+def test_a_row_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="eps-simple"):
+        load("ablation", "eps-simpel")
+
+
+@pytest.mark.parametrize(
+    "field, value, fault",
+    [
+        ("train.batch_size", 12, "8 devices cannot share evenly"),
+        ("train.batch_size", 0, "at least 1"),
+        ("train.clip_groups", 3, "does not divide"),
+        ("train.clip", 0.0, "above 0"),
+        ("train.log_every", 0, "at least 1"),
+        ("train.keep_best", "fid", "train.keep_best"),
+        ("parallel.devices", 9, "has 8"),
+        ("model.multipliers", (1, 2, 2, 2, 2), "cannot be halved 4 times"),
+        ("model.multipliers", (), "model.multipliers"),
+        ("model.dropout", 1.0, "model.dropout"),
+        ("model.dtype", "float33", "did you mean float32"),
+        ("diffusion.schedule.name", "cosin", "diffusion.schedule.name"),
+        ("diffusion.schedule.beta_T", 1.5, "between 0 and 1"),
+        ("diffusion.output", "epsilon", "diffusion.output"),
+        ("diffusion.loss", "huber", "diffusion.loss"),
+        ("diffusion.variance", "learned", "does not train a learned variance"),
+        ("optimizer.b2", 1.0, "optimizer.b2"),
+        ("sample.solver", "ddmi", "did you mean ddim"),
+        ("sample.steps", 9, "between 1 and T = 8"),
+        ("sample.batch_size", 4, "sample.batch_size is 4"),
+        ("eval.steps", 1, "between 2 and T = 8"),
+        ("eval.images", -1, "eval.images is -1"),
+        ("train.grid.count", 0, "train.grid.count"),
+    ],
+)
+def test_a_wrong_number_is_named_with_its_field(tiny, tmp_path, field, value, fault):
+    tiny.parallel.devices = 8
+    tiny.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=fault):
+        build.run(tiny, epath.Path(tmp_path))
+
+
+def test_steps_a_learned_variance_is_not_defined_on_are_refused(tiny, tmp_path):
+    tiny.diffusion.update(variance="learned", loss="vlb")
+    tiny.sample.steps = 4
+    with pytest.raises(ValueError, match="own variance is for single steps"):
+        build.run(tiny, epath.Path(tmp_path))
+    tiny.sample.solver = "ddim"
+    build.run(tiny, epath.Path(tmp_path))
+
+
+def test_a_field_too_many_or_too_few_in_a_config_file_is_named(tiny, tmp_path):
+    with tiny.unlocked():
+        del tiny.train.clip
+    with pytest.raises(ValueError, match="config section train: .*clip"):
+        build.run(tiny, epath.Path(tmp_path))

@@ -1,0 +1,209 @@
+"""The train step on 1, 2 and 8 devices, and runs that stop and go on."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from etils import epath
+from PIL import Image
+
+from ddpm_jax import build, checkpoint, data, evaluate, generate, optimizer, parallel, state, train
+
+
+def run_of(config, directory, **fields):
+    """The objects of a config with some of its fields changed."""
+    with config.unlocked():
+        config.update_from_flattened_dict(fields)
+    return build.run(config, epath.Path(directory))
+
+
+def trained(run):
+    train.train(run)
+    return newest(run)
+
+
+def newest(run):
+    with checkpoint.reader(run.directory / "checkpoints") as manager:
+        return checkpoint.restore(manager, manager.latest_step(), state.abstract(run))
+
+
+def rows(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def leaves(tree):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def assert_equal(one, other):
+    for a, b in zip(leaves(one), leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def steps_on(tiny, tmp_path):
+    """Three train steps on so many devices, from one and the same state."""
+
+    def go(devices, groups, **fields):
+        run = run_of(
+            tiny,
+            tmp_path / f"{devices}-{groups}",
+            **{"parallel.devices": devices, "train.clip_groups": groups} | fields,
+        )
+        current = jax.jit(lambda: state.initial(run))()
+        current = jax.device_put(current, parallel.replicated(run.mesh))
+        step = train.compiled_step(run)
+        source = data.loaded(run.data.open("train"))
+        losses = []
+        for batch in data.batches(source, 0, 16, slice(0, 16), 0, 3):
+            current = step(current, parallel.put(run.mesh, batch))
+            losses.append(float(current.window["loss"].total))
+        return losses, current
+
+    return go
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_results_do_not_depend_on_the_device_count(steps_on, groups):
+    """With dropout and flips on: every mask, noise and t is a global array."""
+    fields = {"data.flip": True, "model.dropout": 0.5}
+    losses, final = steps_on(1, groups, **fields)
+    for devices in (2, 8):
+        others, other = steps_on(devices, groups, **fields)
+        np.testing.assert_allclose(others, losses, rtol=1e-4)
+        for a, b in zip(leaves(final.opt_state), leaves(other.opt_state), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_clip_groups_clip_each_share_of_the_batch_then_average(tiny, tmp_path):
+    run = run_of(
+        tiny, tmp_path, **{"train.clip_groups": 4, "train.clip": 0.05, "model.dropout": 0.0}
+    )
+    params = jax.jit(lambda: state.initial(run))().params
+    x_0 = jax.random.uniform(jax.random.key(0), (16, 8, 8, 1), minval=-1.0)
+    eps, t = jax.random.normal(jax.random.key(1), x_0.shape), jnp.arange(16) % 8 + 1
+    key = jax.random.key(2)
+    _, grads, norm = jax.jit(lambda p: train.gradient(run, p, x_0, t, eps, key))(params)
+
+    one = run._replace(train=run.train._replace(clip_groups=1))
+    share = jax.jit(lambda p, *batch: train.gradient(one, p, *batch, key))
+    parts = [share(params, x_0[i : i + 4], t[i : i + 4], eps[i : i + 4]) for i in range(0, 16, 4)]
+    assert float(norm) == pytest.approx(np.mean([part[2] for part in parts]), rel=1e-4)
+    assert all(float(part[2]) > 0.05 for part in parts)  # or nothing was clipped
+    mean = jax.tree.map(lambda *g: sum(g) / 4, *[part[1] for part in parts])
+    for a, b in zip(leaves(grads), leaves(mean), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    _, whole, _ = share(params, x_0, t, eps)
+    assert float(optax.global_norm(jax.tree.map(jnp.subtract, grads, whole))) > 1e-3
+
+
+def test_the_train_step_is_traced_once(tiny, tmp_path, monkeypatch):
+    """A second trace is a second compilation: minutes on a TPU."""
+    traced, step = [], train.train_step
+    monkeypatch.setattr(train, "train_step", lambda *args: traced.append(1) or step(*args))
+    train.train(run_of(tiny, tmp_path))  # over three logged rows
+    assert len(traced) == 1
+
+
+def test_train_stop_train_is_train_bit_for_bit(tiny, tmp_path, capsys):
+    """Also the logged rows, though the stop is in the middle of a row's window."""
+    tiny.train.checkpoint_every = 3
+    whole = trained(run_of(tiny, tmp_path / "whole", **{"train.steps": 6}))
+    trained(run_of(tiny, tmp_path / "parts", **{"train.steps": 3}))
+    parts = trained(run_of(tiny, tmp_path / "parts", **{"train.steps": 6}))
+    assert int(parts.step) == 6
+    assert_equal(whole, parts)
+    assert "resuming from step 3" in capsys.readouterr().out
+    assert_equal(parts, trained(run_of(tiny, tmp_path / "parts")))  # it is finished: nothing moves
+    timeless = [
+        [{k: row[k] for k in ("step", "loss", "grad_norm")} for row in rows(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
+    assert timeless[0] == timeless[1] and [row["step"] for row in timeless[0]] == [2, 4, 6]
+
+
+def test_rows_logged_after_the_checkpoint_are_not_doubled(tiny, tmp_path):
+    run = run_of(tiny, tmp_path, **{"train.steps": 4})
+    trained(run)
+    before = rows(tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "loss": 0.5}\n{"step": 6, "lo')  # as a killed process leaves it
+    trained(run_of(tiny, tmp_path, **{"train.steps": 6}))
+    assert rows(tmp_path)[:2] == before
+    assert [row["step"] for row in rows(tmp_path)] == [2, 4, 6]
+
+
+def test_the_loss_falls_the_average_follows_and_a_grid_is_drawn(tiny, tmp_path):
+    tiny.train.update(steps=60, log_every=20, checkpoint_every=60, sample_every=60)
+    tiny.optimizer.learning_rate = 1e-2
+    run = run_of(tiny, tmp_path)
+    final = trained(run)
+    losses = [row["loss"] for row in rows(tmp_path)]
+    assert losses[-1] < 0.7 * losses[0]
+    gap = jax.tree.map(jnp.subtract, final.params, optimizer.averaged(final.opt_state))
+    assert 0.0 < float(optax.global_norm(gap)) < 0.2 * float(optax.global_norm(final.params))
+    grid = np.asarray(Image.open(tmp_path / "samples" / "60-grid.png"))
+    assert grid.shape == (17 * 30, 17 * 30)  # 2x2 images of 8 pixels and a line, 30 times enlarged
+
+
+def test_checkpoints_kept_are_the_newest_every_kth_and_the_best(tmp_path):
+    directory = epath.Path(tmp_path)
+    losses = {1: 3.0, 2: 1.0, 3: 2.0, 4: 5.0, 5: 4.0, 6: 6.0, 7: 7.0}
+    with checkpoint.manager(directory, keep=2, keep_every=4, keep_best="loss") as manager:
+        for step, loss in losses.items():
+            checkpoint.save(manager, step, {"x": jnp.full(3, step)}, {"loss": loss})
+        manager.wait_until_finished()
+        assert sorted(manager.all_steps()) == [2, 4, 6, 7]
+
+
+def test_a_sample_does_not_depend_on_batch_size_or_device_count(tiny, tmp_path):
+    trained(run_of(tiny, tmp_path, **{"train.steps": 2}))
+    made = []
+    for devices, batch in ((1, 8), (8, 8), (2, 4)):
+        run = run_of(tiny, tmp_path, **{"parallel.devices": devices, "sample.batch_size": batch})
+        generate.generate(run)
+        (path,) = tmp_path.glob("samples/2-*.npz")
+        made.append(np.load(path)["arr_0"])
+        path.unlink()
+    assert made[0].shape == (8, 8, 8, 1) and made[0].dtype == np.uint8
+    for other in made[1:]:
+        assert (made[0] != other).mean() < 0.01  # rounding to a grey level may tip over
+    assert len(np.unique(made[0].reshape(8, -1), axis=0)) == 8
+
+
+def test_sampling_goes_on_with_the_batches_it_has(tiny, tmp_path):
+    trained(run_of(tiny, tmp_path, **{"train.steps": 2}))
+    run = run_of(tiny, tmp_path, **{"sample.count": 20, "parallel.devices": 1})
+    generate.generate(run)
+    (path,) = tmp_path.glob("samples/2-*.npz")
+    whole = np.load(path)["arr_0"]
+    assert whole.shape[0] == 20
+    parts = tmp_path / "samples" / f".{path.stem}-by8"
+    generate.save(epath.Path(parts / "00001.npy"), np.full((8, 8, 8, 1), 9, np.uint8))
+    path.unlink()
+    generate.generate(run)
+    again = np.load(path)["arr_0"]
+    assert (again[8:16] == 9).all()  # taken as it was found
+    np.testing.assert_array_equal(again[:8], whole[:8])
+    np.testing.assert_array_equal(again[16:], whole[16:])
+    assert not parts.exists()
+
+
+def test_the_bound_is_written_with_what_it_is(tiny, tmp_path, capsys):
+    trained(run_of(tiny, tmp_path, **{"train.steps": 2}))
+    for devices in (1, 8):
+        run = run_of(tiny, tmp_path, **{"eval.images": 20, "parallel.devices": devices})
+        evaluate.evaluate(run)
+        record = json.loads((tmp_path / "eval" / "2-likelihood-test.json").read_text())
+        parts = record["prior"] + record["steps_above_one"] + record["decoder"]
+        assert record["bits_per_dim"] == pytest.approx(parts, rel=1e-5)
+        assert (record["images"], record["steps"], record["of_steps"]) == (20, 8, 8)
+        assert record["weights"] == "ema" and record["standard_error"] > 0
+        said = capsys.readouterr().out
+        assert f"{record['bits_per_dim']:.3f} bits/dim (20 images, 8 of 8 steps)" in said
+        if devices == 1:
+            alone = record["bits_per_dim"]
+    assert record["bits_per_dim"] == pytest.approx(alone, rel=1e-4)
