@@ -23,7 +23,10 @@ def train_and_measure(run: Run) -> None:
     """Training, the held-out bound, and where everything is."""
     train.train(run)
     evaluate.evaluate(run)
-    report.say(f"run      {run.directory} (checkpoints, samples, metrics.jsonl, eval)")
+    grids = sorted((run.directory / "samples").glob("*-grid.png"), key=lambda p: p.stat().mtime)
+    if grids:
+        report.say(f"samples  {grids[-1]}")
+    report.say(f"run      {run.directory}; sample from it with --workdir={run.directory} --mode=sample")
 
 
 PROGRAMS = {

@@ -45,7 +45,7 @@ def progress(what: str, total: int, initial: int = 0, unit: str = "step") -> tqd
 
 
 class Rate(NamedTuple):
-    """Steps per second since a moment, not counting what came before it."""
+    """Steps per second since a moment; begun anew after what is not a step, a compilation or a grid."""
 
     step: int
     since: float

@@ -153,15 +153,24 @@ def train(run: Run) -> None:
                     scalars |= speed(rate.at(step), settings.batch_size)
                     writer.write_scalars(step, scalars)
                     report.training_row(bar, step, last, scalars)
+                    rate = report.Rate.start(step)
                 last_grid = step == last and settings.sample_every > 0
                 if due(step, settings.sample_every) or last_grid:
                     image = draw(state)
                     writer.write_images(step, {"samples": image})
                     report.write_png(run.directory / "samples" / f"{step}-grid.png", image)
+                    rate = report.Rate.start(step)
                 if due(step, settings.checkpoint_every) or step == last:
                     logged = {"loss": scalars.get("loss", float("inf"))}
                     checkpoint.save(manager, step, state, logged)
+            report.say(summary(state, scalars))
         manager.wait_until_finished()
+
+
+def summary(state: TrainState, scalars: dict[str, float]) -> str:
+    """The step reached, and the mean loss since the last logged row, or of that row."""
+    since = averages(state.window)["loss"] if state.window["loss"].count > 0 else scalars["loss"]
+    return f"trained to step {int(state.step)}, loss {since:.4f}"
 
 
 def averages(window: states.Window) -> dict[str, float]:
