@@ -29,12 +29,13 @@ def manager(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager(directory, options=options)
+    return ocp.CheckpointManager(directory.resolve(), options=options)  # it takes no relative path
 
 
 def reader(directory: epath.Path) -> ocp.CheckpointManager:
     """For programs that only read: it creates and deletes nothing."""
-    return ocp.CheckpointManager(directory, options=ocp.CheckpointManagerOptions(read_only=True))
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    return ocp.CheckpointManager(directory.resolve(), options=options)
 
 
 def save(

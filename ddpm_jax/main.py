@@ -26,7 +26,9 @@ def train_and_measure(run: Run) -> None:
     grids = sorted((run.directory / "samples").glob("*-grid.png"), key=lambda p: p.stat().mtime)
     if grids:
         report.say(f"samples  {grids[-1]}")
-    report.say(f"run      {run.directory}; sample from it with --workdir={run.directory} --mode=sample")
+    report.say(
+        f"run      {run.directory}; sample from it with --workdir={run.directory} --mode=sample"
+    )
 
 
 PROGRAMS = {

@@ -61,13 +61,13 @@ class Rate(NamedTuple):
 def training_row(bar: tqdm, step: int, steps: int, scalars: Mapping[str, float]) -> None:
     """Beside the progress bar, or as a line of a log: every scalar, and the time left."""
     values = "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
-    if interactive():
-        bar.set_postfix_str(
-            f"loss {scalars['loss']:.4f}, {scalars['images_per_second']:.0f} images/s"
-        )
-    else:
-        left = (steps - step) / max(scalars["steps_per_second"], 1e-9)
-        say(f"step {step}/{steps}  {values}  ETA {clock(left)}")
+    if "steps_per_second" in scalars:
+        values += f"  ETA {clock((steps - step) / scalars['steps_per_second'])}"
+    if not interactive():
+        say(f"step {step}/{steps}  {values}")
+    elif "images_per_second" in scalars:
+        rate = scalars["images_per_second"]
+        bar.set_postfix_str(f"loss {scalars['loss']:.4f}, {rate:.0f} images/s")
 
 
 def clock(seconds: float) -> str:

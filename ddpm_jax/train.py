@@ -150,7 +150,7 @@ def train(run: Run) -> None:
                 if due(step, settings.log_every):
                     scalars = averages(state.window)
                     state = states.with_empty_window(run, state)
-                    scalars |= speed(rate.at(step), settings.batch_size)
+                    scalars |= speed(rate, step, settings.batch_size)
                     writer.write_scalars(step, scalars)
                     report.training_row(bar, step, last, scalars)
                     rate = report.Rate.start(step)
@@ -177,8 +177,9 @@ def averages(window: states.Window) -> dict[str, float]:
     return {name: float(average.compute()) for name, average in window.items()}
 
 
-def speed(steps_per_second: float, batch_size: int) -> dict[str, float]:
-    return {
-        "steps_per_second": steps_per_second,
-        "images_per_second": steps_per_second * batch_size,
-    }
+def speed(rate: report.Rate, step: int, batch_size: int) -> dict[str, float]:
+    """Nothing yet where only the step that compiled has been taken."""
+    if step == rate.step:
+        return {}
+    each = rate.at(step)
+    return {"steps_per_second": each, "images_per_second": each * batch_size}

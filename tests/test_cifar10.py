@@ -15,7 +15,11 @@ pytestmark = [
 
 
 def test_it_trains_checkpoints_resumes_and_samples(tmp_path):
-    args = ["--config=configs/cifar10.py", f"--config.data.data_dir={DATA}", f"--workdir={tmp_path}"]
+    args = [
+        "--config=configs/cifar10.py",
+        f"--config.data.data_dir={DATA}",
+        f"--workdir={tmp_path}",
+    ]
     args += ["--config.train.batch_size=8", "--config.train.log_every=1"]
     args += ["--config.train.sample_every=0"]
     status, out, err = ddpm(*args, "--config.train.steps=1")
