@@ -36,15 +36,31 @@ VARIANCES = {
     f.__name__: f
     for f in (parameterization.fixed_small, parameterization.fixed_large, parameterization.learned)
 }
-LOG_CDFS = {"normal": diffusion.log_cdf_normal, "tanh": diffusion.log_cdf_tanh}
+LIKELIHOODS = {
+    "normal": diffusion.discretized_log_likelihood,
+    "tanh": diffusion.released_log_likelihood,
+}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+SECTIONS = (
+    "seed",
+    "data",
+    "model",
+    "diffusion",
+    "optimizer",
+    "train",
+    "parallel",
+    "sample",
+    "eval",
+)
 
 
 class Diffusion(NamedTuple):
     sched: Schedule
     parameterization: Parameterization
     variance: Variance
-    objective: Objective
+    objective: Callable[[int], Objective]  # of the number of grey levels
 
 
 class Model(NamedTuple):
@@ -75,26 +91,25 @@ class Run(NamedTuple):
 def run(config: ConfigDict, directory: epath.Path) -> Run:
     """Everything a program needs. Raises ValueError for what the config gets wrong."""
     section, sections = settings.section, config.to_dict()
+    missing = [name for name in SECTIONS if name not in sections]
+    if missing:
+        raise ValueError(f"the config has no section {', '.join(missing)}")
+    settings.at_least(0, "config", seed=sections["seed"])
+    # What needs no data set comes first: preparing one may take long.
     mesh = section(parallel.mesh, "parallel", sections["parallel"])
     data = section(settings.Data, "data", sections["data"])
+    diffused = section(diffusion_of, "diffusion", sections["diffusion"])
+    chain_of = partial(settings.chain, *diffused[:3])
+    optimize = section(optimizer.adam, "optimizer", sections["optimizer"])
+    train = section(settings.train, "train", sections["train"], mesh, chain_of)
+    sample = section(settings.sample, "sample", sections["sample"], mesh, chain_of)
+    evaluation = section(settings.evaluation, "eval", sections["eval"], mesh, diffused.sched)
     shape, levels = images(data, directory)
-    described = section(diffusion_of, "diffusion", sections["diffusion"], levels)
-    is_learned = described.variance is parameterization.learned
+    is_learned = diffused.variance is parameterization.learned
     network = section(unet_of, "model", sections["model"], shape, is_learned)
-    model = Model(*described, network, shape, levels)
-    chain_of = partial(settings.chain, model.sched, model.parameterization, model.variance)
-    return Run(
-        directory=directory,
-        config=sections,
-        seed=sections["seed"],
-        mesh=mesh,
-        data=data,
-        model=model,
-        optimizer=section(optimizer.adam, "optimizer", sections["optimizer"]),
-        train=section(settings.train, "train", sections["train"], mesh, chain_of),
-        sample=section(settings.sample, "sample", sections["sample"], mesh, chain_of),
-        eval=section(settings.evaluation, "eval", sections["eval"], mesh, model.sched),
-    )
+    model = Model(*diffused[:3], diffused.objective(levels), network, shape, levels)
+    seed = sections["seed"]
+    return Run(directory, sections, seed, mesh, data, model, optimize, train, sample, evaluation)
 
 
 def images(data: settings.Data, directory: epath.Path) -> tuple[tuple[int, int, int], int]:
@@ -107,7 +122,6 @@ def images(data: settings.Data, directory: epath.Path) -> tuple[tuple[int, int, 
 
 
 def diffusion_of(
-    levels: int,
     *,
     schedule: Mapping[str, Any],
     output: str,
@@ -118,15 +132,15 @@ def diffusion_of(
     """Raises ValueError for a name that is none, and for a variance that nothing would train."""
     reading = settings.choice("diffusion.output", output, OUTPUTS)
     of_reverse = settings.choice("diffusion.variance", variance, VARIANCES)
-    cdf = settings.choice("diffusion.log_cdf", log_cdf, LOG_CDFS)
+    likelihood = settings.choice("diffusion.log_cdf", log_cdf, LIKELIHOODS)
     if loss == "simple" and variance == "learned":
         raise ValueError("diffusion.loss simple does not train a learned variance; use vlb")
     losses = {
-        "simple": objective.simple(reading),
-        "vlb": objective.vlb(reading, of_reverse, levels, cdf),
+        "simple": lambda levels: objective.simple(reading),
+        "vlb": lambda levels: objective.vlb(reading, of_reverse, levels, likelihood),
     }
-    chosen = settings.choice("diffusion.loss", loss, losses)
-    return Diffusion(schedule_of(**schedule), reading, of_reverse, chosen)
+    sched = settings.section(schedule_of, "diffusion.schedule", schedule)
+    return Diffusion(sched, reading, of_reverse, settings.choice("diffusion.loss", loss, losses))
 
 
 def unet_of(

@@ -10,6 +10,11 @@ from orbax.checkpoint import checkpoint_managers
 State = Any
 
 
+def absolute(directory: epath.Path) -> epath.Path:
+    """Orbax takes no relative path; a gs:// path is absolute, and resolve() would make it local."""
+    return directory if "://" in str(directory) else directory.resolve()
+
+
 def manager(
     directory: epath.Path, keep: int, keep_every: int, keep_best: str
 ) -> ocp.CheckpointManager:
@@ -29,13 +34,13 @@ def manager(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager(directory.resolve(), options=options)  # it takes no relative path
+    return ocp.CheckpointManager(absolute(directory), options=options)
 
 
 def reader(directory: epath.Path) -> ocp.CheckpointManager:
     """For programs that only read: it creates and deletes nothing."""
     options = ocp.CheckpointManagerOptions(read_only=True)
-    return ocp.CheckpointManager(directory.resolve(), options=options)
+    return ocp.CheckpointManager(absolute(directory), options=options)
 
 
 def save(
@@ -56,3 +61,8 @@ def abstract(state: State, sharding: jax.sharding.Sharding) -> State:
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state
     )
+
+
+def any_in(directory: epath.Path) -> bool:
+    """Whether a finished checkpoint is there, without opening it; one being written has a suffix."""
+    return directory.exists() and any(path.name.isdigit() for path in directory.iterdir())

@@ -81,7 +81,10 @@ def prepared(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
 
 def prepare(builder: tfds.core.DatasetBuilder) -> None:
-    """Raises ValueError where this builder needs TensorFlow and there is none."""
+    """Raises ValueError where the builder needs TensorFlow and there is none.
+
+    Raises RuntimeError where the network or the disk fails.
+    """
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:
@@ -91,6 +94,8 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
             f"preparing data set {builder.name!r} needs TensorFlow, once: pip install"
             " 'ddpm_jax[prepare]', or set data.data_dir to where it is prepared"
         ) from error
+    except OSError as error:
+        raise RuntimeError(f"preparing data set {builder.name!r} failed: {error}") from error
 
 
 def source(name: str, data_dir: str, split: str, image_size: int) -> Source:
@@ -103,7 +108,13 @@ def source(name: str, data_dir: str, split: str, image_size: int) -> Source:
         known = ", ".join(builder.info.splits)
         raise ValueError(f"data set {name!r} has no split {split!r}; it has {known}")
     encoded = {"image": tfds.decode.SkipDecoding()}
-    records = builder.as_data_source(split, decoders=encoded)
+    try:
+        records = builder.as_data_source(split, decoders=encoded)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"data set {name!r} is not stored as ArrayRecord; prepare it with"
+            " download_and_prepare(file_format='array_record')"
+        ) from error
     shape = decode(records[0]["image"]).shape
     if shape[0] != image_size:
         raise ValueError(

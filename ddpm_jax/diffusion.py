@@ -58,8 +58,8 @@ def quadratic(T: int, beta_1: float, beta_T: float) -> Schedule:
     return schedule(np.linspace(beta_1**0.5, beta_T**0.5, T, dtype=np.float64) ** 2)
 
 
-def constant(T: int, beta_T: float) -> Schedule:
-    """The same variance at every step, one of the three that Sec. 4 mentions."""
+def constant(T: int, beta_1: float, beta_T: float) -> Schedule:
+    """beta_T at every step, one of the three that Sec. 4 mentions; beta_1 has no part in it."""
     return schedule(np.full(T, beta_T, dtype=np.float64))
 
 
@@ -142,7 +142,7 @@ def prior_kl(sched: Schedule, x_0: Images) -> Images:
 
 
 def log_cdf_normal(z: Array) -> Array:
-    """The log of the standard normal distribution function, exact far into the left tail."""
+    """The log of the standard normal distribution function, precise far into the left tail."""
     return log_ndtr(z)
 
 
@@ -174,3 +174,12 @@ def discretized_log_likelihood(
     gap = jnp.where(open_below, -1.0, jnp.minimum(log_lower - log_upper, -1e-12))
     inside = log_upper + jnp.log(-jnp.expm1(gap))
     return jnp.where(open_above, log_cdf(-lower), jnp.where(open_below, log_upper, inside))
+
+
+def released_log_likelihood(x_0: Images, mean: Array, log_variance: Array, levels: int) -> Images:
+    """As the release computes it: the tanh approximation, and no probability below 1e-12.
+
+    Below that floor there is no gradient.
+    """
+    log_p = discretized_log_likelihood(x_0, mean, log_variance, levels, log_cdf_tanh)
+    return jnp.maximum(log_p, math.log(1e-12))

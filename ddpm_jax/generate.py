@@ -12,7 +12,7 @@ from ddpm_jax.build import Run
 
 
 def generate(run: Run) -> None:
-    """Writes samples/<step>-<solver>-<count>.npz and .png; finished batches are not made again.
+    """Writes samples/<step>-<solver and steps>-<count>-seed<seed>.npz and .png; finished batches are not made again.
 
     Image i depends on sample.seed and i alone, whatever the batch size or the device count.
     """

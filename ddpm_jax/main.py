@@ -5,7 +5,7 @@ import traceback
 
 from absl import flags, logging
 
-from ddpm_jax import build, command_line, evaluate, generate, report, train, workdir
+from ddpm_jax import build, checkpoint, command_line, evaluate, generate, report, train, workdir
 from ddpm_jax.build import Run
 
 
@@ -13,10 +13,18 @@ def prepare(argv: list[str]) -> tuple[Run, str]:
     """Everything that can be found wrong before anything is written, as ValueError."""
     config, directory, mode = command_line.parse(argv)
     quiet_libraries()
-    if mode != "train" and not (directory / "checkpoints").exists():
+    if mode != "train" and not checkpoint.any_in(directory / "checkpoints"):
         raise ValueError(f"{directory} holds no checkpoint to {mode} from; train first")
+    workdir.check_writable(directory)
     workdir.check_same_run(directory, config.to_dict())
-    return build.run(config, directory), mode
+    run = build.run(config, directory)
+    if mode == "train":
+        run.data.open(run.data.split)
+    if mode == "evaluate" and not (run.eval.images and run.data.held_out):
+        raise ValueError("nothing to evaluate on; set --config.eval.images and data.held_out")
+    if mode != "sample" and run.eval.images and run.data.held_out:
+        run.data.open(run.data.held_out)
+    return run, mode
 
 
 def train_and_measure(run: Run) -> None:
@@ -57,8 +65,10 @@ def main(argv: list[str]) -> int:
     """The exit status: 0 done, 2 wrong usage, 1 the run failed."""
     try:
         run, mode = prepare(argv)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         return fail(error, 2)
+    except Exception as error:
+        return fail(error, 1)
     try:
         PROGRAMS[mode](run)
     except Exception as error:

@@ -11,7 +11,7 @@ from ddpm_jax.diffusion import Images, PerImage, Schedule, Steps
 from ddpm_jax.parameterization import Denoised, Network, Parameterization, Variance
 
 Objective = Callable[[Schedule, Network, Images, Steps, Images], PerImage]
-LogCdf = Callable[[Array], Array]
+LogLikelihood = Callable[[Images, Array, Array, int], Images]
 
 
 def per_image(values: Images) -> PerImage:
@@ -37,7 +37,10 @@ def simple(parameterization_: Parameterization) -> Objective:
 
 
 def vlb(
-    parameterization_: Parameterization, variance: Variance, levels: int, log_cdf: LogCdf
+    parameterization_: Parameterization,
+    variance: Variance,
+    levels: int,
+    log_likelihood: LogLikelihood,
 ) -> Objective:
     """The bound's term at t in bits/dim: "L" of Table 2, Eqs. 5 and 12, without clipping x_0.
 
@@ -47,7 +50,7 @@ def vlb(
     def loss(sched: Schedule, network: Network, x_0: Images, t: Steps, eps: Images) -> PerImage:
         x_t = diffusion.q_sample(sched, x_0, t, eps)
         out = parameterization.denoised(parameterization_, sched, network(x_t, t), x_t, t)
-        return bound_term(sched, variance, out, x_0, x_t, t, levels, log_cdf)
+        return bound_term(sched, variance, out, x_0, x_t, t, levels, log_likelihood)
 
     return loss
 
@@ -60,7 +63,7 @@ def bound_term(
     x_t: Images,
     t: Steps,
     levels: int,
-    log_cdf: LogCdf = diffusion.log_cdf_normal,
+    log_likelihood: LogLikelihood = diffusion.discretized_log_likelihood,
 ) -> PerImage:
     """L_{t-1} in bits/dim: for t > 1 a KL divergence, at t = 1 the decoder. Eqs. 5 and 13.
 
@@ -71,7 +74,7 @@ def bound_term(
     posterior_mean = diffusion.q_posterior_mean(sched, x_0, x_t, t, s)
     posterior = parameterization.fixed_small(sched, out, t, s)
     kl = diffusion.normal_kl(posterior_mean, posterior, mean, log_variance)
-    decoder = -diffusion.discretized_log_likelihood(x_0, mean, log_variance, levels, log_cdf)
+    decoder = -log_likelihood(x_0, mean, log_variance, levels)
     first = (t == 1)[:, None, None, None]
     return bits_per_dim(jnp.where(first, decoder, kl))
 

@@ -1,4 +1,4 @@
-"""The mesh and the shardings: one axis, "data", over every device of every process."""
+"""The mesh and the shardings: one axis, "data", over the devices. One process for now."""
 
 import jax
 import numpy as np

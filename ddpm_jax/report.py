@@ -1,6 +1,6 @@
 """What a run tells: lines and a progress bar on the console, metrics.jsonl, TensorBoard, grids.
 
-Only process 0 speaks and writes. On a terminal there is a progress bar; in a log, plain lines.
+On a terminal there is a progress bar; in a log, plain lines.
 """
 
 import io
@@ -80,12 +80,17 @@ class Writer(NamedTuple):
     """Scalars and images by clu's MetricWriter calls, without its TensorFlow."""
 
     metrics: epath.Path
+    rows: list[str]
     events: SummaryWriter
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         row = {"step": step} | {name: float(value) for name, value in scalars.items()}
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        self.rows.append(json.dumps(row) + "\n")
+        if "://" in str(self.metrics):  # object stores cannot append
+            workdir.write(self.metrics, "".join(self.rows))
+        else:
+            with self.metrics.open("a") as file:
+                file.write(self.rows[-1])
         for name, value in scalars.items():
             self.events.add_scalar(name, value, step)
 
@@ -102,13 +107,13 @@ class Writer(NamedTuple):
 
 def writer(directory: epath.Path, step: int) -> Writer:
     """Goes on from 'step': rows that an interrupted run logged after it are dropped."""
-    metrics = directory / "metrics.jsonl"
+    metrics, kept = directory / "metrics.jsonl", []
     if metrics.exists():
         rows = metrics.read_text().splitlines(keepends=True)
         kept = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step]
         if kept != rows:
             workdir.write(metrics, "".join(kept))
-    return Writer(metrics, SummaryWriter(str(directory), purge_step=step + 1))
+    return Writer(metrics, kept, SummaryWriter(str(directory), purge_step=step + 1))
 
 
 def grid(images: UInt8[np.ndarray, "n h w c"]) -> Grid:

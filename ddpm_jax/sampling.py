@@ -17,6 +17,7 @@ from ddpm_jax.parameterization import Denoised, Denoiser, Variance
 
 Carry = Any
 Params = Any
+STREAM = 2**31  # no step of training: noise of one seed is not shared with it
 Path = Int[Array, " n"]
 Step = Callable[[Schedule, Images, Denoised, Steps, Steps, Images], Images]
 
@@ -81,6 +82,7 @@ def path(T: int, steps: int) -> np.ndarray:
 
 def image_keys(key: Key[Array, ""], numbers: Int[Array, " b"]) -> Key[Array, " b"]:
     """One key an image, from its number alone: image i is the same in whatever batch it is made."""
+    key = jax.random.fold_in(key, STREAM)
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
 
 

@@ -110,11 +110,15 @@ def chain(
     times = sampling.path(sched.T, steps)
     own_mean = parameterization_ is parameterization.x_prev
     own_variance = variance is parameterization.learned
-    if solver == "ancestral" and steps != sched.T and (own_mean or own_variance):
-        what = "mean" if own_mean else "variance"
+    if steps != sched.T and own_mean:
         raise ValueError(
-            f"{section}.steps is {steps}, but this network's own {what} is for single steps;"
-            f" use all {sched.T}, or {section}.solver ddim"
+            f"{section}.steps is {steps}, but this network's own mean is for single steps;"
+            f" take all {sched.T}"
+        )
+    if steps != sched.T and own_variance and solver == "ancestral":
+        raise ValueError(
+            f"{section}.steps is {steps}, but this network's own variance is for single steps;"
+            f" take all {sched.T}, or {section}.solver ddim, which does not use it"
         )
     name = f"{solver}-{steps}" + (f"-eta{eta:g}" if solver == "ddim" else "")
     return Chain(sampling.lift(step), times, name)
@@ -165,6 +169,7 @@ def sample(
     seed: int,
 ) -> Sample:
     at_least(1, "sample", count=count)
+    at_least(0, "sample", seed=seed)
     parallel.check_batch(mesh, batch_size, "sample.batch_size")
     return Sample(chain_of("sample", solver, steps, eta), count, batch_size, seed)
 
@@ -172,6 +177,6 @@ def sample(
 def evaluation(
     mesh: Mesh, sched: Schedule, *, images: int, steps: int, batch_size: int, seed: int
 ) -> Eval:
-    at_least(0, "eval", images=images)
+    at_least(0, "eval", images=images, seed=seed)
     parallel.check_batch(mesh, batch_size, "eval.batch_size")
     return Eval(images, likelihood.strata(sched.T, steps), batch_size, seed)

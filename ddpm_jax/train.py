@@ -1,5 +1,6 @@
 """--mode=train: Algorithm 1 on a mesh, from wherever the run's folder has got to."""
 
+import math
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -148,7 +149,7 @@ def train(run: Run) -> None:
                     jax.block_until_ready(state.step)
                     rate = report.Rate.start(step)
                 if due(step, settings.log_every):
-                    scalars = averages(state.window)
+                    scalars = finite(averages(state.window), step)
                     state = states.with_empty_window(run, state)
                     scalars |= speed(rate, step, settings.batch_size)
                     writer.write_scalars(step, scalars)
@@ -161,6 +162,7 @@ def train(run: Run) -> None:
                     report.write_png(run.directory / "samples" / f"{step}-grid.png", image)
                     rate = report.Rate.start(step)
                 if due(step, settings.checkpoint_every) or step == last:
+                    finite(averages(state.window), step)
                     logged = {"loss": scalars.get("loss", float("inf"))}
                     checkpoint.save(manager, step, state, logged)
             report.say(summary(state, scalars))
@@ -169,12 +171,26 @@ def train(run: Run) -> None:
 
 def summary(state: TrainState, scalars: dict[str, float]) -> str:
     """The step reached, and the mean loss since the last logged row, or of that row."""
-    since = averages(state.window)["loss"] if state.window["loss"].count > 0 else scalars["loss"]
-    return f"trained to step {int(state.step)}, loss {since:.4f}"
+    loss = (scalars | averages(state.window))["loss"]
+    return f"trained to step {int(state.step)}, loss {loss:.4f}"
 
 
 def averages(window: states.Window) -> dict[str, float]:
+    """Means since the last logged row; none right after it."""
+    if window["loss"].count == 0:
+        return {}
     return {name: float(average.compute()) for name, average in window.items()}
+
+
+def finite(scalars: dict[str, float], step: int) -> dict[str, float]:
+    """Raises FloatingPointError before anything that is not a number is logged or saved."""
+    for name, value in scalars.items():
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{name} is {value} by step {step}; the newest checkpoint is from before that."
+                " Lower optimizer.learning_rate, in another --workdir"
+            )
+    return scalars
 
 
 def speed(rate: report.Rate, step: int, batch_size: int) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from importlib import metadata
 from typing import Any
 
@@ -11,7 +12,7 @@ from etils import epath
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain")
 # What the same run may change between one start and the next; the rest decides its numbers.
 FREE = ("data.data_dir", "model.dtype", "parallel.", "train.steps", "sample.", "eval.")
-CADENCES = ("train.log_every", "train.checkpoint_every", "train.sample_every")
+CADENCES = ("train.log_every", "train.checkpoint_every", "train.sample_every", "train.keep_every")
 
 
 def write(path: epath.Path, content: str | bytes) -> None:
@@ -55,6 +56,15 @@ def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+def check_writable(workdir: epath.Path) -> None:
+    """Raises ValueError if a folder on this machine cannot be made or written."""
+    if "://" in str(workdir):
+        return
+    nearest_there = next(path for path in (workdir, *workdir.parents) if path.exists())
+    if not (nearest_there.is_dir() and os.access(nearest_there, os.W_OK)):
+        raise ValueError(f"--workdir {workdir}: {nearest_there} is no folder that can be written")
 
 
 def check_same_run(workdir: epath.Path, config: dict) -> None:

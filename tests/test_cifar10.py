@@ -20,7 +20,11 @@ def test_it_trains_checkpoints_resumes_and_samples(tmp_path):
         f"--config.data.data_dir={DATA}",
         f"--workdir={tmp_path}",
     ]
-    args += ["--config.train.batch_size=8", "--config.train.log_every=1"]
+    args += [
+        "--config.parallel.devices=1",
+        "--config.train.batch_size=8",
+        "--config.train.log_every=1",
+    ]
     args += ["--config.train.sample_every=0"]
     status, out, err = ddpm(*args, "--config.train.steps=1")
     assert status == 0, err

@@ -102,6 +102,14 @@ WRONG = {
     "unknown mode": (["--config=configs/digits.py", "--mode=dream"], "train|sample|evaluate"),
     "no such data": (["--config=configs/digits.py", "--config.data.name=digitz"], "digitz"),
     "nothing to sample": (["--config=configs/digits.py", "--mode=sample"], "no checkpoint"),
+    "workdir is a file": (
+        ["--config=configs/digits.py", f"--workdir={ROOT}/LICENSE"],
+        "no folder that can be written",
+    ),
+    "no held-out split": (
+        ["--config=configs/digits.py", "--config.data.held_out=tset"],
+        "no split 'tset'",
+    ),
     "not a flag": (["--config=configs/digits.py", "train"], "'train' is no flag"),
 }
 
@@ -118,11 +126,33 @@ def test_wrong_usage_exits_2_with_one_line_and_writes_nothing(case, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_evaluating_nothing_is_wrong_usage(trained):
+    folder, _ = trained
+    status, _, err = ddpm(f"--workdir={folder}", "--mode=evaluate", "--config.eval.images=0")
+    assert status == 2 and "--config.eval.images" in err
+
+
+def test_a_run_without_a_finished_checkpoint_is_nothing_to_sample_from(trained, tmp_path):
+    folder, _ = trained
+    (tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    status, _, err = ddpm(f"--workdir={tmp_path}", "--mode=sample")
+    assert status == 2 and "no checkpoint to sample from" in err
+
+
 def test_another_config_in_a_run_s_folder_is_refused_and_nothing_changes(trained):
     folder, _ = trained
     before = files(folder)
     status, _, err = ddpm(f"--workdir={folder}", "--config.optimizer.learning_rate=1.0")
     assert status == 2 and "optimizer.learning_rate (0.004 -> 1.0)" in err
+    assert files(folder) == before
+
+
+def test_a_data_dir_that_has_gone_is_wrong_usage_on_resuming_too(trained):
+    folder, _ = trained
+    before = files(folder)
+    status, _, err = ddpm(f"--workdir={folder}", "--config.data.data_dir=/nowhere")
+    assert status == 2 and "data.data_dir /nowhere does not exist" in err
     assert files(folder) == before
 
 

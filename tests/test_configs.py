@@ -1,12 +1,14 @@
 """Every config of configs/ builds, says what the paper says, and refuses what is wrong."""
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import load
 from etils import epath
 
-from ddpm_jax import build, parameterization, workdir
+from ddpm_jax import build, diffusion, parameterization, workdir
 
 ROWS = {
     "mu-vlb-learned": ("x_prev", True),
@@ -100,6 +102,7 @@ def test_a_row_that_is_not_there_is_named():
         ("sample.batch_size", 4, "sample.batch_size is 4"),
         ("eval.steps", 1, "between 2 and T = 8"),
         ("eval.images", -1, "eval.images is -1"),
+        ("seed", -1, "seed is -1"),
         ("train.grid.count", 0, "train.grid.count"),
     ],
 )
@@ -115,8 +118,41 @@ def test_steps_a_learned_variance_is_not_defined_on_are_refused(tiny, tmp_path):
     tiny.sample.steps = 4
     with pytest.raises(ValueError, match="own variance is for single steps"):
         build.run(tiny, epath.Path(tmp_path))
-    tiny.sample.solver = "ddim"
+    tiny.sample.solver = "ddim"  # it does not use the variance
     build.run(tiny, epath.Path(tmp_path))
+    tiny.diffusion.update(variance="fixed_large", output="x_prev")
+    with pytest.raises(ValueError, match="own mean is for single steps"):
+        build.run(tiny, epath.Path(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["quadratic", "constant"])
+def test_every_schedule_can_be_chosen_by_name_alone(tiny, tmp_path, name):
+    tiny.diffusion.schedule.name = name
+    betas = build.run(tiny, epath.Path(tmp_path)).model.sched.beta
+    assert (betas != diffusion.linear(8, 1e-3, 0.2).beta).any()
+
+
+def test_the_network_is_fed_t_minus_one_and_the_denoiser_clips(tiny, tmp_path):
+    run = build.run(tiny, epath.Path(tmp_path))
+    fed = []
+
+    class Loud(nn.Module):
+        @nn.compact
+        def __call__(self, x, time, train=False):
+            fed.append(time)
+            return 3.0 + jnp.zeros_like(x)
+
+    model = run.model._replace(unet=Loud(), parameterization=parameterization.x_0)
+    out = build.denoiser(model, {})(jnp.zeros((2, 8, 8, 1)), jnp.array([1, 8]))
+    np.testing.assert_array_equal(fed[0], [0, 7])
+    np.testing.assert_array_equal(out.x_0, jnp.ones_like(out.x_0))
+
+
+def test_a_missing_section_is_named(tiny, tmp_path):
+    with tiny.unlocked():
+        del tiny.parallel
+    with pytest.raises(ValueError, match="no section parallel"):
+        build.run(tiny, epath.Path(tmp_path))
 
 
 def test_a_field_too_many_or_too_few_in_a_config_file_is_named(tiny, tmp_path):

@@ -15,7 +15,7 @@ from ddpm_jax import diffusion
 SCHEDULES = {
     "linear": diffusion.linear(1000, 1e-4, 0.02),
     "quadratic": diffusion.quadratic(1000, 1e-4, 0.02),
-    "constant": diffusion.constant(1000, 0.02),
+    "constant": diffusion.constant(1000, 1e-4, 0.02),
 }
 every_schedule = pytest.mark.parametrize("sched", SCHEDULES.values(), ids=SCHEDULES.keys())
 
@@ -53,6 +53,24 @@ def test_golden_values_of_the_release(x64):
     np.testing.assert_allclose(column(diffusion.sigma(sched, t))[0], 0.009999999999999449, **exact)
     inverse = 1.0 / column(diffusion.signal(sched, t))[3]
     np.testing.assert_allclose(inverse, 157.41045725150062, rtol=1e-12)
+
+
+def test_golden_coefficient_of_eps_in_x_0(x64):
+    t, zero = steps(1000), jnp.zeros((1, 1, 1, 1))
+    x_0 = diffusion.x_0_from_eps(SCHEDULES["linear"], zero, -jnp.ones_like(zero), t)
+    np.testing.assert_allclose(x_0.item(), 157.40728081040757, rtol=1e-12)
+
+
+def test_schedules_are_linear_in_beta_in_its_root_and_not_at_all():
+    middle = {name: sched.beta[500] for name, sched in SCHEDULES.items()}
+    part = 499 / 999
+    assert middle["linear"] == pytest.approx(1e-4 + part * 0.0199, rel=1e-12)
+    root = 0.01 + part * (0.02**0.5 - 0.01)
+    assert middle["quadratic"] == pytest.approx(root**2, rel=1e-12)
+    assert middle["constant"] == 0.02
+    for name in ("linear", "quadratic"):
+        ends = SCHEDULES[name].beta[[1, 1000]]
+        np.testing.assert_allclose(ends, [1e-4, 0.02], rtol=1e-12)
 
 
 @every_schedule
@@ -172,6 +190,20 @@ def test_gradient_of_the_likelihood_is_finite_everywhere():
         assert all(bool(jnp.isfinite(slope)) for slope in slopes)
 
 
+def test_the_release_s_likelihood_has_a_floor_without_a_gradient():
+    grey, log_variance = jnp.full((1, 1, 1, 1), 0.5), jnp.array(-9.8167)
+
+    def total(mean):
+        return diffusion.released_log_likelihood(grey, mean, log_variance, 256).sum()
+
+    value, slope = jax.value_and_grad(total)(jnp.array(0.0))
+    assert float(value) == pytest.approx(math.log(1e-12)) and float(slope) == 0.0
+    near = jnp.array(0.497)
+    exact = diffusion.discretized_log_likelihood(grey, near, log_variance, 256).sum()
+    assert float(total(near)) == pytest.approx(float(exact), rel=2e-3)
+    assert float(jax.grad(total)(near)) > 0.0
+
+
 def test_tanh_is_near_the_normal_cdf():
     z = jnp.linspace(-4.0, 4.0, 101)
     exact, near = jnp.exp(diffusion.log_cdf_normal(z)), jnp.exp(diffusion.log_cdf_tanh(z))
@@ -184,7 +216,7 @@ def test_tanh_is_near_the_normal_cdf():
     [
         (lambda: diffusion.linear(1, 1e-4, 0.02), "at least 2"),
         (lambda: diffusion.linear(10, 0.0, 0.02), "strictly between"),
-        (lambda: diffusion.constant(10, 1.0), "strictly between"),
+        (lambda: diffusion.constant(10, 0.5, 1.0), "strictly between"),
     ],
 )
 def test_impossible_schedules_are_refused(make, fault):

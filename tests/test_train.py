@@ -69,13 +69,19 @@ def steps_on(tiny, tmp_path):
 @pytest.mark.parametrize("groups", [1, 8])
 def test_results_do_not_depend_on_the_device_count(steps_on, groups):
     """With dropout and flips on: every mask, noise and t is a global array."""
-    fields = {"data.flip": True, "model.dropout": 0.5}
+    # eps is large, for Adam would make a step of the rounding in gradients that are really zero
+    fields = {"data.flip": True, "model.dropout": 0.5, "optimizer.eps": 1e-3}
     losses, final = steps_on(1, groups, **fields)
     for devices in (2, 8):
         others, other = steps_on(devices, groups, **fields)
         np.testing.assert_allclose(others, losses, rtol=1e-4)
-        for a, b in zip(leaves(final.opt_state), leaves(other.opt_state), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+        for a, b in zip(leaves(parts(final)), leaves(parts(other)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max() + 1e-6)
+
+
+def parts(final):
+    """Parameters, their average, and Adam's first moments."""
+    return final.params, optimizer.averaged(final.opt_state), final.opt_state[0].mu
 
 
 def test_clip_groups_clip_each_share_of_the_batch_then_average(tiny, tmp_path):
@@ -98,6 +104,61 @@ def test_clip_groups_clip_each_share_of_the_batch_then_average(tiny, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-6)
     _, whole, _ = share(params, x_0, t, eps)
     assert float(optax.global_norm(jax.tree.map(jnp.subtract, grads, whole))) > 1e-3
+
+
+def test_the_train_step_asks_the_objective_about_normalised_images_and_every_t(tiny, tmp_path):
+    run, seen = run_of(tiny, tmp_path, **{"data.flip": True}), {}
+
+    def objective(sched, network, x_0, t, eps):
+        seen.update(x_0=x_0, t=t, eps=eps)
+        return (network(x_0, t) ** 2).mean(axis=(1, 2, 3))
+
+    run = run._replace(model=run.model._replace(objective=objective))
+    current = jax.jit(lambda: state.initial(run))()
+    batch = jnp.arange(64 * 64, dtype=jnp.uint8).reshape(64, 8, 8, 1) % 17
+    drawn = []
+    for step in range(4):
+
+        def asked(current, batch):
+            train.train_step(run, current, batch)
+            return dict(seen)
+
+        now = jax.jit(asked)(current._replace(step=jnp.asarray(step)), batch)
+        drawn.append(now)
+        straight = data.normalize(batch, 17)
+        as_is = np.isclose(now["x_0"], straight).all(axis=(1, 2, 3))
+        mirrored = np.isclose(now["x_0"], straight[:, :, ::-1]).all(axis=(1, 2, 3))
+        assert (as_is ^ mirrored).all() and 0.2 < as_is.mean() < 0.8
+    assert set(np.concatenate([now["t"] for now in drawn]).tolist()) == set(range(1, 9))
+    assert not np.allclose(drawn[0]["eps"], drawn[1]["eps"])  # another step, another noise
+    noise = np.stack([now["eps"] for now in drawn])
+    assert noise.mean() == pytest.approx(0.0, abs=0.05) and noise.std() == pytest.approx(
+        1, abs=0.05
+    )
+
+
+def test_samples_and_the_bound_are_of_the_average(tiny, tmp_path):
+    final = trained(run_of(tiny, tmp_path, **{"train.steps": 4, "optimizer.learning_rate": 0.01}))
+    step, weights = state.averaged(run_of(tiny, tmp_path))
+    assert step == 4
+    assert_equal(weights, optimizer.averaged(final.opt_state))
+    assert not np.allclose(weights["conv_in"]["kernel"], final.params["conv_in"]["kernel"])
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(tiny, tmp_path):
+    trained(run_of(tiny, tmp_path, **{"train.steps": 2}))
+    run = run_of(tiny, tmp_path, **{"train.steps": 6})
+    diverged = run._replace(model=run.model._replace(objective=lambda *args: jnp.full(16, jnp.nan)))
+    with pytest.raises(FloatingPointError, match="loss is nan by step 4"):
+        train.train(diverged)
+    assert int(newest(run).step) == 2 and [row["step"] for row in rows(tmp_path)] == [2]
+
+
+def test_a_bucket_is_not_taken_for_a_folder(tmp_path, monkeypatch):
+    bucket = epath.Path("gs://bucket/run/checkpoints")
+    assert str(checkpoint.absolute(bucket)) == "gs://bucket/run/checkpoints"
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint.absolute(epath.Path("runs/x")) == epath.Path(tmp_path / "runs" / "x")
 
 
 def test_the_train_step_is_traced_once(tiny, tmp_path, monkeypatch):
