@@ -78,6 +78,17 @@ def test_ddim_with_eta_one_is_ancestral(t, s):
     np.testing.assert_allclose(ours, theirs, atol=2e-5)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_eta_scales_the_standard_deviation_of_ddim_s_noise(eta):
+    """Song et al. 2021, Eq. 16."""
+    x_t, noise, guess = normal(0), normal(1), Denoised(jnp.clip(normal(2), -1, 1))
+    t, s = jnp.full(4, 500), jnp.full(4, 300)
+    step = sampling.ddim(eta)
+    moved = step(SCHED, x_t, guess, t, s, noise) - step(SCHED, x_t, guess, t, s, 0.0 * noise)
+    expected = eta * jnp.sqrt(diffusion.posterior_variance(SCHED, t, s)) * noise
+    np.testing.assert_allclose(moved, expected, atol=1e-5)
+
+
 @every_sampler
 def test_a_strided_chain_is_the_chain_of_the_respaced_schedule(name):
     times = sampling.path(SCHED.T, 25)
