@@ -47,7 +47,7 @@ def gradient(run: Run, params: Any, x_0, t, eps, dropout: Key[Array, ""]):
     if groups == 1:
         return group(x_0, t, eps, dropout)
     split = [a.reshape(groups, -1, *a.shape[1:]) for a in (x_0, t, eps)]
-    # One group after another: only one gradient is held, and jax 0.7 cannot vmap this on CPUs.
+    # One group after another: jax 0.7 cannot vmap the convolutions' gradient on CPUs.
     results = jax.lax.map(lambda share: group(*share), (*split, jax.random.split(dropout, groups)))
     return jax.tree.map(lambda leaf: leaf.mean(axis=0), results)
 
