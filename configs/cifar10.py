@@ -58,6 +58,7 @@ def get_config() -> ConfigDict:
                 "batch_size": 128,
                 "clip": 1.0,
                 "clip_groups": 1,
+                "on_nonfinite": "stop",
                 "log_every": 100,
                 "checkpoint_every": 5000,
                 "sample_every": 5000,

@@ -50,6 +50,7 @@ def get_config() -> ConfigDict:
                 "batch_size": 64,
                 "clip": 1.0,
                 "clip_groups": 1,
+                "on_nonfinite": "stop",
                 "log_every": 100,
                 "checkpoint_every": 600,
                 "sample_every": 1200,

@@ -209,8 +209,13 @@ def initial(model: Model, key: Key[Array, ""]) -> Any:
     return model.unet.init(key, x, t)["params"]
 
 
-def sampling_program(model: Model, chain: settings.Chain) -> Callable[..., Images]:
+def sampling_program(model: Model, chain: settings.Chain) -> sampling.Program:
     def of_params(params: Any) -> Denoiser:
         return denoiser(model, params)
 
     return sampling.program(model.sched, chain.sampler, of_params, chain.times, model.shape)
+
+
+def rounding(run: Run) -> tuple[str, int, str]:
+    """What may differ between two starts of a run and changes the last digits of its numbers."""
+    return jnp.dtype(run.model.unet.dtype).name, run.mesh.size, jax.default_backend()

@@ -1,5 +1,10 @@
-"""Checkpoints: Orbax, asynchronous, one folder a step. The only file that knows Orbax."""
+"""Checkpoints: Orbax, asynchronous, one folder a step. The only file that knows Orbax.
 
+Orbax hands over a flipped bit as it is, so a record of every array's digest lies beside the state,
+and a checkpoint that differs from its record is not used.
+"""
+
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -7,7 +12,16 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+from ddpm_jax import digest
+
 State = Any
+STATE, ARRAYS = "state", "arrays"  # the items of a checkpoint; the second is the record
+# What says nothing about the checkpoint itself, by how it begins or is called.
+ELSEWHERE = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED")
+
+
+class Damaged(RuntimeError):
+    """A checkpoint is not what was saved."""
 
 
 def absolute(directory: epath.Path) -> epath.Path:
@@ -48,12 +62,80 @@ def save(
 ) -> None:
     """Copies the state off the device and returns; the writing goes on in the background."""
     if step not in manager.all_steps():
-        manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+        items = {
+            STATE: ocp.args.StandardSave(state),
+            ARRAYS: ocp.args.JsonSave(digest.record(state)),
+        }
+        manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
 
 def restore(manager: ocp.CheckpointManager, step: int, like: State) -> State:
-    """The state saved at 'step', with the structure, dtypes and shardings of 'like'."""
-    return manager.restore(step, args=ocp.args.StandardRestore(like))
+    """The state saved at 'step', with the structure, dtypes and shardings of 'like'.
+
+    Raises Damaged, saying where, unless it is bit for bit what was saved.
+    """
+    folder = manager.directory / str(step)
+    try:
+        saved = item(manager, step, ARRAYS, ocp.args.JsonRestore())
+        wrong = digest.difference(saved, digest.kinds(like))
+        if not wrong:
+            state = item(manager, step, STATE, ocp.args.StandardRestore(like))
+            wrong = digest.difference(saved, digest.record(state))
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as error:  # Orbax and TensorStore raise many kinds, plain Exception among them
+        if str(error).startswith(ELSEWHERE):
+            raise
+        raise Damaged(f"{folder} cannot be read: {brief(error)}") from error
+    if wrong:
+        raise Damaged(f"{folder} is damaged: {wrong}")
+    return state
+
+
+def item(manager: ocp.CheckpointManager, step: int, name: str, args: Any) -> Any:
+    return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+
+
+def brief(error: Exception) -> str:
+    """The head of an error; TensorStore's go on for pages."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 300 else words[:300] + " ..."
+
+
+def newest(
+    directory: epath.Path, like: State, tell: Callable[[str], None]
+) -> tuple[int, State, set[int]] | None:
+    """The newest whole checkpoint: its step, its state, and the newer steps that are damaged.
+
+    None if there is no checkpoint at all. 'tell' hears of the damaged ones. Raises Damaged if no
+    whole one is left.
+    """
+    if not any_in(directory):
+        return None
+    damaged: dict[int, Damaged] = {}
+    with reader(directory) as manager:
+        # Listed anew each time: a run that is still training deletes and adds some meanwhile.
+        while steps := set(manager.all_steps(read=True)) - damaged.keys():
+            step = max(steps)
+            try:
+                state = restore(manager, step, like)
+            except Damaged as error:
+                damaged[step] = error
+                tell(f"{error}; trying the one before")
+            else:
+                return step, state, {bad for bad in damaged if bad > step}
+    latest = damaged[max(damaged)]
+    raise Damaged(f"no checkpoint is left to go on from, and nothing was changed; {latest}")
+
+
+def set_aside(directory: epath.Path, steps: Iterable[int]) -> list[epath.Path]:
+    """Renames damaged checkpoints, so that their steps can be saved again; returns where they are."""
+    moved = []
+    for step in steps:
+        names = (f"{step}.damaged" + (f"-{n}" if n else "") for n in range(1000))
+        target = next(directory / name for name in names if not (directory / name).exists())
+        moved.append((directory / str(step)).rename(target))
+    return moved
 
 
 def abstract(state: State, sharding: jax.sharding.Sharding) -> State:

@@ -139,14 +139,19 @@ def order(count: int, seed: int) -> grain.MapDataset:
     return grain.MapDataset.range(count).seed(seed).shuffle().repeat()
 
 
+def indices_of(order: grain.MapDataset, size: int, n: int, rows: slice = slice(None)) -> Indices:
+    """Which images the rows 'rows' of global batch n (0, 1, ...) are."""
+    return np.array([order[n * size + i] for i in range(*rows.indices(size))])
+
+
 def batches(
     source: Source, seed: int, size: int, rows: slice, first: int, last: int
 ) -> Iterator[Bytes]:
     """The rows 'rows' of global batches first..last - 1 of 'size' images, made ahead by threads."""
-    indices = order(source.count, seed)
+    shuffled = order(source.count, seed)
 
     def batch(n: int) -> Bytes:
-        return source.read(np.array([indices[n * size + i] for i in range(*rows.indices(size))]))
+        return source.read(indices_of(shuffled, size, n, rows))
 
     with ThreadPoolExecutor(AHEAD) as pool:
         made = deque(pool.submit(batch, n) for n in range(first, min(first + AHEAD, last)))

@@ -5,8 +5,9 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
-from ddpm_jax import build, data, likelihood, parallel, report, sampling, state, workdir
+from ddpm_jax import build, data, likelihood, parallel, parts, report, sampling, state, workdir
 from ddpm_jax.build import Run
 from ddpm_jax.likelihood import Bound
 
@@ -14,7 +15,8 @@ from ddpm_jax.likelihood import Bound
 def evaluate(run: Run) -> None:
     """The bound on the first eval.images held-out images, EMA weights, x_0 clipped. Eq. 5.
 
-    Writes eval/<step>-likelihood-<split>.json. Does nothing without such images.
+    Writes eval/<step>-likelihood-<split>.json. Does nothing without such images. Raises Stopped if
+    asked to; what an interrupted call has computed is not computed again.
     """
     split = run.data.held_out
     if not run.eval.images or not split:
@@ -22,26 +24,33 @@ def evaluate(run: Run) -> None:
     source = run.data.open(split)
     count = min(run.eval.images, source.count)
     step, params = state.averaged(run)
-    started = time.monotonic()
-    values = bounds(run, params, source, count)
+    path = run.directory / "eval" / f"{step}-likelihood-{split}.json"
     steps, T = len(run.eval.strata.first), run.model.sched.T
-    record = summary(values) | {
-        "images": count,
-        "steps": steps,
-        "of_steps": T,
-        "split": split,
-        "weights": "ema",
-        "seed": run.eval.seed,
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    workdir.write_json(run.directory / "eval" / f"{step}-likelihood-{split}.json", record)
+    decides = (count, steps, run.eval.batch_size, run.eval.seed)
+    with parts.beside(path, *decides, *build.rounding(run)) as kept:
+        values, seconds = bounds(run, params, source, count, kept)
+        record = summary(values) | {
+            "images": count,
+            "steps": steps,
+            "of_steps": T,
+            "split": split,
+            "weights": "ema",
+            "seed": run.eval.seed,
+            "seconds": round(seconds, 1),
+        }
+        workdir.write_json(path, record)
     report.say(
         f"{split} bound  {record['bits_per_dim']:.3f} bits/dim ({count} images, {steps} of {T} steps)"
     )
 
 
-def bounds(run: Run, params, source: data.Source, count: int) -> Bound:
-    """Every image's bound, in equal batches; the last is filled up by repeating its last image."""
+def bounds(
+    run: Run, params, source: data.Source, count: int, kept: epath.Path
+) -> tuple[Bound, float]:
+    """Every image's bound, and the seconds they took; each batch is kept in the folder 'kept'.
+
+    The batches are equal; the last is filled up by repeating its last image.
+    """
 
     @jax.jit
     def batch_bound(params, images, keys):
@@ -53,16 +62,23 @@ def bounds(run: Run, params, source: data.Source, count: int) -> Bound:
         )
 
     key, size = jax.random.key(run.eval.seed), run.eval.batch_size
-    found = []
-    with report.progress("bound", count, unit="image") as bar:
-        for first in range(0, count, size):
-            numbers = np.arange(first, first + size)
-            local = source.read(np.minimum(numbers, count - 1)[parallel.rows(size)])
-            keys = sampling.image_keys(key, jnp.asarray(numbers))
-            keys = jax.device_put(keys, parallel.by_image(run.mesh))
-            found.append(jax.device_get(batch_bound(params, parallel.put(run.mesh, local), keys)))
-            bar.update(min(size, count - first))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count].astype(np.float64), *found)
+
+    def batch(number: int) -> parts.Arrays:
+        started = time.monotonic()
+        numbers = np.arange(number * size, (number + 1) * size)
+        local = source.read(np.minimum(numbers, count - 1)[parallel.rows(size)])
+        keys = sampling.image_keys(key, jnp.asarray(numbers))
+        keys = jax.device_put(keys, parallel.by_image(run.mesh))
+        found = jax.device_get(batch_bound(params, parallel.put(run.mesh, local), keys))
+        bar.update()
+        return found._asdict() | {"seconds": np.asarray(time.monotonic() - started)}
+
+    batches = -(-count // size)
+    with report.progress("bound", batches, unit="batch") as bar:
+        made = parts.collect(kept, batches, batch, bar.update)
+    joined = {name: np.concatenate([part[name] for part in made])[:count] for name in Bound._fields}
+    whole = Bound(**{name: values.astype(np.float64) for name, values in joined.items()})
+    return whole, sum(float(part["seconds"]) for part in made)
 
 
 def summary(values: Bound) -> dict[str, float]:

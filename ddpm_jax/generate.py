@@ -1,60 +1,73 @@
 """--mode=sample: N images from a run's newest checkpoint, in batches that survive an interruption."""
 
-import io
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from ddpm_jax import build, data, parallel, report, sampling, state, workdir
+from ddpm_jax import build, data, parallel, parts, report, sampling, state, stopping
 from ddpm_jax.build import Run
+from ddpm_jax.parts import Arrays
 
 
 def generate(run: Run) -> None:
-    """Writes samples/<step>-<solver and steps>-<count>-seed<seed>.npz and .png; finished batches are not made again.
+    """Writes samples/<step>-<solver and steps>-<count>-seed<seed>.npz and .png; raises Stopped if asked to.
 
-    Image i depends on sample.seed and i alone, whatever the batch size or the device count.
+    Image i depends on sample.seed and i alone, whatever the batch size or the device count. What an
+    interrupted call has made is not made again.
     """
     settings = run.sample
     step, params = state.averaged(run)
     name = f"{step}-{settings.chain.name}-{settings.count}-seed{settings.seed}"
     folder = run.directory / "samples"
-    parts = folder / f".{name}-by{settings.batch_size}"
-    sample = build.sampling_program(run.model, settings.chain)
-    batches = range(0, settings.count, settings.batch_size)
+    program = build.sampling_program(run.model, settings.chain)
+    batches = -(-settings.count // settings.batch_size)
     report.say(f"sampling {settings.count} images at step {step}, {settings.chain.name}")
-    steps = len(settings.chain.times) - 1
-    with report.progress("sampling", steps * len(batches)) as bar:
-        for number, first in enumerate(batches):
-            part = parts / f"{number:05d}.npy"
-            if part.exists():
-                bar.update(steps)
-            else:
-                images = sample(params, keys(run, first), bar.update)
-                save(part, data.quantize(images, run.model.levels))
-            if not report.interactive():
-                report.say(f"batch {number + 1} of {len(batches)}")
-    made = np.concatenate([np.load(io.BytesIO(p.read_bytes())) for p in finished(parts)])
-    images = made[: settings.count]
-    report.write_npz(folder / f"{name}.npz", images)
-    report.write_png(folder / f"{name}.png", report.grid(images[:256]))
-    parts.rmtree()
+    with (
+        parts.beside(folder / name, settings.batch_size, *build.rounding(run)) as kept,
+        report.progress("sampling", program.steps * batches) as bar,
+    ):
+
+        def batch(number: int) -> Arrays:
+            path = kept / f"{number:05d}-unfinished.npz"
+            made = draw(run, program, params, number, path, bar.update)
+            return {"images": data.quantize(made, run.model.levels)}
+
+        made = parts.collect(kept, batches, batch, lambda: bar.update(program.steps))
+        images = np.concatenate([part["images"] for part in made])[: settings.count]
+        report.write_npz(folder / f"{name}.npz", images)
+        report.write_png(folder / f"{name}.png", report.grid(images[:256]))
     report.say(f"samples  {folder / name}.npz, .png")
 
 
-def keys(run: Run, first: int):
-    """The keys of the batch of images that begins at 'first', spread over the mesh."""
-    numbers = first + jnp.arange(run.sample.batch_size)
+def draw(run: Run, program: sampling.Program, params, number: int, path: epath.Path, tick):
+    """The images of a batch, from the state at 'path' if an interrupted call left one there."""
+    keys = keys_of(run, number)
+    current, done = program.begin(keys), 0
+    left = parts.read(path)
+    if left is not None:
+        done = int(left["done"])
+        leaves = [jax.device_put(left[f"{i}"], leaf.sharding) for i, leaf in flat(current)]
+        current = jax.tree.unflatten(jax.tree.structure(current), leaves)
+        tick(done)
+    for first, last in program.spans(done):
+        if stopping.asked():
+            leaves = {f"{i}": np.asarray(leaf) for i, leaf in flat(current)}
+            parts.write(path, leaves | {"done": np.asarray(first)})
+            stopping.check(f"at step {first} of {program.steps} of batch {number + 1}")
+        current = program.go_on(params, keys, current, first, last)
+        tick(last - first)
+    path.unlink(missing_ok=True)
+    return current[0]
+
+
+def flat(state: sampling.State):
+    return enumerate(jax.tree.leaves(state))
+
+
+def keys_of(run: Run, number: int):
+    """The keys of the images of a batch, spread over the mesh."""
+    size = run.sample.batch_size
+    numbers = number * size + jnp.arange(size)
     chosen = sampling.image_keys(jax.random.key(run.sample.seed), numbers)
     return jax.device_put(chosen, parallel.by_image(run.mesh))
-
-
-def save(path: epath.Path, images: np.ndarray) -> None:
-    file = io.BytesIO()
-    np.save(file, images)
-    workdir.write(path, file.getvalue())
-
-
-def finished(parts: epath.Path) -> list[epath.Path]:
-    return sorted(parts.glob("*.npy"))

@@ -1,11 +1,27 @@
 """python -m ddpm_jax.main: flags, then one program a mode."""
 
+import errno
+import logging as python_logging
 import sys
 import traceback
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
 
 from absl import flags, logging
 
-from ddpm_jax import build, checkpoint, command_line, evaluate, generate, report, train, workdir
+from ddpm_jax import (
+    build,
+    checkpoint,
+    command_line,
+    evaluate,
+    generate,
+    lock,
+    report,
+    stopping,
+    train,
+    workdir,
+)
 from ddpm_jax.build import Run
 
 
@@ -47,30 +63,56 @@ PROGRAMS = {
 
 
 def quiet_libraries() -> None:
-    """Libraries log errors only, or INFO with --verbosity=1; Orbax's DEBUG is pages a checkpoint."""
-    asked = logging.get_verbosity() > logging.WARNING
-    logging.get_absl_logger().setLevel("INFO" if asked else "ERROR")
+    """Libraries log nothing, or INFO with --verbosity=1: what they raise is what we tell."""
+    if logging.get_verbosity() > logging.WARNING:
+        logging.get_absl_logger().setLevel("INFO")  # Orbax's DEBUG is pages a checkpoint
+        return
+    logging.get_absl_logger().setLevel("CRITICAL")
+    python_logging.getLogger("asyncio").setLevel("CRITICAL")  # tracebacks of damaged checkpoints
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def fail(error: BaseException, status: int) -> int:
     if flags.FLAGS.is_parsed() and flags.FLAGS.verbosity >= 1:
         traceback.print_exception(error)
-    text = " ".join(str(error).split()) or type(error).__name__
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    print(f"ddpm_jax: {kind}{text}", file=sys.stderr)
+    print(f"ddpm_jax: {in_words(error)}", file=sys.stderr)
     return status
 
 
+def in_words(error: BaseException) -> str:
+    """One line that says what is wrong and, for what happens to everybody, what to do."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
+        return f"the disk is full: {text}. Make room; the same command then goes on"
+    if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
+        return f"out of memory: {text[:300]}. Lower the batch size of what was being done"
+    ours = isinstance(error, ValueError | checkpoint.Damaged)
+    return text if ours else f"{type(error).__name__}: {text}"
+
+
 def main(argv: list[str]) -> int:
-    """The exit status: 0 done, 2 wrong usage, 1 the run failed."""
+    """The exit status: 0 done or stopped when asked to, 2 wrong usage, 1 the run failed."""
+    stopping.listen()
     try:
         run, mode = prepare(argv)
+        with lock.held(run.directory) if mode == "train" else nullcontext():
+            stopping.check("before anything was begun")
+            return start(PROGRAMS[mode], run)
     except ValueError as error:
         return fail(error, 2)
+    except stopping.Stopped as stopped:
+        report.say(str(stopped))
+        return 0
     except Exception as error:
         return fail(error, 1)
+
+
+def start(program: Callable[[Run], None], run: Run) -> int:
+    """Past here what goes wrong is no wrong usage, but for a lock that another process holds."""
     try:
-        PROGRAMS[mode](run)
+        program(run)
+    except (stopping.Stopped, lock.InUse):
+        raise
     except Exception as error:
         return fail(error, 1)
     return 0

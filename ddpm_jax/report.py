@@ -65,7 +65,7 @@ def training_row(bar: tqdm, step: int, steps: int, scalars: Mapping[str, float])
         values += f"  ETA {clock((steps - step) / scalars['steps_per_second'])}"
     if not interactive():
         say(f"step {step}/{steps}  {values}")
-    elif "images_per_second" in scalars:
+    elif {"images_per_second", "loss"} <= scalars.keys():
         rate = scalars["images_per_second"]
         bar.set_postfix_str(f"loss {scalars['loss']:.4f}, {rate:.0f} images/s")
 

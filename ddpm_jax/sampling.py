@@ -3,7 +3,7 @@
 A Step takes noise, not a key, and (t, s), not t: any subsequence of 0..T is a sampler's path.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ from ddpm_jax.parameterization import Denoised, Denoiser, Variance
 
 Carry = Any
 Params = Any
+State = tuple[Images, Carry]  # x_t, and what the sampler remembers
 STREAM = 2**31  # no step of training: noise of one seed is not shared with it
 Path = Int[Array, " n"]
 Step = Callable[[Schedule, Images, Denoised, Steps, Steps, Images], Images]
@@ -91,7 +92,9 @@ def draw(keys: Key[Array, " b"], t: Int[Array, ""], shape: tuple[int, ...]) -> I
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, t), shape))(keys)
 
 
-def start(sched: Schedule, sampler: Sampler, keys: Key[Array, " b"], shape: tuple[int, ...]):
+def start(
+    sched: Schedule, sampler: Sampler, keys: Key[Array, " b"], shape: tuple[int, ...]
+) -> State:
     """x_T ~ N(0, 1), and what the sampler remembers of it."""
     x_T = draw(keys, jnp.asarray(sched.T + 1), shape)
     return x_T, sampler.init(x_T)
@@ -103,10 +106,10 @@ def advance(
     denoiser: Denoiser,
     keys: Key[Array, " b"],
     times: Path,
-    state: tuple[Images, Carry],
+    state: State,
     first: Int[Array, ""],
     last: Int[Array, ""],
-) -> tuple[Images, Carry]:
+) -> State:
     """Takes the steps first..last - 1 of the path.
 
     'first' and 'last' may be traced, so one compilation serves every segment of it.
@@ -121,6 +124,31 @@ def advance(
     return jax.lax.fori_loop(first, last, body, state)
 
 
+class Program(NamedTuple):
+    """A whole sampling run, compiled once, in segments between which it can be stopped.
+
+    Calling it, (params, keys, tick), gives images in [-1, 1], or near it; 'tick' is told the number
+    of steps just taken. The parts of it are for who wants to keep the state between two segments.
+    """
+
+    begin: Callable[[Key[Array, " b"]], State]
+    go_on: Callable[[Params, Key[Array, " b"], State, int, int], State]
+    steps: int
+    segment: int
+
+    def __call__(self, params: Params, keys: Key[Array, " b"], tick=lambda steps: None) -> Images:
+        state = self.begin(keys)
+        for first, last in self.spans():
+            state = self.go_on(params, keys, state, first, last)
+            tick(last - first)
+        return state[0]
+
+    def spans(self, done: int = 0) -> Iterator[tuple[int, int]]:
+        """The segments, from one boundary between them on: first step, and the one after the last."""
+        for first in range(done, self.steps, self.segment):
+            yield first, min(first + self.segment, self.steps)
+
+
 def program(
     sched: Schedule,
     sampler: Sampler,
@@ -128,26 +156,17 @@ def program(
     times: np.ndarray,
     shape: tuple[int, ...],
     segment: int = 20,
-) -> Callable[..., Images]:
-    """The whole of a sampling run: (params, keys, tick) to images in [-1, 1], or near it.
-
-    The loop is compiled once and run in segments, so that 'tick', called with the number of steps
-    just taken, can move a progress bar.
-    """
-    begin = jax.jit(lambda keys: start(sched, sampler, keys, shape))
+) -> Program:
+    """The loop over 'times' for images of one shape, of whatever parameters it is called with."""
 
     def segment_of(params, keys, state, first, last):
         path = jnp.asarray(times)
         return advance(sched, sampler, denoiser(params), keys, path, state, first, last)
 
     go_on = jax.jit(segment_of, donate_argnums=2)
-
-    def sample(params: Params, keys: Key[Array, " b"], tick=lambda steps: None) -> Images:
-        state, steps = begin(keys), len(times) - 1
-        for first in range(0, steps, segment):
-            last = min(first + segment, steps)
-            state = jax.block_until_ready(go_on(params, keys, state, first, last))
-            tick(last - first)
-        return state[0]
-
-    return sample
+    return Program(
+        begin=jax.jit(lambda keys: start(sched, sampler, keys, shape)),
+        go_on=lambda *args: jax.block_until_ready(go_on(*args)),
+        steps=len(times) - 1,
+        segment=segment,
+    )

@@ -52,6 +52,7 @@ class Train(NamedTuple):
     batch_size: int  # global
     clip: float
     clip_groups: int
+    on_nonfinite: str  # "stop" or "skip" at a step whose loss or gradient is not finite
     log_every: int
     checkpoint_every: int
     sample_every: int
@@ -150,6 +151,7 @@ def train(
             f" {chosen.clip_groups} does not divide"
         )
     choice("train.keep_best", chosen.keep_best, {"": None, "loss": None})
+    choice("train.on_nonfinite", chosen.on_nonfinite, {"stop": None, "skip": None})
     return chosen
 
 

@@ -6,12 +6,19 @@ import jax
 import jax.numpy as jnp
 import optax
 from clu import metrics
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
-from ddpm_jax import build, checkpoint, optimizer, parallel
+from ddpm_jax import build, checkpoint, optimizer, parallel, report
 from ddpm_jax.build import Run
 
-Window = dict[str, metrics.Average]
+
+class Window(NamedTuple):
+    """What was seen since the last logged row. Steps that were not finite count in the last two only."""
+
+    loss: metrics.Average
+    grad_norm: metrics.Average
+    skipped: Int[Array, ""]
+    first_skipped: Int[Array, ""]  # the step, or 0
 
 
 class TrainState(NamedTuple):
@@ -20,11 +27,25 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
     params: Any
     opt_state: optax.OptState  # the EMA of the parameters is in it
-    window: Window  # averages since the last logged row
+    window: Window
 
 
 def empty_window() -> Window:
-    return {name: metrics.Average.empty() for name in ("loss", "grad_norm")}
+    averages = metrics.Average.empty(), metrics.Average.empty()
+    return Window(*averages, jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32))
+
+
+def seen(
+    window: Window, step: Int[Array, ""], loss: Array, grad_norm: Array, finite: Bool[Array, ""]
+) -> Window:
+    """The window with one more step in it."""
+    was_first = ~finite & (window.skipped == 0)
+    return Window(
+        window.loss.merge(metrics.Average.from_model_output(loss, mask=finite[None])),
+        window.grad_norm.merge(metrics.Average.from_model_output(grad_norm, mask=finite[None])),
+        window.skipped + (~finite).astype(jnp.int32),
+        jnp.where(was_first, step, window.first_skipped),
+    )
 
 
 def with_empty_window(run: Run, state: TrainState) -> TrainState:
@@ -44,9 +65,12 @@ def abstract(run: Run) -> TrainState:
     return checkpoint.abstract(jax.eval_shape(lambda: initial(run)), everywhere)
 
 
+def newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
+    """The newest whole checkpoint's step and state, and the newer steps that are damaged."""
+    return checkpoint.newest(run.directory / "checkpoints", abstract(run), report.say)
+
+
 def averaged(run: Run) -> tuple[int, Any]:
-    """The newest checkpoint's step and EMA weights. There must be a checkpoint."""
-    with checkpoint.reader(run.directory / "checkpoints") as manager:
-        step = manager.latest_step()
-        state = checkpoint.restore(manager, step, abstract(run))
+    """The newest whole checkpoint's step and EMA weights. There must be a checkpoint."""
+    step, state, _ = newest(run)
     return step, optimizer.averaged(state.opt_state)

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable
 from contextlib import closing
+from itertools import takewhile
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from absl import logging
-from clu import metrics, parameter_overview
+from clu import parameter_overview
 from jaxtyping import Array, Key, UInt8
 
 from ddpm_jax import (
@@ -20,6 +21,7 @@ from ddpm_jax import (
     parallel,
     report,
     sampling,
+    stopping,
     workdir,
 )
 from ddpm_jax import state as states
@@ -27,6 +29,7 @@ from ddpm_jax.build import Run
 from ddpm_jax.state import TrainState
 
 Batch = UInt8[Array, "b h w c"]
+TOO_MANY = 10  # steps left out, and none done, after which leaving out more will not help
 
 
 def gradient(run: Run, params: Any, x_0, t, eps, dropout: Key[Array, ""]):
@@ -66,12 +69,11 @@ def train_step(run: Run, state: TrainState, batch: Batch) -> TrainState:
     loss, grads, norm = gradient(run, state.params, x_0, t, eps, key_dropout)
     updates, opt_state = run.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    seen = {"loss": loss, "grad_norm": norm}
-    window = {
-        name: state.window[name].merge(metrics.Average.from_model_output(value))
-        for name, value in seen.items()
-    }
-    return TrainState(state.step + 1, params, opt_state, window)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    moved, stayed = (params, opt_state), (state.params, state.opt_state)
+    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stayed)
+    window = states.seen(state.window, state.step + 1, loss, norm, finite)
+    return TrainState(state.step + 1, *kept, window)
 
 
 def compiled_step(run: Run) -> Callable[[TrainState, Batch], TrainState]:
@@ -84,8 +86,8 @@ def compiled_step(run: Run) -> Callable[[TrainState, Batch], TrainState]:
     )
 
 
-def begin(run: Run, manager) -> TrainState:
-    """The newest checkpoint's state, or a new one."""
+def begin(run: Run) -> TrainState:
+    """The newest whole checkpoint's state, or a new one; sets damaged checkpoints aside."""
     like = states.abstract(run)
     logging.info(
         "\n%s", parameter_overview.get_parameter_overview(like.params, include_stats=False)
@@ -96,12 +98,15 @@ def begin(run: Run, manager) -> TrainState:
         f"{count:,} parameters, {shape} images of {run.data.name},"
         f" {run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
     )
-    step = manager.latest_step()
-    if step is None:
+    found = states.newest(run)
+    if found is None:
         everywhere = parallel.replicated(run.mesh)
         return jax.jit(lambda: states.initial(run), out_shardings=everywhere)()
+    step, state, damaged = found
+    for path in checkpoint.set_aside(run.directory / "checkpoints", damaged):
+        report.say(f"set aside as {path}")
     report.say(f"resuming from step {step}")
-    return checkpoint.restore(manager, step, like)
+    return state
 
 
 def grids(run: Run) -> Callable[[TrainState], report.Grid]:
@@ -124,74 +129,90 @@ def due(step: int, every: int) -> bool:
 
 
 def train(run: Run) -> None:
-    """Trains to train.steps; the same call goes on where it was stopped."""
+    """Trains to train.steps; the same call goes on where it was stopped. Raises Stopped if asked to."""
     settings = run.train
+    state = begin(run)
+    step = first = int(state.step)
+    last = settings.steps
+    if first >= last:
+        report.say(f"nothing to train: step {first} of {last} is done")
+        return
     source = data.loaded(run.data.open(run.data.split))
     workdir.store(run.directory, run.config, run.model.shape, run.model.levels)
+    step_fn, draw = compiled_step(run), grids(run)
+    rows = parallel.rows(settings.batch_size)
+    batches = data.batches(source, run.seed, settings.batch_size, rows, first, last)
     keep = (settings.keep, settings.keep_every, settings.keep_best)
-    with closing(checkpoint.manager(run.directory / "checkpoints", *keep)) as manager:
-        state = begin(run, manager)
-        first, last = int(state.step), settings.steps
-        if first >= last:
-            report.say(f"nothing to train: step {first} of {last} is done")
-            return
-        step_fn, draw = compiled_step(run), grids(run)
-        rows = parallel.rows(settings.batch_size)
-        batches = data.batches(source, run.seed, settings.batch_size, rows, first, last)
-        rate, scalars = None, {}
-        with (
-            closing(report.writer(run.directory, first)) as writer,
-            report.progress("training", last, first) as bar,
-        ):
-            for step, batch in enumerate(batches, first + 1):
-                state = step_fn(state, parallel.put(run.mesh, batch))
-                bar.update()
-                if rate is None:  # the first step compiles, and is not counted
-                    jax.block_until_ready(state.step)
-                    rate = report.Rate.start(step)
-                if due(step, settings.log_every):
-                    scalars = finite(averages(state.window), step)
-                    state = states.with_empty_window(run, state)
-                    scalars |= speed(rate, step, settings.batch_size)
-                    writer.write_scalars(step, scalars)
-                    report.training_row(bar, step, last, scalars)
-                    rate = report.Rate.start(step)
-                last_grid = step == last and settings.sample_every > 0
-                if due(step, settings.sample_every) or last_grid:
-                    image = draw(state)
-                    writer.write_images(step, {"samples": image})
-                    report.write_png(run.directory / "samples" / f"{step}-grid.png", image)
-                    rate = report.Rate.start(step)
-                if due(step, settings.checkpoint_every) or step == last:
-                    finite(averages(state.window), step)
-                    logged = {"loss": scalars.get("loss", float("inf"))}
-                    checkpoint.save(manager, step, state, logged)
-            report.say(summary(state, scalars))
+    rate, scalars = None, {}
+    with (
+        closing(checkpoint.manager(run.directory / "checkpoints", *keep)) as manager,
+        closing(report.writer(run.directory, first)) as writer,
+        report.progress("training", last, first) as bar,
+    ):
+        for batch in takewhile(lambda _: not stopping.asked(), batches):
+            step += 1
+            state = step_fn(state, parallel.put(run.mesh, batch))
+            bar.update()
+            if rate is None:  # the first step compiles, and is not counted
+                jax.block_until_ready(state.step)
+                rate = report.Rate.start(step)
+            if due(step, settings.log_every):
+                scalars = averages(checked(run, source, state, first))
+                state = states.with_empty_window(run, state)
+                scalars |= speed(rate, step, settings.batch_size)
+                writer.write_scalars(step, scalars)
+                report.training_row(bar, step, last, scalars)
+                rate = report.Rate.start(step)
+            last_grid = step == last and settings.sample_every > 0
+            if due(step, settings.sample_every) or last_grid:
+                image = draw(state)
+                writer.write_images(step, {"samples": image})
+                report.write_png(run.directory / "samples" / f"{step}-grid.png", image)
+                rate = report.Rate.start(step)
+            if due(step, settings.checkpoint_every):
+                save(run, source, manager, state, first, scalars)
+        if step > first:
+            save(run, source, manager, state, first, scalars)
         manager.wait_until_finished()
+    stopping.check(f"at step {step} of {last}")
+    loss = (scalars | averages(state.window)).get("loss", math.nan)
+    report.say(f"trained to step {step}, loss {loss:.4f}")
 
 
-def summary(state: TrainState, scalars: dict[str, float]) -> str:
-    """The step reached, and the mean loss since the last logged row, or of that row."""
-    loss = (scalars | averages(state.window))["loss"]
-    return f"trained to step {int(state.step)}, loss {loss:.4f}"
+def save(run: Run, source: data.Source, manager, state: TrainState, first: int, scalars) -> None:
+    checked(run, source, state, first)
+    checkpoint.save(manager, int(state.step), state, {"loss": scalars.get("loss", math.inf)})
 
 
 def averages(window: states.Window) -> dict[str, float]:
-    """Means since the last logged row; none right after it."""
-    if window["loss"].count == 0:
-        return {}
-    return {name: float(average.compute()) for name, average in window.items()}
+    """Means since the last logged row, and the steps left out of them; none right after it."""
+    found = {"loss": window.loss, "grad_norm": window.grad_norm}
+    scalars = {name: float(mean.compute()) for name, mean in found.items() if mean.count > 0}
+    return scalars | ({"skipped": int(window.skipped)} if window.skipped > 0 else {})
 
 
-def finite(scalars: dict[str, float], step: int) -> dict[str, float]:
-    """Raises FloatingPointError before anything that is not a number is logged or saved."""
-    for name, value in scalars.items():
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"{name} is {value} by step {step}; the newest checkpoint is from before that."
-                " Lower optimizer.learning_rate, in another --workdir"
-            )
-    return scalars
+def checked(run: Run, source: data.Source, state: TrainState, first: int) -> states.Window:
+    """The window, before anything of it is logged or saved.
+
+    Raises FloatingPointError where a loss or gradient was not finite: at the first one, having
+    written the indices of its batch. With train.on_nonfinite = "skip" only if all were like that.
+    """
+    window, settings = state.window, run.train
+    step = int(window.first_skipped)
+    if step <= first:  # none, or known to the run that this one resumes
+        return window
+    useful = window.loss.count > 0 or window.skipped < TOO_MANY
+    if settings.on_nonfinite == "skip" and useful:
+        return window
+    order = data.order(source.count, run.seed)
+    indices = data.indices_of(order, settings.batch_size, step - 1).tolist()
+    path = run.directory / f"nonfinite-{step}.json"
+    workdir.write_json(path, {"step": step, "split": run.data.split, "indices": indices})
+    raise FloatingPointError(
+        f"the loss or its gradient is not finite at step {step}; its batch is in {path}, and the"
+        " newest checkpoint is from before it. Lower optimizer.learning_rate in another --workdir"
+        + ("" if settings.on_nonfinite == "skip" else ", or add --config.train.on_nonfinite=skip")
+    )
 
 
 def speed(rate: report.Rate, step: int, batch_size: int) -> dict[str, float]:

@@ -11,7 +11,8 @@ from etils import epath
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain")
 # What the same run may change between one start and the next; the rest decides its numbers.
-FREE = ("data.data_dir", "model.dtype", "parallel.", "train.steps", "sample.", "eval.")
+FREE = ("data.data_dir", "model.dtype", "parallel.", "train.steps", "train.on_nonfinite")
+FREE += ("sample.", "eval.")
 CADENCES = ("train.log_every", "train.checkpoint_every", "train.sample_every", "train.keep_every")
 
 

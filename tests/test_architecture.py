@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "ddpm_jax"
 FLOORS = [
     ["diffusion", "unet"],
     ["parameterization", "objective", "likelihood", "sampling", "datasets", "data", "optimizer"]
-    + ["parallel", "checkpoint", "workdir", "report"],
+    + ["parallel", "digest", "checkpoint", "workdir", "report", "stopping", "lock", "parts"],
     ["settings", "build", "state"],
     ["train", "generate", "evaluate"],
     ["stored_config", "command_line", "main"],
