@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from etils import epath
 from jax.sharding import Mesh
@@ -94,7 +95,7 @@ def run(config: ConfigDict, directory: epath.Path) -> Run:
     missing = [name for name in SECTIONS if name not in sections]
     if missing:
         raise ValueError(f"the config has no section {', '.join(missing)}")
-    settings.at_least(0, "config", seed=sections["seed"])
+    settings.check_seed("seed", sections["seed"])
     # What needs no data set comes first: preparing one may take long.
     mesh = section(parallel.mesh, "parallel", sections["parallel"])
     data = section(settings.Data, "data", sections["data"])
@@ -214,6 +215,15 @@ def sampling_program(model: Model, chain: settings.Chain) -> sampling.Program:
         return denoiser(model, params)
 
     return sampling.program(model.sched, chain.sampler, of_params, chain.times, model.shape)
+
+
+def image_keys(run: Run, seed: int, first: int, count: int) -> Key[Array, " count"]:
+    """The keys of the images first..first + count - 1, spread over the mesh."""
+
+    def made(numbers):
+        return sampling.image_keys(jax.random.key(seed), numbers)
+
+    return jax.jit(made, out_shardings=parallel.by_image(run.mesh))(np.arange(first, first + count))
 
 
 def rounding(run: Run) -> tuple[str, int, str]:

@@ -114,14 +114,15 @@ def newest(
         return None
     damaged: dict[int, Damaged] = {}
     with reader(directory) as manager:
-        # Listed anew each time: a run that is still training deletes and adds some meanwhile.
-        while steps := set(manager.all_steps(read=True)) - damaged.keys():
+        # Listed anew after a failure: a run that is still training deletes and adds some meanwhile.
+        while steps := set(manager.all_steps()) - damaged.keys():
             step = max(steps)
             try:
                 state = restore(manager, step, like)
             except Damaged as error:
                 damaged[step] = error
                 tell(f"{error}; trying the one before")
+                manager.reload()
             else:
                 return step, state, {bad for bad in damaged if bad > step}
     latest = damaged[max(damaged)]

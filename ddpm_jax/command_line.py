@@ -7,7 +7,7 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from ddpm_jax import workdir
+from ddpm_jax import parallel, workdir
 
 FLAGS = flags.FLAGS
 MODES = ("train", "sample", "evaluate")
@@ -15,6 +15,9 @@ MODES = ("train", "sample", "evaluate")
 config_flags.DEFINE_config_file("config", None, "The run: a file of configs/, or one like them.")
 flags.DEFINE_enum("mode", "train", MODES, "What to do with the run.")
 flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config name>.")
+flags.DEFINE_string("coordinator", "", "HOST:PORT of the first of several processes.")
+flags.DEFINE_integer("num_processes", 1, "How many processes make up the run.")
+flags.DEFINE_integer("process_id", 0, "Which of them this is, from 0.")
 
 HELP = """Train a diffusion model, sample from it, measure it.
 
@@ -30,6 +33,8 @@ HELP = """Train a diffusion model, sample from it, measure it.
               --config may be left out
   --mode      {modes}
   --config.SECTION.FIELD=VALUE   any number of the config, e.g. --config.train.batch_size=64
+  --coordinator=HOST:PORT --num_processes=N --process_id=K
+              one run by several processes, each started with its K of 0 to N - 1
   --verbosity=1                  log more, and show the traceback of an error
 
 It exits 0 when done, 2 on wrong usage (before anything is written), 1 when the run failed."""
@@ -62,6 +67,7 @@ def parse(argv: list[str]) -> tuple[ConfigDict, epath.Path, str]:
         raise Usage(f"--config: {error}") from error
     if rest[1:]:
         raise Usage(f"{rest[1]!r} is no flag; flags begin with -- and have no spaces")
+    parallel.start(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     return FLAGS.config, epath.Path(FLAGS.workdir or default_workdir()), FLAGS.mode
 
 

@@ -3,11 +3,10 @@
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from ddpm_jax import build, data, likelihood, parallel, parts, report, sampling, state, workdir
+from ddpm_jax import build, data, likelihood, parallel, parts, report, state, workdir
 from ddpm_jax.build import Run
 from ddpm_jax.likelihood import Bound
 
@@ -61,15 +60,14 @@ def bounds(
             model.sched, model.variance, denoiser, x_0, keys, run.eval.strata, model.levels
         )
 
-    key, size = jax.random.key(run.eval.seed), run.eval.batch_size
+    size = run.eval.batch_size
 
     def batch(number: int) -> parts.Arrays:
         started = time.monotonic()
         numbers = np.arange(number * size, (number + 1) * size)
         local = source.read(np.minimum(numbers, count - 1)[parallel.rows(size)])
-        keys = sampling.image_keys(key, jnp.asarray(numbers))
-        keys = jax.device_put(keys, parallel.by_image(run.mesh))
-        found = jax.device_get(batch_bound(params, parallel.put(run.mesh, local), keys))
+        keys = build.image_keys(run, run.eval.seed, number * size, size)
+        found = parallel.fetch(batch_bound(params, parallel.put(run.mesh, local), keys))
         bar.update()
         return found._asdict() | {"seconds": np.asarray(time.monotonic() - started)}
 

@@ -1,7 +1,6 @@
 """--mode=sample: N images from a run's newest checkpoint, in batches that survive an interruption."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -31,7 +30,7 @@ def generate(run: Run) -> None:
         def batch(number: int) -> Arrays:
             path = kept / f"{number:05d}-unfinished.npz"
             made = draw(run, program, params, number, path, bar.update)
-            return {"images": data.quantize(made, run.model.levels)}
+            return {"images": data.quantize(parallel.fetch(made), run.model.levels)}
 
         made = parts.collect(kept, batches, batch, lambda: bar.update(program.steps))
         images = np.concatenate([part["images"] for part in made])[: settings.count]
@@ -42,7 +41,8 @@ def generate(run: Run) -> None:
 
 def draw(run: Run, program: sampling.Program, params, number: int, path: epath.Path, tick):
     """The images of a batch, from the state at 'path' if an interrupted call left one there."""
-    keys = keys_of(run, number)
+    size = run.sample.batch_size
+    keys = build.image_keys(run, run.sample.seed, number * size, size)
     current, done = program.begin(keys), 0
     left = parts.read(path)
     if left is not None:
@@ -52,7 +52,7 @@ def draw(run: Run, program: sampling.Program, params, number: int, path: epath.P
         tick(done)
     for first, last in program.spans(done):
         if stopping.asked():
-            leaves = {f"{i}": np.asarray(leaf) for i, leaf in flat(current)}
+            leaves = {f"{i}": parallel.fetch(leaf) for i, leaf in flat(current)}
             parts.write(path, leaves | {"done": np.asarray(first)})
             stopping.check(f"at step {first} of {program.steps} of batch {number + 1}")
         current = program.go_on(params, keys, current, first, last)
@@ -63,11 +63,3 @@ def draw(run: Run, program: sampling.Program, params, number: int, path: epath.P
 
 def flat(state: sampling.State):
     return enumerate(jax.tree.leaves(state))
-
-
-def keys_of(run: Run, number: int):
-    """The keys of the images of a batch, spread over the mesh."""
-    size = run.sample.batch_size
-    numbers = number * size + jnp.arange(size)
-    chosen = sampling.image_keys(jax.random.key(run.sample.seed), numbers)
-    return jax.device_put(chosen, parallel.by_image(run.mesh))

@@ -16,7 +16,7 @@ from typing import IO
 
 from etils import epath
 
-from ddpm_jax import report
+from ddpm_jax import parallel, report
 
 BEAT = 15.0  # seconds between two heartbeats
 SILENCE = 60.0  # seconds without one after which an owner is dead
@@ -34,7 +34,12 @@ def owner() -> dict:
 
 @contextmanager
 def held(folder: epath.Path) -> Iterator[None]:
-    """Keeps the folder, made if it is not there, to this process. Raises InUse, naming the owner."""
+    """Keeps the folder, made if it is not there, to this process, or to it and
+    those it leads. Raises InUse, naming the owner.
+    """
+    if not parallel.first_process():
+        yield
+        return
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "lock"
     with by_system(path) or by_heartbeat(path):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ddpm_jax import lock, report, stopping, workdir
+from ddpm_jax import lock, parallel, report, stopping, workdir
 
 Arrays = dict[str, np.ndarray]
 
@@ -26,7 +26,8 @@ def beside(path: epath.Path, *decides: Any) -> Iterator[epath.Path]:
     folder = path.with_name(f".{path.name}-{mark:08x}")
     with lock.held(folder):
         yield folder
-        folder.rmtree()
+        if parallel.first_process():
+            folder.rmtree()
 
 
 def write(path: epath.Path, arrays: Arrays) -> None:

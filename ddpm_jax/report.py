@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from etils import epath
 from jaxtyping import UInt8
@@ -19,7 +18,7 @@ from PIL import Image
 from tensorboardX import SummaryWriter
 from tqdm.auto import tqdm
 
-from ddpm_jax import workdir
+from ddpm_jax import parallel, workdir
 
 Grid = UInt8[np.ndarray, "rows columns c"]
 GAP = 96  # the gray of the lines between the images of a grid
@@ -27,7 +26,7 @@ GAP = 96  # the gray of the lines between the images of a grid
 
 def say(text: str) -> None:
     """One line, above the progress bar if there is one."""
-    if jax.process_index() == 0:
+    if parallel.first_process():
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
 
@@ -38,7 +37,7 @@ def interactive() -> bool:
 
 def progress(what: str, total: int, initial: int = 0, unit: str = "step") -> tqdm:
     """A bar with rate and time left; nothing at all where there is no terminal."""
-    hidden = not interactive() or jax.process_index() != 0
+    hidden = not interactive() or not parallel.first_process()
     return tqdm(
         desc=what, total=total, initial=initial, unit=unit, disable=hidden, dynamic_ncols=True
     )
@@ -86,6 +85,8 @@ class Writer(NamedTuple):
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         row = {"step": step} | {name: float(value) for name, value in scalars.items()}
         self.rows.append(json.dumps(row) + "\n")
+        if not parallel.first_process():
+            return
         if "://" in str(self.metrics):  # object stores cannot append
             workdir.write(self.metrics, "".join(self.rows))
         else:
@@ -93,6 +94,10 @@ class Writer(NamedTuple):
                 file.write(self.rows[-1])
         for name, value in scalars.items():
             self.events.add_scalar(name, value, step)
+
+    def newest(self) -> dict[str, float]:
+        """The last row, also where it is of the run that this one resumes; {} if there is none."""
+        return json.loads(self.rows[-1]) if self.rows else {}
 
     def write_images(self, step: int, images: Mapping[str, Grid]) -> None:
         for name, image in images.items():
@@ -109,11 +114,21 @@ def writer(directory: epath.Path, step: int) -> Writer:
     """Goes on from 'step': rows that an interrupted run logged after it are dropped."""
     metrics, kept = directory / "metrics.jsonl", []
     if metrics.exists():
-        rows = metrics.read_text().splitlines(keepends=True)
-        kept = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step]
+        rows = metrics.read_bytes().decode(errors="replace").splitlines(keepends=True)
+        kept = [row for row in rows if step_of(row) <= step]
         if kept != rows:
             workdir.write(metrics, "".join(kept))
-    return Writer(metrics, kept, SummaryWriter(str(directory), purge_step=step + 1))
+    writes = parallel.first_process()
+    events = SummaryWriter(str(directory), purge_step=step + 1, write_to_disk=writes)
+    return Writer(metrics, kept, events)
+
+
+def step_of(row: str) -> float:
+    """The step of a row; infinity for what a killed process or a bad disk left of one."""
+    try:
+        return json.loads(row)["step"] if row.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def grid(images: UInt8[np.ndarray, "n h w c"]) -> Grid:

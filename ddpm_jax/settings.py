@@ -5,7 +5,7 @@ A section is the keyword arguments of one function here; a message names a field
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from jax.sharding import Mesh
 
@@ -77,12 +77,31 @@ class Eval(NamedTuple):
 
 
 def section(function: Callable, name: str, fields: Mapping[str, Any], *args) -> Any:
-    """Calls 'function' with a section's fields; a field too few or too many is a ValueError."""
+    """Calls 'function' with a section's fields.
+
+    Raises ValueError for a field too few or too many, or of another type than 'function' declares.
+    """
     try:
         inspect.signature(function).bind(*args, **fields)
     except TypeError as error:
         raise ValueError(f"config section {name}: {error}") from error
+    declared = get_type_hints(function)
+    for field, value in fields.items():
+        if field in declared:
+            check_type(f"{name}.{field}", value, declared[field])
     return function(*args, **fields)
+
+
+def check_type(field: str, value: Any, declared: Any) -> None:
+    """Raises ValueError unless a value is what was declared; 1e5 is no int, True no number."""
+    if get_origin(declared) is tuple:
+        items = value if isinstance(value, tuple | list) else [None]
+        fits = all(type(item) is get_args(declared)[0] for item in items)
+    else:
+        fits = type(value) is declared or (declared is float and type(value) is int)
+    if not fits and (get_origin(declared) is tuple or declared in (bool, int, float, str)):
+        wanted = "a tuple of int" if get_origin(declared) is tuple else declared.__name__
+        raise ValueError(f"{field} is {value!r}; it must be {wanted}")
 
 
 def choice(field: str, name: str, choices: Mapping[str, Any]) -> Any:
@@ -95,6 +114,12 @@ def at_least(lowest: int, section: str, **fields: int) -> None:
     for name, value in fields.items():
         if value < lowest:
             raise ValueError(f"{section}.{name} is {value}; it must be at least {lowest}")
+
+
+def check_seed(field: str, seed: int) -> None:
+    check_type(field, seed, int)
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"{field} is {seed}; it must lie between 0 and 2^31 - 1")
 
 
 def chain(
@@ -171,7 +196,7 @@ def sample(
     seed: int,
 ) -> Sample:
     at_least(1, "sample", count=count)
-    at_least(0, "sample", seed=seed)
+    check_seed("sample.seed", seed)
     parallel.check_batch(mesh, batch_size, "sample.batch_size")
     return Sample(chain_of("sample", solver, steps, eta), count, batch_size, seed)
 
@@ -179,6 +204,7 @@ def sample(
 def evaluation(
     mesh: Mesh, sched: Schedule, *, images: int, steps: int, batch_size: int, seed: int
 ) -> Eval:
-    at_least(0, "eval", images=images, seed=seed)
+    at_least(0, "eval", images=images)
+    check_seed("eval.seed", seed)
     parallel.check_batch(mesh, batch_size, "eval.batch_size")
     return Eval(images, likelihood.strata(sched.T, steps), batch_size, seed)

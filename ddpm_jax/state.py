@@ -50,7 +50,8 @@ def seen(
 
 def with_empty_window(run: Run, state: TrainState) -> TrainState:
     """Placed as the rest of the state is, or the train step would be compiled once more for it."""
-    return state._replace(window=jax.device_put(empty_window(), parallel.replicated(run.mesh)))
+    everywhere = parallel.replicated(run.mesh)
+    return state._replace(window=jax.jit(empty_window, out_shardings=everywhere)())
 
 
 def initial(run: Run) -> TrainState:

@@ -5,6 +5,9 @@ import signal
 import sys
 import threading
 
+import jax
+from jax.experimental import multihost_utils
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 received: list[str] = []  # a process has one set of signals, hence one of these
 
@@ -26,19 +29,32 @@ def listen() -> None:
 
 def watch(pipe: int) -> None:
     """Every signal puts its number into the pipe."""
-    while number := os.read(pipe, 1):
-        if number[0] in SIGNALS:
-            if received:
-                os._exit(128 + number[0])
-            received.append(signal.Signals(number[0]).name)
-            print(
-                f"\n{received[0]}: saving; once more ends it at once", file=sys.stderr, flush=True
-            )
+    for number in iter(lambda: os.read(pipe, 1)[0], None):
+        name = signal.Signals(number).name
+        if received:
+            os._exit(128 + number)
+        print(f"\n{name}: saving; once more ends it at once", file=sys.stderr, flush=True)
+        if jax.distributed.is_initialized():
+            os.kill(os.getpid(), signal.SIGTERM)  # to jax's own handler, which tells the others
+        else:
+            received.append(name)
 
 
 def asked() -> str:
     """The signal's name, or "" as long as there was none."""
     return received[0] if received else ""
+
+
+def agreed(step: int) -> bool:
+    """Whether training is to stop after 'step', the last taken: the same on all processes.
+
+    Where there are several, jax notes a SIGTERM to any of them, and settles a step to come.
+    """
+    if jax.process_count() == 1:
+        return bool(received)
+    if multihost_utils.reached_preemption_sync_point(step):
+        received.append("SIGTERM")
+    return bool(received)
 
 
 def check(done: str) -> None:

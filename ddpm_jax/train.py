@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from contextlib import closing
-from itertools import takewhile
 from typing import Any
 
 import jax
@@ -20,7 +19,6 @@ from ddpm_jax import (
     optimizer,
     parallel,
     report,
-    sampling,
     stopping,
     workdir,
 )
@@ -103,7 +101,8 @@ def begin(run: Run) -> TrainState:
         everywhere = parallel.replicated(run.mesh)
         return jax.jit(lambda: states.initial(run), out_shardings=everywhere)()
     step, state, damaged = found
-    for path in checkpoint.set_aside(run.directory / "checkpoints", damaged):
+    aside = damaged if parallel.first_process() else ()
+    for path in checkpoint.set_aside(run.directory / "checkpoints", aside):
         report.say(f"set aside as {path}")
     report.say(f"resuming from step {step}")
     return state
@@ -114,11 +113,10 @@ def grids(run: Run) -> Callable[[TrainState], report.Grid]:
     sample = build.sampling_program(run.model, run.train.grid.chain)
     wanted = run.train.grid.count
     count = -(-wanted // run.mesh.size) * run.mesh.size
-    keys = sampling.image_keys(jax.random.key(run.sample.seed), jnp.arange(count))
-    keys = jax.device_put(keys, parallel.by_image(run.mesh))
+    keys = build.image_keys(run, run.sample.seed, 0, count)
 
     def draw(state: TrainState) -> report.Grid:
-        images = sample(optimizer.averaged(state.opt_state), keys)
+        images = parallel.fetch(sample(optimizer.averaged(state.opt_state), keys))
         return report.grid(data.quantize(images[:wanted], run.model.levels))
 
     return draw
@@ -141,15 +139,17 @@ def train(run: Run) -> None:
     workdir.store(run.directory, run.config, run.model.shape, run.model.levels)
     step_fn, draw = compiled_step(run), grids(run)
     rows = parallel.rows(settings.batch_size)
-    batches = data.batches(source, run.seed, settings.batch_size, rows, first, last)
     keep = (settings.keep, settings.keep_every, settings.keep_best)
-    rate, scalars = None, {}
+    rate = None
     with (
+        closing(data.batches(source, run.seed, settings.batch_size, rows, first, last)) as batches,
         closing(checkpoint.manager(run.directory / "checkpoints", *keep)) as manager,
         closing(report.writer(run.directory, first)) as writer,
         report.progress("training", last, first) as bar,
     ):
-        for batch in takewhile(lambda _: not stopping.asked(), batches):
+        scalars = writer.newest()
+        while step < last and not stopping.agreed(step):
+            batch = next(batches)
             step += 1
             state = step_fn(state, parallel.put(run.mesh, batch))
             bar.update()

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 from etils import epath
 
+from ddpm_jax import parallel
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain")
 # What the same run may change between one start and the next; the rest decides its numbers.
 FREE = ("data.data_dir", "model.dtype", "parallel.", "train.steps", "train.on_nonfinite")
@@ -17,7 +19,12 @@ CADENCES = ("train.log_every", "train.checkpoint_every", "train.sample_every", "
 
 
 def write(path: epath.Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all: under another name first, then renamed."""
+    """Writes a file whole or not at all: under another name first, then renamed.
+
+    Of several processes the first does.
+    """
+    if not parallel.first_process():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     if isinstance(content, bytes):

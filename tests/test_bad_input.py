@@ -1,0 +1,314 @@
+"""Everything a user, a disk or a number can get wrong, on real processes.
+
+One clear last line with the words that help, the contract's exit status, no traceback, and what was
+there before is there after, byte for byte; wrong usage (2) leaves nothing new either.
+"""
+
+import ctypes
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
+from conftest import ROOT
+from test_command_line import TINY, ddpm
+
+DIGITS = f"--config={ROOT}/configs/digits.py"
+NEW = [f"--config={ROOT}/configs/digits.py", *TINY[1:], "--config.data.data_dir=data"]
+SECTIONS = "('data', 'model', 'diffusion', 'optimizer', 'train', 'parallel', 'sample', 'eval')"
+ROOT_MAY = 1  # Linux's CAP_DAC_OVERRIDE: root may write what is read-only
+
+
+class Bad(NamedTuple):
+    """What is typed in a folder that holds data/, run/ (a run of 4 steps), and what 'before' made."""
+
+    status: int
+    words: str
+    args: list[str]
+    before: str = ""  # a function of this file, below
+    limits: str = ""  # a function that is called in the new process
+
+
+def of(field, value, *args):
+    return [*NEW, *args, f"--config.{field}={value}"]
+
+
+CASES = {
+    # what is typed
+    "no arguments": Bad(2, "--config=configs/digits.py", []),
+    "no such config": Bad(2, "no file configs/nope.py", ["--config=configs/nope.py"]),
+    "no such row": Bad(2, "eps-simple", [f"--config={ROOT}/configs/ablation.py:eps-simpel"]),
+    "misspelt field": Bad(2, "did you mean train.steps", of("train.step", 3)),
+    "misspelt section": Bad(2, "did you mean train.steps", of("trian.steps", 3)),
+    "misspelt flag": Bad(2, "workdir", [*NEW, "--wrokdir=x"]),
+    "not a flag": Bad(2, "'train' is no flag", [*NEW, "train"]),
+    "unknown mode": Bad(2, "train|sample|evaluate", [*NEW, "--mode=dream"]),
+    "one of several processes": Bad(2, "--coordinator=HOST:PORT", [*NEW, "--num_processes=2"]),
+    "no such process": Bad(
+        2, "from 0 to N - 1", [*NEW, "--coordinator=localhost:1", "--process_id=1"]
+    ),
+    # types and ranges
+    "words for an int": Bad(2, "train.steps", of("train.steps", "ten")),
+    "a fraction for an int": Bad(2, "train.steps", of("train.steps", 2.5)),
+    "a word for a float": Bad(2, "optimizer.learning_rate", of("optimizer.learning_rate", "high")),
+    "a word for a bool": Bad(2, "data.flip", of("data.flip", "perhaps")),
+    "negative seed": Bad(2, "seed is -1", of("seed", -1)),
+    "huge seed": Bad(2, "2^31 - 1", of("sample.seed", 2**31)),
+    "negative steps": Bad(2, "train.steps is -1", of("train.steps", -1)),
+    "no batch": Bad(2, "train.batch_size is 0", of("train.batch_size", 0)),
+    "no clip": Bad(2, "train.clip is 0.0", of("train.clip", 0.0)),
+    "clip groups": Bad(2, "train.clip_groups 3 does not divide", of("train.clip_groups", 3)),
+    "on_nonfinite": Bad(2, "did you mean skip", of("train.on_nonfinite", "skpi")),
+    "keep_best": Bad(2, "train.keep_best is 'fid'", of("train.keep_best", "fid")),
+    "nan for a rate": Bad(2, "learning_rate is nan", of("optimizer.learning_rate", "nan")),
+    "decay": Bad(2, "optimizer.ema_decay is 1.0", of("optimizer.ema_decay", 1.0)),
+    "dropout": Bad(2, "model.dropout is 1.0", of("model.dropout", 1.0)),
+    "channels": Bad(2, "model.channels is 0", of("model.channels", 0)),
+    "dtype": Bad(2, "did you mean float32", of("model.dtype", "float33")),
+    "image size": Bad(2, "images of 'digits' are 8x8", of("data.image_size", 32)),
+    "too many levels": Bad(
+        2, "cannot be halved 4 times", of("model.multipliers", "(1, 1, 1, 1, 1)")
+    ),
+    "too few diffusion steps": Bad(2, "diffusion.schedule.T is 1", of("diffusion.schedule.T", 1)),
+    "beta": Bad(2, "between 0 and 1", of("diffusion.schedule.beta_T", 1.5)),
+    "schedule": Bad(2, "diffusion.schedule.name", of("diffusion.schedule.name", "cosin")),
+    "solver": Bad(2, "did you mean ddim", of("sample.solver", "ddmi")),
+    "eta": Bad(2, "sample.eta is 2.0", of("sample.eta", 2.0, "--config.sample.solver=ddim")),
+    "too many sampling steps": Bad(2, "between 1 and T = 6", of("sample.steps", 9)),
+    "too few eval steps": Bad(2, "between 2 and T = 6", of("eval.steps", 1)),
+    "too many devices": Bad(
+        2, "parallel.devices is 9; this machine has 8", of("parallel.devices", 9)
+    ),
+    "indivisible batch": Bad(2, "8 devices cannot share evenly", of("parallel.devices", 8)),
+    # config files
+    "not Python": Bad(2, "SyntaxError", ["--config=c.py"], "a_config_that_is_not_python"),
+    "missing section": Bad(
+        2, "no section parallel", ["--config=c.py"], "a_config_without_parallel"
+    ),
+    "missing field": Bad(2, "'clip'", ["--config=c.py"], "a_config_without_clip"),
+    "float steps": Bad(2, "train.steps is 2000.0", ["--config=c.py"], "a_config_with_float_steps"),
+    # data
+    "no such data set": Bad(2, "no data set 'digitz'", of("data.name", "digitz")),
+    "no such data_dir": Bad(
+        2, "data.data_dir nowhere does not exist", of("data.data_dir", "nowhere")
+    ),
+    "no held-out split": Bad(2, "no split 'tset'", of("data.held_out", "tset")),
+    "data_dir gone": Bad(
+        2, "gone does not exist", ["--workdir=run", "--config.data.data_dir=gone"]
+    ),
+    "unreadable image": Bad(1, "image 7 of data set digits", NEW, "an_image_that_is_none"),
+    "broken records": Bad(1, "digits", NEW, "records_cut_short"),
+    # folders and runs
+    "workdir is a file": Bad(
+        2, "no folder that can be written", [*NEW, "--workdir=file"], "a_file"
+    ),
+    "workdir read-only": Bad(
+        2, "no folder that can be written", [*NEW, "--workdir=run/x"], "read_only_run", "no_root"
+    ),
+    "checkpoints read-only": Bad(
+        2,
+        "checkpoints is no folder that can be written",
+        ["--workdir=run", "--config.train.steps=6"],
+        "read_only_checkpoints",
+        "no_root",
+    ),
+    "another config's run": Bad(
+        2,
+        r"optimizer.learning_rate (0.004 -> 1.0)",
+        ["--workdir=run", "--config.optimizer.learning_rate=1.0"],
+    ),
+    "config.json unreadable": Bad(2, "run/config.json", ["--workdir=run"], "a_torn_config_json"),
+    "no run to sample from": Bad(2, "no checkpoint to sample from", [*NEW, "--mode=sample"]),
+    "no checkpoint": Bad(
+        2, "no checkpoint to sample from", ["--workdir=run", "--mode=sample"], "no_checkpoints"
+    ),
+    "nothing to evaluate": Bad(
+        2, "--config.eval.images", ["--workdir=run", "--mode=evaluate", "--config.eval.images=0"]
+    ),
+    "only damaged checkpoints": Bad(
+        1, "no checkpoint is left", ["--workdir=run", "--mode=sample"], "damaged_checkpoints"
+    ),
+    "only damaged checkpoints to go on from": Bad(
+        1,
+        "no checkpoint is left",
+        ["--workdir=run", "--config.train.steps=6"],
+        "damaged_checkpoints",
+    ),
+    # the world
+    "disk full at a log row": Bad(
+        1,
+        "the disk is full",
+        ["--workdir=run", "--config.train.steps=6"],
+        "a_log_on_a_full_disk",
+    ),
+    "disk full at a checkpoint": Bad(
+        1, "the disk is full", ["--workdir=run", "--config.train.steps=6"], "", "small_files"
+    ),
+    "not finite": Bad(
+        1,
+        "not finite at step 2; its batch is in new/nonfinite-2.json",
+        of("optimizer.learning_rate", 1e30, "--workdir=new", "--config.optimizer.warmup=0"),
+    ),
+    "never finite, though such steps are skipped": Bad(
+        1,
+        "not finite at step 2",
+        [
+            *of("optimizer.learning_rate", 1e30, "--workdir=new", "--config.optimizer.warmup=0"),
+            "--config.train.on_nonfinite=skip",
+            "--config.train.steps=40",
+            "--config.train.log_every=20",
+        ],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(digits, tmp_path_factory):
+    """A run of 4 steps."""
+    folder = tmp_path_factory.mktemp("trained")
+    status, _, err = ddpm(*TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}")
+    assert status == 0, err
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input(name, digits, trained, tmp_path):
+    case = CASES[name]
+    shutil.copytree(digits, tmp_path / "data")
+    shutil.copytree(trained, tmp_path / "run")
+    text = (tmp_path / "run" / "config.json").read_text()
+    (tmp_path / "run" / "config.json").write_text(text.replace(str(digits), "data"))
+    if case.before:
+        globals()[case.before](tmp_path)
+    before = content(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "ddpm_jax.main", *case.args],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        preexec_fn=globals().get(case.limits),
+        timeout=300,
+    )
+    last = (done.stderr.strip().splitlines() or [""])[-1]
+    assert done.returncode == case.status, done.stderr
+    assert last.startswith("ddpm_jax: ") and case.words in last, done.stderr
+    assert "Traceback" not in done.stderr and len(last) < 700
+    after = content(tmp_path)
+    if case.status == 2:
+        assert after == before
+    else:
+        changed = {path for path in before if after.get(path) != before[path]}
+        assert not {path for path in changed if not may_grow(path)}
+        for path in changed:
+            assert after[path].startswith(before[path])
+
+
+def may_grow(path):
+    """Files that a run which goes on adds to."""
+    return path.name in ("lock", "metrics.jsonl") or "tfevents" in path.name
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def a_config(folder, lines):
+    head = (ROOT / "configs" / "digits.py").read_text().replace("def get_config", "def base")
+    (folder / "c.py").write_text(
+        f"{head}\n\ndef get_config():\n    c = base()\n{lines}    return c\n"
+    )
+
+
+def a_config_that_is_not_python(folder):
+    (folder / "c.py").write_text("def get_config(:\n")
+
+
+def a_config_without_parallel(folder):
+    a_config(folder, "    del c.parallel\n")
+
+
+def a_config_without_clip(folder):
+    a_config(folder, "    del c.train.clip\n")
+
+
+def a_config_with_float_steps(folder):
+    a_config(folder, "    del c.train.steps\n    c.train.steps = 2e3\n")
+
+
+def an_image_that_is_none(folder):
+    """A data set of the same name whose image 7 is no image."""
+    script = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+import tensorflow_datasets as tfds, shutil
+from ddpm_jax.datasets import digits
+decode = tfds.core.features.Image
+generate = digits.Digits._generate_examples
+def broken(self, *args):
+    for i, (key, example) in enumerate(generate(self, *args)):
+        yield key, example
+digits.Digits._generate_examples = broken
+encode = tfds.features.Image.encode_example
+count = iter(range(10000))
+tfds.features.Image.encode_example = lambda self, image: (
+    b"no image" if next(count) % 100 == 7 else encode(self, image))
+shutil.rmtree("data/digits")
+tfds.builder("digits", data_dir="data").download_and_prepare(file_format="array_record")
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, capture_output=True)
+
+
+def records_cut_short(folder):
+    for path in folder.glob("data/digits/*/*train*array_record*"):
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def a_file(folder):
+    (folder / "file").write_text("a file")
+
+
+def read_only_run(folder):
+    (folder / "run").chmod(0o555)
+
+
+def read_only_checkpoints(folder):
+    (folder / "run" / "checkpoints").chmod(0o555)
+
+
+def a_torn_config_json(folder):
+    path = folder / "run" / "config.json"
+    path.write_text(path.read_text()[:100])
+
+
+def no_checkpoints(folder):
+    shutil.rmtree(folder / "run" / "checkpoints")
+    (folder / "run" / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir(parents=True)
+
+
+def damaged_checkpoints(folder):
+    for step in ("2", "4"):
+        data = max(
+            (folder / "run" / "checkpoints" / step).rglob("d/*"), key=lambda p: p.stat().st_size
+        )
+        content = bytearray(data.read_bytes())
+        content[len(content) // 2] ^= 1
+        data.write_bytes(bytes(content))
+
+
+def a_log_on_a_full_disk(folder):
+    """Linux's /dev/full is a disk without room."""
+    (folder / "run" / "metrics.jsonl").unlink()
+    (folder / "run" / "metrics.jsonl").symlink_to("/dev/full")
+
+
+def no_root():
+    """Takes from root what others do not have: a folder that is read-only is so for it too."""
+    ctypes.CDLL(None).prctl(24, ROOT_MAY)  # PR_CAPBSET_DROP
+
+
+def small_files():
+    """No file may become larger than a checkpoint's arrays are: a disk that is full on the way."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
