@@ -43,22 +43,32 @@ class Source(NamedTuple):
     def read(self, indices: Indices) -> Bytes:
         if isinstance(self.records, np.ndarray):
             return self.records[indices]
-        records = self.records.__getitems__(indices.tolist())
-        return np.stack([self.decode(record["image"]) for record in records])
-
-    def decode(self, encoded: bytes) -> UInt8[np.ndarray, "h w c"]:
-        image = decode(encoded)
-        if image.shape != self.shape:
-            raise ValueError(
-                f"data set {self.name} has an image of shape {image.shape} among images of shape"
-                f" {self.shape}; all must be of one size"
-            )
-        return image
+        images = decoded(self.name, self.records, indices)
+        for index, image in zip(indices, images, strict=True):
+            if image.shape != self.shape:
+                raise ValueError(
+                    f"image {index} of data set {self.name} is of shape {image.shape} among images"
+                    f" of shape {self.shape}; all must be of one size"
+                )
+        return np.stack(images)
 
 
-def decode(encoded: bytes) -> UInt8[np.ndarray, "h w c"]:
-    image = np.asarray(Image.open(io.BytesIO(encoded)))
-    return image if image.ndim == 3 else image[..., None]
+def decoded(name: str, records: Sequence[dict], indices: Indices) -> list[np.ndarray]:
+    """Some images [h, w, c] of a data set. Raises RuntimeError, naming what cannot be read."""
+    try:
+        encoded = [record["image"] for record in records.__getitems__(indices.tolist())]
+    except Exception as error:  # ArrayRecord's are plain RuntimeErrors and worse
+        raise RuntimeError(f"data set {name} cannot be read: {error}; prepare it anew") from error
+    images = []
+    for index, content in zip(indices, encoded, strict=True):
+        try:
+            image = np.asarray(Image.open(io.BytesIO(content)))
+        except OSError as error:
+            raise RuntimeError(
+                f"image {index} of data set {name} cannot be decoded; it begins {content[:8]!r}"
+            ) from error
+        images.append(image if image.ndim == 3 else image[..., None])
+    return images
 
 
 def prepared(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
@@ -115,7 +125,7 @@ def source(name: str, data_dir: str, split: str, image_size: int) -> Source:
             f"data set {name!r} is not stored as ArrayRecord; prepare it with"
             " download_and_prepare(file_format='array_record')"
         ) from error
-    shape = decode(records[0]["image"]).shape
+    shape = decoded(name, records, np.array([0]))[0].shape
     if shape[0] != image_size:
         raise ValueError(
             f"data.image_size is {image_size}, but images of {name!r} are {shape[0]}x{shape[1]}"

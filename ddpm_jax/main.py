@@ -2,6 +2,7 @@
 
 import errno
 import logging as python_logging
+import os
 import sys
 import traceback
 import warnings
@@ -31,7 +32,7 @@ def prepare(argv: list[str]) -> tuple[Run, str]:
     quiet_libraries()
     if mode != "train" and not checkpoint.any_in(directory / "checkpoints"):
         raise ValueError(f"{directory} holds no checkpoint to {mode} from; train first")
-    workdir.check_writable(directory)
+    workdir.check_writable(directory, *WRITES[mode])
     workdir.check_same_run(directory, config.to_dict())
     run = build.run(config, directory)
     if mode == "train":
@@ -62,6 +63,13 @@ PROGRAMS = {
 }
 
 
+WRITES = {  # folders in the workdir, itself among them
+    "train": ("", "checkpoints", "samples", "eval"),
+    "sample": ("samples",),
+    "evaluate": ("eval",),
+}
+
+
 def quiet_libraries() -> None:
     """Libraries log nothing, or INFO with --verbosity=1: what they raise is what we tell."""
     if logging.get_verbosity() > logging.WARNING:
@@ -70,6 +78,8 @@ def quiet_libraries() -> None:
     logging.get_absl_logger().setLevel("CRITICAL")
     python_logging.getLogger("asyncio").setLevel("CRITICAL")  # tracebacks of damaged checkpoints
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+    # What TensorStore still meets when a damaged file has been given up; nobody can catch it.
+    sys.unraisablehook = lambda unraisable: None
 
 
 def fail(error: BaseException, status: int) -> int:
@@ -82,8 +92,9 @@ def fail(error: BaseException, status: int) -> int:
 def in_words(error: BaseException) -> str:
     """One line that says what is wrong and, for what happens to everybody, what to do."""
     text = " ".join(str(error).split()) or type(error).__name__
-    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
-        return f"the disk is full: {text}. Make room; the same command then goes on"
+    no_room = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
+    if any(words in text for words in no_room):
+        return f"the disk is full: {text[:300]}. Make room; the same command then goes on"
     if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
         return f"out of memory: {text[:300]}. Lower the batch size of what was being done"
     ours = isinstance(error, ValueError | checkpoint.Damaged)
@@ -119,4 +130,10 @@ def start(program: Callable[[Run], None], run: Run) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    status = main(sys.argv)
+    if status == 1:
+        # Orbax's threads wait ten minutes for a save that has failed; nothing is to be had of them.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)

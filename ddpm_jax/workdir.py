@@ -39,9 +39,20 @@ def write_json(path: epath.Path, value: Any) -> None:
 
 
 def stored(workdir: epath.Path) -> dict | None:
-    """The config.json of the run that a folder holds, or None if it holds none."""
+    """The config.json of the run that a folder holds, or None if it holds none.
+
+    Raises ValueError if it is not as it was written.
+    """
     path = workdir / "config.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text())
+        if record["config"].keys() and record["images"].keys() == {"shape", "levels"}:
+            return record
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError(f"{path} is damaged; put back this run's own, or take another --workdir")
 
 
 def store(workdir: epath.Path, config: dict, shape: tuple[int, ...], levels: int) -> None:
@@ -66,13 +77,14 @@ def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def check_writable(workdir: epath.Path) -> None:
-    """Raises ValueError if a folder on this machine cannot be made or written."""
+def check_writable(workdir: epath.Path, *names: str) -> None:
+    """Raises ValueError if one of its folders, on this machine, cannot be made or written."""
     if "://" in str(workdir):
         return
-    nearest_there = next(path for path in (workdir, *workdir.parents) if path.exists())
-    if not (nearest_there.is_dir() and os.access(nearest_there, os.W_OK)):
-        raise ValueError(f"--workdir {workdir}: {nearest_there} is no folder that can be written")
+    for folder in (workdir / name for name in names):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise ValueError(f"--workdir {workdir}: {there} is no folder that can be written")
 
 
 def check_same_run(workdir: epath.Path, config: dict) -> None:
