@@ -208,6 +208,41 @@ def test_a_second_signal_ends_it_at_once_even_while_it_compiles(digits, tmp_path
     assert not checkpoints(tmp_path)
 
 
+FILL_UP = """
+set -e
+mount -t tmpfs -o size=8m tmpfs {disk} || exit 77
+cp -r {run}/config.json {disk}
+mkdir {disk}/checkpoints
+cp -r {run}/checkpoints/{step} {disk}/checkpoints
+run="{python} -m ddpm_jax.main --workdir={disk} --config.train.steps={more}"
+dd if=/dev/zero of={disk}/filler bs=1k status=none || true
+truncate -s -60k {disk}/filler
+$run && exit 1
+ls {disk}/checkpoints
+rm {disk}/filler
+$run
+"""
+
+
+def test_a_disk_that_fills_up_in_a_save_loses_nothing(undisturbed, tmp_path):
+    """A file system of 8 MB in a namespace of its own, with 60 kB left on it; then room is made."""
+    names = {"disk": tmp_path, "run": undisturbed, "step": LAST, "more": LAST + 10}
+    script = FILL_UP.format(python=sys.executable, **names)
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "bash", "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    if done.returncode == 77:
+        pytest.skip("no file systems may be mounted here")
+    assert done.returncode == 0, done.stderr
+    assert "ddpm_jax: the disk is full: " in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout.count(f"resuming from step {LAST}") == 2
+    assert f"trained to step {LAST + 10}" in done.stdout
+
+
 def test_a_folder_in_use_is_refused_with_its_owner_named_and_a_dead_owner_is_none(digits, tmp_path):
     args = [*ARGS, f"--config.data.data_dir={digits}", f"--workdir={tmp_path}"]
     first = Command(tmp_path / "log-1", *args)

@@ -165,6 +165,42 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(tiny, tmp_path)
     assert int(newest(run).step) == 2 and [row["step"] for row in rows(tmp_path)] == [2]
 
 
+def test_the_offending_batch_is_named_image_by_image(tiny, tmp_path):
+    run, seen = run_of(tiny, tmp_path), []
+
+    def objective(sched, network, x_0, t, eps):
+        jax.debug.callback(lambda images: seen.append(np.asarray(images)), x_0)
+        return jnp.full(16, jnp.nan)
+
+    with pytest.raises(FloatingPointError, match="step 1; its batch is in"):
+        train.train(run._replace(model=run.model._replace(objective=objective)))
+    record = json.loads((tmp_path / "nonfinite-1.json").read_text())
+    assert (record["step"], record["split"], len(record["indices"])) == (1, "train", 16)
+    images = run.data.open("train").read(np.array(record["indices"]))
+    np.testing.assert_array_equal(data.normalize(jnp.asarray(images), run.model.levels), seen[0])
+
+
+def test_steps_that_are_not_finite_are_skipped_where_asked_for_and_counted(tiny, tmp_path):
+    tiny.train.update(on_nonfinite="skip", log_every=4, steps=12, checkpoint_every=5)
+    run = run_of(tiny, tmp_path)
+    bad = []
+
+    def objective(sched, network, x_0, t, eps):
+        loss = run.model.objective(sched, network, x_0, t, eps)
+        broken = t[0] <= 3
+        jax.debug.callback(lambda broken: bad.append(bool(broken)), broken)
+        return jnp.where(broken, jnp.nan, loss)
+
+    final = trained(run._replace(model=run.model._replace(objective=objective)))
+    assert 0 < sum(bad) < 12 == len(bad)
+    logged = rows(tmp_path)
+    assert [row.get("skipped", 0) for row in logged] == [sum(bad[i : i + 4]) for i in (0, 4, 8)]
+    assert all(np.isfinite(row["loss"]) for row in logged)
+    assert int(final.opt_state[0].count) == 12 - sum(bad)
+    assert all(np.isfinite(leaf).all() for leaf in leaves(final))
+    assert not list(tmp_path.glob("nonfinite-*"))
+
+
 def test_a_bucket_is_not_taken_for_a_folder(tmp_path, monkeypatch):
     bucket = epath.Path("gs://bucket/run/checkpoints")
     assert str(checkpoint.absolute(bucket)) == "gs://bucket/run/checkpoints"

@@ -1,0 +1,53 @@
+"""One writer a folder."""
+
+import json
+import threading
+import time
+
+import pytest
+from etils import epath
+
+from ddpm_jax import lock
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return epath.Path(tmp_path / "run")
+
+
+def test_the_second_is_refused_and_told_who_the_first_is(folder):
+    with lock.held(folder):
+        written = json.loads((folder / "lock").read_text())
+        with (
+            pytest.raises(lock.InUse, match=f"in use by process {written['pid']} on .* since"),
+            lock.held(folder),
+        ):
+            pass
+    with lock.held(folder):
+        pass
+
+
+def test_a_heartbeat_keeps_others_out_and_silence_lets_them_in(folder):
+    """What buckets need, tried on a folder with a clock a hundred times as fast."""
+    folder.mkdir()
+    path, fast = folder / "lock", {"beat": 0.1, "silence": 0.6}
+    with lock.by_heartbeat(path, **fast):
+        time.sleep(0.05)
+        with pytest.raises(lock.InUse, match="in use by process"), lock.by_heartbeat(path, **fast):
+            pass
+        assert path.exists()  # the refused one took nothing away
+    assert not path.exists()
+    path.write_text(json.dumps({"pid": 1, "host": "gone", "since": "then"}))
+    with lock.by_heartbeat(path, **fast):
+        time.sleep(0.05)
+        assert json.loads(path.read_text())["host"] != "gone"
+
+
+def test_an_owner_that_ends_while_another_watches_makes_way(folder):
+    folder.mkdir()
+    path = folder / "lock"
+    path.write_text("{}")
+    threading.Timer(0.3, path.unlink).start()
+    started = time.monotonic()
+    with lock.by_heartbeat(path, beat=0.1, silence=60.0):
+        assert time.monotonic() - started < 30.0
