@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from jaxtyping import Array, Bool, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 from PIL import Image
 
 import ddpm_jax.datasets  # noqa: F401  (registers our own builders)
@@ -177,7 +177,9 @@ def normalize(images: UInt8[Array, "b h w c"], levels: int) -> Images:
     return images.astype(jnp.float32) * (2.0 / (levels - 1)) - 1.0
 
 
-def quantize(images: Images, levels: int) -> UInt8[np.ndarray, "b h w c"]:
+def quantize(
+    images: Float[np.ndarray, "b h w c"] | Images, levels: int
+) -> UInt8[np.ndarray, "b h w c"]:
     """-1..1 to the nearest grey level, then stretched to 0..255: what is written to files."""
     grey = np.round((np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * (0.5 * (levels - 1)))
     return np.round(grey * (255.0 / (levels - 1))).astype(np.uint8)

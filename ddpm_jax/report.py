@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -95,7 +95,7 @@ class Writer(NamedTuple):
         for name, value in scalars.items():
             self.events.add_scalar(name, value, step)
 
-    def newest(self) -> dict[str, float]:
+    def newest(self) -> dict[str, Any]:
         """The last row, also where it is of the run that this one resumes; {} if there is none."""
         return json.loads(self.rows[-1]) if self.rows else {}
 
@@ -123,7 +123,7 @@ def writer(directory: epath.Path, step: int) -> Writer:
     return Writer(metrics, kept, events)
 
 
-def step_of(row: str) -> float:
+def step_of(row: str) -> int | float:
     """The step of a row; infinity for what a killed process or a bad disk left of one."""
     try:
         return json.loads(row)["step"] if row.endswith("\n") else math.inf
