@@ -81,7 +81,7 @@ class Run(NamedTuple):
     config: dict
     seed: int
     mesh: Mesh
-    data: settings.Data
+    data: settings.Data | settings.Folder
     model: Model
     optimizer: optax.GradientTransformation
     train: settings.Train
@@ -98,7 +98,8 @@ def run(config: ConfigDict, directory: epath.Path) -> Run:
     settings.check_seed("seed", sections["seed"])
     # What needs no data set comes first: preparing one may take long.
     mesh = section(parallel.mesh, "parallel", sections["parallel"])
-    data = section(settings.Data, "data", sections["data"])
+    is_folder = "path" in sections["data"]
+    data = section(settings.folder if is_folder else settings.Data, "data", sections["data"])
     diffused = section(diffusion_of, "diffusion", sections["diffusion"])
     chain_of = partial(settings.chain, *diffused[:3])
     optimize = section(optimizer.adam, "optimizer", sections["optimizer"])
@@ -113,7 +114,9 @@ def run(config: ConfigDict, directory: epath.Path) -> Run:
     return Run(directory, sections, seed, mesh, data, model, optimize, train, sample, evaluation)
 
 
-def images(data: settings.Data, directory: epath.Path) -> tuple[tuple[int, int, int], int]:
+def images(
+    data: settings.Data | settings.Folder, directory: epath.Path
+) -> tuple[tuple[int, int, int], int]:
     """Shape and grey levels: the run's own record of them, else the data set's."""
     record = workdir.stored(directory)
     if record is not None:

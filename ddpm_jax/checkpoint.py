@@ -4,8 +4,11 @@ Orbax hands over a flipped bit as it is, so a record of every array's digest lie
 and a checkpoint that differs from its record is not used.
 """
 
+import json
+import math
+import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -15,9 +18,10 @@ from orbax.checkpoint import checkpoint_managers
 from ddpm_jax import digest
 
 State = Any
-STATE, ARRAYS = "state", "arrays"  # the items of a checkpoint; the second is the record
-# What says nothing about the checkpoint itself, by how it begins or is called.
+STATE, RECORD = "state", "record"  # the items of a checkpoint; the second has the digests
+# Errors that say nothing about the checkpoint itself: it stays where it is, and the program ends.
 ELSEWHERE = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED")
+ELSEWHERE += ("UNAUTHENTICATED", "ABORTED", "Too many open files", "Stale file handle")
 
 
 class Damaged(RuntimeError):
@@ -27,6 +31,29 @@ class Damaged(RuntimeError):
 def absolute(directory: epath.Path) -> epath.Path:
     """Orbax takes no relative path; a gs:// path is absolute, and resolve() would make it local."""
     return directory if "://" in str(directory) else directory.resolve()
+
+
+class Lowest(NamedTuple):
+    """Orbax's preservation policy that keeps the checkpoint with the lowest value of a metric.
+
+    Orbax's own reads metrics from files that stop it if they are damaged; ours are in the record.
+    """
+
+    directory: epath.Path
+    name: str
+
+    def should_preserve(self, checkpoints, **_) -> list[bool]:
+        values = [self.value(info) for info in checkpoints]
+        return [value == min(values) < math.inf for value in values]
+
+    def value(self, info) -> float:
+        """As saved by this process, or as recorded by one before; infinity where there is none."""
+        try:
+            path = self.directory / str(info.step) / RECORD / "metadata"
+            metrics = info.metrics or json.loads(path.read_text())["metrics"]
+            return float(metrics[self.name])
+        except (OSError, ValueError, KeyError, TypeError):
+            return math.inf
 
 
 def manager(
@@ -40,10 +67,7 @@ def manager(
     if keep_every:
         policies.append(checkpoint_managers.EveryNSteps(keep_every))
     if keep_best:
-        lowest = checkpoint_managers.BestN(
-            get_metric_fn=lambda metrics: metrics[keep_best], reverse=True, n=1
-        )
-        policies.append(lowest)
+        policies.append(Lowest(directory, keep_best))
     options = ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
@@ -64,7 +88,7 @@ def save(
     if step not in manager.all_steps():
         items = {
             STATE: ocp.args.StandardSave(state),
-            ARRAYS: ocp.args.JsonSave(digest.record(state)),
+            RECORD: ocp.args.JsonSave({"arrays": digest.record(state), "metrics": metrics}),
         }
         manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
 
@@ -76,17 +100,17 @@ def restore(manager: ocp.CheckpointManager, step: int, like: State) -> State:
     """
     folder = manager.directory / str(step)
     try:
-        saved = item(manager, step, ARRAYS, ocp.args.JsonRestore())
+        saved = item(manager, step, RECORD, ocp.args.JsonRestore())["arrays"]
         wrong = digest.difference(saved, digest.kinds(like))
         if not wrong:
             state = item(manager, step, STATE, ocp.args.StandardRestore(like))
             wrong = digest.difference(saved, digest.record(state))
-    except (MemoryError, PermissionError):
+    except (MemoryError, PermissionError, ConnectionError, TimeoutError):
         raise
     except Exception as error:  # Orbax and TensorStore raise many kinds, plain Exception among them
-        if str(error).startswith(ELSEWHERE):
+        if any(code in str(error)[:1000] for code in ELSEWHERE):
             raise
-        raise Damaged(f"{folder} cannot be read: {brief(error)}") from error
+        raise Damaged(f"{culprit(folder, error)} cannot be read: {brief(error)}") from error
     if wrong:
         raise Damaged(f"{folder} is damaged: {wrong}")
     return state
@@ -94,6 +118,23 @@ def restore(manager: ocp.CheckpointManager, step: int, like: State) -> State:
 
 def item(manager: ocp.CheckpointManager, step: int, name: str, args: Any) -> Any:
     return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
+
+
+def culprit(folder: epath.Path, error: Exception) -> epath.Path:
+    """The file of a checkpoint that an error is about, as near as can be told, or the folder."""
+    named = re.findall(rf"{re.escape(str(folder))}/[\w./-]*\w", str(error))
+    if named:
+        return epath.Path(max(named, key=len))
+    for path in (
+        folder / RECORD / "metadata",
+        *folder.glob(f"{STATE}/*METADATA"),
+        *folder.glob(f"{STATE}/array_metadatas/*"),
+    ):
+        try:
+            json.loads(path.read_text())
+        except (ValueError, OSError):
+            return path
+    return folder
 
 
 def brief(error: Exception) -> str:
@@ -125,6 +166,8 @@ def newest(
                 manager.reload()
             else:
                 return step, state, {bad for bad in damaged if bad > step}
+    if not damaged:  # the first one is still being written, into its own folder as buckets have it
+        return None
     latest = damaged[max(damaged)]
     raise Damaged(f"no checkpoint is left to go on from, and nothing was changed; {latest}")
 

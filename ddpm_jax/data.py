@@ -19,7 +19,7 @@ from etils import epath
 from jaxtyping import Array, Bool, Float, Int, UInt8
 from PIL import Image
 
-import ddpm_jax.datasets  # noqa: F401  (registers our own builders)
+from ddpm_jax import datasets
 from ddpm_jax.diffusion import Images
 
 Bytes = UInt8[np.ndarray, "n h w c"]
@@ -86,14 +86,15 @@ def prepared(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
         raise ValueError(f"data set {name!r} has no feature 'image'")
     if not builder.is_prepared():
         print(f"preparing data set {name} in {builder.data_dir}", flush=True)
-        prepare(builder)
+        prepare(datasets.preparer(builder, data_dir or None))
+        return tfds.builder(name, data_dir=data_dir or None)
     return builder
 
 
 def prepare(builder: tfds.core.DatasetBuilder) -> None:
     """Raises ValueError where the builder needs TensorFlow and there is none.
 
-    Raises RuntimeError where the network or the disk fails.
+    Raises RuntimeError where the network, the archive or the disk fails.
     """
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -104,19 +105,46 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
             f"preparing data set {builder.name!r} needs TensorFlow, once: pip install"
             " 'ddpm_jax[prepare]', or set data.data_dir to where it is prepared"
         ) from error
-    except OSError as error:
-        raise RuntimeError(f"preparing data set {builder.name!r} failed: {error}") from error
+    except Exception as error:  # a connection, a checksum, a disk: each library has its own kind
+        why = " ".join(str(error).split())[:600] or type(error).__name__
+        raise RuntimeError(f"preparing data set {builder.name!r} failed: {why}") from error
 
 
 def source(name: str, data_dir: str, split: str, image_size: int) -> Source:
-    """A split of a data set, its images still encoded; see 'loaded'.
+    """A split of a data set, or a slice "train[:95%]" of one, its images still encoded; see 'loaded'.
 
     Raises ValueError if there is no such split or its images are not of height 'image_size'.
     """
-    builder = prepared(name, data_dir)
-    if split not in builder.info.splits:
+    return opened(prepared(name, data_dir), split, image_size)
+
+
+def folder(
+    path: str,
+    data_dir: str,
+    split: str,
+    image_size: int,
+    channels: int,
+    background: int,
+    skip_unreadable: bool,
+) -> Source:
+    """The pictures of a folder, prepared under 'data_dir' where that has not been done before."""
+    if not path:
+        raise ValueError(
+            "data.path is not set; say which folder of pictures, --config.data.path=DIR"
+        )
+    root = epath.Path(data_dir or tfds.core.constants.DATA_DIR)
+    form = (image_size, channels, background, skip_unreadable)
+    directory = datasets.image_folder.prepared(epath.Path(path), root, *form)
+    return opened(tfds.builder_from_directory(directory), split, image_size)
+
+
+def opened(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -> Source:
+    name = builder.name
+    try:
+        builder.info.splits[split]
+    except (KeyError, ValueError) as error:
         known = ", ".join(builder.info.splits)
-        raise ValueError(f"data set {name!r} has no split {split!r}; it has {known}")
+        raise ValueError(f"data set {name!r} has no split {split!r}; it has {known}") from error
     encoded = {"image": tfds.decode.SkipDecoding()}
     try:
         records = builder.as_data_source(split, decoders=encoded)
@@ -125,6 +153,8 @@ def source(name: str, data_dir: str, split: str, image_size: int) -> Source:
             f"data set {name!r} is not stored as ArrayRecord; prepare it with"
             " download_and_prepare(file_format='array_record')"
         ) from error
+    if not len(records):
+        raise ValueError(f"split {split!r} of data set {name!r} holds no image")
     shape = decoded(name, records, np.array([0]))[0].shape
     if shape[0] != image_size:
         raise ValueError(

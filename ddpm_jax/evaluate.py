@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from ddpm_jax import build, data, likelihood, parallel, parts, report, state, workdir
+from ddpm_jax import build, data, digest, likelihood, parallel, parts, report, state, workdir
 from ddpm_jax.build import Run
 from ddpm_jax.likelihood import Bound
 
@@ -25,7 +25,7 @@ def evaluate(run: Run) -> None:
     step, params = state.averaged(run)
     path = run.directory / "eval" / f"{step}-likelihood-{split}.json"
     steps, T = len(run.eval.strata.first), run.model.sched.T
-    decides = (count, steps, run.eval.batch_size, run.eval.seed)
+    decides = (count, steps, run.eval.batch_size, run.eval.seed, digest.record(params))
     with parts.beside(path, *decides, *build.rounding(run)) as kept:
         values, seconds = bounds(run, params, source, count, kept)
         record = summary(values) | {

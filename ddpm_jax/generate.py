@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from ddpm_jax import build, data, parallel, parts, report, sampling, state, stopping
+from ddpm_jax import build, data, digest, parallel, parts, report, sampling, state, stopping
 from ddpm_jax.build import Run
 from ddpm_jax.parts import Arrays
 
@@ -22,8 +22,9 @@ def generate(run: Run) -> None:
     program = build.sampling_program(run.model, settings.chain)
     batches = -(-settings.count // settings.batch_size)
     report.say(f"sampling {settings.count} images at step {step}, {settings.chain.name}")
+    decides = (digest.record(params), *build.rounding(run))
     with (
-        parts.beside(folder / name, settings.batch_size, *build.rounding(run)) as kept,
+        parts.beside(folder / name, settings.batch_size, *decides) as kept,
         report.progress("sampling", program.steps * batches) as bar,
     ):
 

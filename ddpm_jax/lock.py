@@ -5,18 +5,21 @@ none: there the owner's heartbeat in a file, watched for a while to see whether 
 """
 
 import fcntl
+import itertools
 import json
 import os
+import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from etils import epath
 
-from ddpm_jax import parallel, report
+from ddpm_jax import parallel, report, stopping
 
 BEAT = 15.0  # seconds between two heartbeats
 SILENCE = 60.0  # seconds without one after which an owner is dead
@@ -34,34 +37,36 @@ def owner() -> dict:
 
 @contextmanager
 def held(folder: epath.Path) -> Iterator[None]:
-    """Keeps the folder, made if it is not there, to this process, or to it and
-    those it leads. Raises InUse, naming the owner.
+    """Keeps the folder, made if it is not there, to this process and those it leads.
+
+    Raises InUse, naming the owner.
     """
     if not parallel.first_process():
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "lock"
     with by_system(path) or by_heartbeat(path):
         yield
 
 
 def by_system(path: epath.Path) -> IO | None:
-    """The open, locked file, or None where there are no such locks.
-
-    The file stays when the lock goes: deleting it would race with the next owner.
-    """
+    """The open, locked file, or None where there are no such locks."""
     if "://" in str(path):
         return None
-    file = open(path, "a+")  # noqa: SIM115  (closing it gives up the lock)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.seek(0)
-        raise in_use(path, file.read()) from error
-    except OSError:  # some network drives
-        file.close()
-        return None
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+")  # noqa: SIM115  (closing it gives up the lock)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise in_use(path, file.read()) from error
+        except OSError:  # some network drives
+            file.close()
+            return None
+        if path.exists() and os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+            break
+        file.close()  # its last owner has deleted it meanwhile
     file.truncate(0)
     file.write(json.dumps(owner()) + "\n")
     file.flush()
@@ -71,22 +76,28 @@ def by_system(path: epath.Path) -> IO | None:
 @contextmanager
 def by_heartbeat(path: epath.Path, beat: float = BEAT, silence: float = SILENCE) -> Iterator[None]:
     """No clocks are compared, only whether the file changes while it is watched."""
-    seen = path.read_text() if path.exists() else None
-    if seen is not None:
-        report.say(f"{path} is there; watching for {silence:.0f} s whether its owner lives")
-        deadline = time.monotonic() + silence
-        while time.monotonic() < deadline and path.exists():
-            time.sleep(beat / 3)
-            if path.exists() and path.read_text() != seen:
-                raise in_use(path, seen)
-    me, stop = owner(), threading.Event()
+    watch(path, beat, silence)
+    me, stop = owner() | {"nonce": secrets.token_hex(8)}, threading.Event()
+
+    def write(count: int) -> None:
+        path.write_text(json.dumps(me | {"beats": count}) + "\n")
+
+    def ours() -> bool:
+        return f'"{me["nonce"]}"' in content(path)
 
     def keep_beating():
-        count = 0
-        while not stop.is_set():
-            path.write_text(json.dumps(me | {"beats": (count := count + 1)}) + "\n")
-            stop.wait(beat)
+        for count in itertools.count(1):
+            if stop.wait(beat):
+                return
+            with suppress(Exception):  # a bucket that cannot be reached now may be at the next beat
+                if content(path) and not ours():
+                    lost(path)
+                write(count)
 
+    write(0)
+    time.sleep(min(beat, 2.0))  # of several that begin together the last to write is the owner
+    if not ours():
+        raise in_use(path, content(path))
     thread = threading.Thread(target=keep_beating, daemon=True)
     thread.start()
     try:
@@ -94,7 +105,35 @@ def by_heartbeat(path: epath.Path, beat: float = BEAT, silence: float = SILENCE)
     finally:
         stop.set()
         thread.join()
-        path.unlink(missing_ok=True)
+        if ours():
+            path.unlink(missing_ok=True)
+
+
+def watch(path: epath.Path, beat: float, silence: float) -> None:
+    """Returns when the file has been silent, or gone; raises InUse when its owner lives."""
+    seen = content(path)
+    if not seen:
+        return
+    report.say(f"{path} is there; watching for {silence:.0f} s whether its owner lives")
+    deadline = time.monotonic() + silence
+    while time.monotonic() < deadline and (now := content(path)):
+        stopping.check("before anything was begun")
+        if now != seen:
+            raise in_use(path, now)
+        time.sleep(beat / 3)
+
+
+def content(path: epath.Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def lost(path: epath.Path) -> None:
+    """Ends this process: it was silent so long, suspended say, that another has taken over."""
+    print(f"ddpm_jax: {in_use(path, content(path))}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def in_use(path: epath.Path, written: str) -> InUse:

@@ -47,7 +47,10 @@ def prepare(argv: list[str]) -> tuple[Run, str]:
 def train_and_measure(run: Run) -> None:
     """Training, the held-out bound, and where everything is."""
     train.train(run)
-    evaluate.evaluate(run)
+    try:
+        evaluate.evaluate(run)
+    except lock.InUse as error:
+        report.say(f"no bound: {error}")
     grids = sorted((run.directory / "samples").glob("*-grid.png"), key=lambda p: p.stat().mtime)
     if grids:
         report.say(f"samples  {grids[-1]}")

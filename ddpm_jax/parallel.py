@@ -21,7 +21,8 @@ def start(coordinator: str, processes: int, process: int) -> None:
             "several processes need --coordinator=HOST:PORT of the first, --num_processes=N, and"
             f" --process_id from 0 to N - 1; there is {coordinator!r}, {processes}, {process}"
         )
-    jax.distributed.initialize(coordinator, processes, process)
+    if processes > 1:
+        jax.distributed.initialize(coordinator, processes, process)
 
 
 def first_process() -> bool:

@@ -6,6 +6,7 @@ On a terminal there is a progress bar; in a log, plain lines.
 import io
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -15,7 +16,9 @@ import numpy as np
 from etils import epath
 from jaxtyping import UInt8
 from PIL import Image
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
 from tqdm.auto import tqdm
 
 from ddpm_jax import parallel, workdir
@@ -26,9 +29,13 @@ GAP = 96  # the gray of the lines between the images of a grid
 
 def say(text: str) -> None:
     """One line, above the progress bar if there is one."""
-    if parallel.first_process():
+    if not parallel.first_process():
+        return
+    try:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
+    except BrokenPipeError:  # who listened, "| tee" say, is gone: no reason to lose a run
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def interactive() -> bool:
@@ -80,7 +87,7 @@ class Writer(NamedTuple):
 
     metrics: epath.Path
     rows: list[str]
-    events: SummaryWriter
+    events: EventsWriter | None  # written at once: SummaryWriter's thread, if it fails, hangs us
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         row = {"step": step} | {name: float(value) for name, value in scalars.items()}
@@ -92,22 +99,30 @@ class Writer(NamedTuple):
         else:
             with self.metrics.open("a") as file:
                 file.write(self.rows[-1])
-        for name, value in scalars.items():
-            self.events.add_scalar(name, value, step)
+        self.add(step, [summary.scalar(name, value) for name, value in scalars.items()])
 
     def newest(self) -> dict[str, Any]:
         """The last row, also where it is of the run that this one resumes; {} if there is none."""
         return json.loads(self.rows[-1]) if self.rows else {}
 
     def write_images(self, step: int, images: Mapping[str, Grid]) -> None:
-        for name, image in images.items():
-            self.events.add_image(name, image, step, dataformats="HWC")
+        shown = [summary.image(name, image, dataformats="HWC") for name, image in images.items()]
+        self.add(step, shown)
+
+    def add(self, step: int, summaries: list) -> None:
+        if self.events is not None:
+            for each in summaries:
+                event = event_pb2.Event(step=step, wall_time=time.time(), summary=each)
+                self.events.write_event(event)
+            self.events.flush()
 
     def flush(self) -> None:
-        self.events.flush()
+        if self.events is not None:
+            self.events.flush()
 
     def close(self) -> None:
-        self.events.close()
+        if self.events is not None:
+            self.events.close()
 
 
 def writer(directory: epath.Path, step: int) -> Writer:
@@ -118,8 +133,12 @@ def writer(directory: epath.Path, step: int) -> Writer:
         kept = [row for row in rows if step_of(row) <= step]
         if kept != rows:
             workdir.write(metrics, "".join(kept))
-    writes = parallel.first_process()
-    events = SummaryWriter(str(directory), purge_step=step + 1, write_to_disk=writes)
+    if not parallel.first_process():
+        return Writer(metrics, kept, None)
+    events = EventsWriter(str(directory / "events"))
+    began = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    # TensorBoard drops what an interrupted run wrote from this step on.
+    events.write_event(event_pb2.Event(step=step + 1, wall_time=time.time(), session_log=began))
     return Writer(metrics, kept, events)
 
 

@@ -19,6 +19,7 @@ class Window(NamedTuple):
     grad_norm: metrics.Average
     skipped: Int[Array, ""]
     first_skipped: Int[Array, ""]  # the step, or 0
+    in_a_row: Int[Array, ""]  # steps that were not finite up to now; logging does not reset it
 
 
 class TrainState(NamedTuple):
@@ -32,26 +33,33 @@ class TrainState(NamedTuple):
 
 def empty_window() -> Window:
     averages = metrics.Average.empty(), metrics.Average.empty()
-    return Window(*averages, jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32))
+    return Window(*averages, *(jnp.zeros([], jnp.int32) for _ in range(3)))
 
 
 def seen(
     window: Window, step: Int[Array, ""], loss: Array, grad_norm: Array, finite: Bool[Array, ""]
 ) -> Window:
     """The window with one more step in it."""
-    was_first = ~finite & (window.skipped == 0)
+    was_first = ~finite & (window.first_skipped == 0)
     return Window(
         window.loss.merge(metrics.Average.from_model_output(loss, mask=finite[None])),
         window.grad_norm.merge(metrics.Average.from_model_output(grad_norm, mask=finite[None])),
         window.skipped + (~finite).astype(jnp.int32),
         jnp.where(was_first, step, window.first_skipped),
+        jnp.where(finite, 0, window.in_a_row + 1),
     )
 
 
 def with_empty_window(run: Run, state: TrainState) -> TrainState:
     """Placed as the rest of the state is, or the train step would be compiled once more for it."""
-    everywhere = parallel.replicated(run.mesh)
-    return state._replace(window=jax.jit(empty_window, out_shardings=everywhere)())
+    window = jax.jit(empty_window, out_shardings=parallel.replicated(run.mesh))()
+    return state._replace(window=window._replace(in_a_row=state.window.in_a_row))
+
+
+def resumed(run: Run, state: TrainState) -> TrainState:
+    """Without the steps left out before: the next one that is not finite is to be noticed."""
+    none = jax.jit(empty_window, out_shardings=parallel.replicated(run.mesh))().first_skipped
+    return state._replace(window=state.window._replace(first_skipped=none))
 
 
 def initial(run: Run) -> TrainState:
@@ -72,6 +80,9 @@ def newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
 
 
 def averaged(run: Run) -> tuple[int, Any]:
-    """The newest whole checkpoint's step and EMA weights. There must be a checkpoint."""
-    step, state, _ = newest(run)
+    """The newest whole checkpoint's step and EMA weights. Raises ValueError if there is none yet."""
+    found = newest(run)
+    if found is None:
+        raise ValueError(f"{run.directory} holds no finished checkpoint yet; train on first")
+    step, state, _ = found
     return step, optimizer.averaged(state.opt_state)

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 import jax
 from jax.experimental import multihost_utils
@@ -29,15 +30,18 @@ def listen() -> None:
 
 def watch(pipe: int) -> None:
     """Every signal puts its number into the pipe."""
+    noted: list[str] = []
     for number in iter(lambda: os.read(pipe, 1)[0], None):
         name = signal.Signals(number).name
-        if received:
+        if noted:
             os._exit(128 + number)
-        print(f"\n{name}: saving; once more ends it at once", file=sys.stderr, flush=True)
+        noted.append(name)
         if jax.distributed.is_initialized():
             os.kill(os.getpid(), signal.SIGTERM)  # to jax's own handler, which tells the others
         else:
             received.append(name)
+        with suppress(OSError):  # Ctrl-C ends "| tee" too, and then nobody hears
+            print(f"\n{name}: saving; once more ends it at once", file=sys.stderr, flush=True)
 
 
 def asked() -> str:

@@ -27,7 +27,7 @@ from ddpm_jax.build import Run
 from ddpm_jax.state import TrainState
 
 Batch = UInt8[Array, "b h w c"]
-TOO_MANY = 10  # steps left out, and none done, after which leaving out more will not help
+TOO_MANY = 10  # steps left out in a row, after which leaving out more will not help
 
 
 def gradient(run: Run, params: Any, x_0, t, eps, dropout: Key[Array, ""]):
@@ -105,7 +105,7 @@ def begin(run: Run) -> TrainState:
     for path in checkpoint.set_aside(run.directory / "checkpoints", aside):
         report.say(f"set aside as {path}")
     report.say(f"resuming from step {step}")
-    return state
+    return states.resumed(run, state)
 
 
 def grids(run: Run) -> Callable[[TrainState], report.Grid]:
@@ -157,7 +157,7 @@ def train(run: Run) -> None:
                 jax.block_until_ready(state.step)
                 rate = report.Rate.start(step)
             if due(step, settings.log_every):
-                scalars = averages(checked(run, source, state, first))
+                scalars = averages(checked(run, source, state))
                 state = states.with_empty_window(run, state)
                 scalars |= speed(rate, step, settings.batch_size)
                 writer.write_scalars(step, scalars)
@@ -170,17 +170,17 @@ def train(run: Run) -> None:
                 report.write_png(run.directory / "samples" / f"{step}-grid.png", image)
                 rate = report.Rate.start(step)
             if due(step, settings.checkpoint_every):
-                save(run, source, manager, state, first, scalars)
+                save(run, source, manager, state, scalars)
         if step > first:
-            save(run, source, manager, state, first, scalars)
+            save(run, source, manager, state, scalars)
         manager.wait_until_finished()
     stopping.check(f"at step {step} of {last}")
     loss = (scalars | averages(state.window)).get("loss", math.nan)
     report.say(f"trained to step {step}, loss {loss:.4f}")
 
 
-def save(run: Run, source: data.Source, manager, state: TrainState, first: int, scalars) -> None:
-    checked(run, source, state, first)
+def save(run: Run, source: data.Source, manager, state: TrainState, scalars) -> None:
+    checked(run, source, state)
     checkpoint.save(manager, int(state.step), state, {"loss": scalars.get("loss", math.inf)})
 
 
@@ -191,26 +191,23 @@ def averages(window: states.Window) -> dict[str, float]:
     return scalars | ({"skipped": int(window.skipped)} if window.skipped > 0 else {})
 
 
-def checked(run: Run, source: data.Source, state: TrainState, first: int) -> states.Window:
+def checked(run: Run, source: data.Source, state: TrainState) -> states.Window:
     """The window, before anything of it is logged or saved.
 
     Raises FloatingPointError where a loss or gradient was not finite: at the first one, having
-    written the indices of its batch. With train.on_nonfinite = "skip" only if all were like that.
+    written the indices of its batch. With train.on_nonfinite = "skip" only if too many were in a row.
     """
     window, settings = state.window, run.train
     step = int(window.first_skipped)
-    if step <= first:  # none, or known to the run that this one resumes
-        return window
-    useful = window.loss.count > 0 or window.skipped < TOO_MANY
-    if settings.on_nonfinite == "skip" and useful:
+    if step == 0 or (settings.on_nonfinite == "skip" and window.in_a_row < TOO_MANY):
         return window
     order = data.order(source.count, run.seed)
     indices = data.indices_of(order, settings.batch_size, step - 1).tolist()
     path = run.directory / f"nonfinite-{step}.json"
     workdir.write_json(path, {"step": step, "split": run.data.split, "indices": indices})
     raise FloatingPointError(
-        f"the loss or its gradient is not finite at step {step}; its batch is in {path}, and the"
-        " newest checkpoint is from before it. Lower optimizer.learning_rate in another --workdir"
+        f"the loss or its gradient is not finite at step {step}; its batch is in {path}, and"
+        " nothing of it was saved. Lower optimizer.learning_rate in another --workdir"
         + ("" if settings.on_nonfinite == "skip" else ", or add --config.train.on_nonfinite=skip")
     )
 

@@ -13,7 +13,14 @@ from ddpm_jax import parallel
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain")
 # What the same run may change between one start and the next; the rest decides its numbers.
-FREE = ("data.data_dir", "model.dtype", "parallel.", "train.steps", "train.on_nonfinite")
+FREE = (
+    "data.data_dir",
+    "data.path",
+    "model.dtype",
+    "parallel.",
+    "train.steps",
+    "train.on_nonfinite",
+)
 FREE += ("sample.", "eval.")
 CADENCES = ("train.log_every", "train.checkpoint_every", "train.sample_every", "train.keep_every")
 
@@ -27,10 +34,11 @@ def write(path: epath.Path, content: str | bytes) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    if isinstance(content, bytes):
-        temporary.write_bytes(content)
-    else:
-        temporary.write_text(content)
+    with temporary.open("wb") as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
+        file.flush()
+        if "://" not in str(path):
+            os.fsync(file.fileno())  # or a power cut may leave the new name and no content
     temporary.replace(path)
 
 

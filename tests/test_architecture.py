@@ -9,8 +9,18 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ddpm_jax"
 FLOORS = [
     ["diffusion", "unet"],
-    ["parameterization", "objective", "likelihood", "sampling", "datasets", "data", "optimizer"]
-    + ["parallel", "digest", "checkpoint", "workdir", "report", "stopping", "lock", "parts"],
+    ["parameterization", "objective", "likelihood", "sampling", "optimizer", "parallel"]
+    + [
+        "workdir",
+        "report",
+        "datasets",
+        "data",
+        "digest",
+        "checkpoint",
+        "stopping",
+        "lock",
+        "parts",
+    ],
     ["settings", "build", "state"],
     ["train", "generate", "evaluate"],
     ["stored_config", "command_line", "main"],

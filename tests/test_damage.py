@@ -126,10 +126,53 @@ def test_each_file_in_turn(saved, tmp_path, how):
             )
         found, told, damaged = read(copy)
         assert found == (1 if damaged else 2) and len(told) == len(damaged)
+        goes_on(copy, damaged)
         fallen_back += len(damaged)
         if damaged:
-            assert f"{copy}/2" in told[0] and len(told[0]) < 600
+            assert f"{copy}/2/" in told[0] and len(told[0]) < 700
     assert fallen_back >= 3
+
+
+def goes_on(copy, damaged):
+    """As a resumed run does: what is damaged is set aside, and saving begins again."""
+    checkpoint.set_aside(copy, damaged)
+    with checkpoint.manager(copy, keep=5, keep_every=0, keep_best="loss") as manager:
+        for step in (2, 3):
+            checkpoint.save(manager, step, tree(step), {"loss": 1.0})
+        manager.wait_until_finished()
+    assert read(copy)[0] == 3
+    names = {path.name for path in copy.iterdir()}
+    assert names == {"1", "2", "3", *(f"{step}.damaged" for step in damaged)}
+
+
+def test_damaged_metrics_of_an_older_checkpoint_do_not_stop_a_resumed_run(copy):
+    record = copy / "1" / checkpoint.RECORD / "metadata"
+    record.write_text(record.read_text()[:40])
+    assert read(copy) == (2, [], set())
+    with checkpoint.manager(copy, keep=1, keep_every=0, keep_best="loss") as manager:
+        checkpoint.save(manager, 3, tree(3), {"loss": 1.0})
+        manager.wait_until_finished()
+        assert set(manager.all_steps()) == {2, 3}  # 2, of a loss of 0.5, is still the best
+
+
+def test_a_bucket_s_first_checkpoint_that_was_cut_off_is_none(tmp_path, monkeypatch):
+    """There Orbax writes into the step's own folder, and marks it when it is whole."""
+    (tmp_path / "2").mkdir()
+    monkeypatch.setattr(checkpoint, "reader", lambda directory: Reader())
+    assert checkpoint.newest(epath.Path(tmp_path), {}, print) is None
+
+
+class Reader:
+    """Orbax's manager over a bucket that holds no finished checkpoint."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        pass
+
+    def all_steps(self):
+        return []
 
 
 def test_a_wrong_dtype_shape_or_name_is_named(copy):
@@ -189,6 +232,6 @@ def test_where_no_checkpoint_is_whole_it_stops_and_changes_nothing(tiny, tmp_pat
 def test_a_checkpoint_without_digests_is_not_trusted(tiny, tmp_path):
     run = run_of(tiny, tmp_path, **{"train.steps": 2})
     trained(run)
-    (run.directory / "checkpoints" / "2" / checkpoint.ARRAYS).rmtree()
+    (run.directory / "checkpoints" / "2" / checkpoint.RECORD).rmtree()
     with pytest.raises(checkpoint.Damaged):
         newest(run)

@@ -267,6 +267,17 @@ def test_checkpoints_kept_are_the_newest_every_kth_and_the_best(tmp_path):
         assert sorted(manager.all_steps()) == [2, 4, 6, 7]
 
 
+def test_the_best_checkpoint_is_kept_across_a_restart(tmp_path):
+    directory = epath.Path(tmp_path)
+    for losses in ({1: 3.0, 2: 1.0, 3: 2.0}, {4: 5.0, 5: 4.0, 6: 6.0}):
+        with checkpoint.manager(directory, keep=1, keep_every=0, keep_best="loss") as manager:
+            for step, loss in losses.items():
+                checkpoint.save(manager, step, {"x": jnp.full(3, step)}, {"loss": loss})
+            manager.wait_until_finished()
+            kept = set(manager.all_steps())
+    assert kept == {2, 6}
+
+
 def test_a_sample_does_not_depend_on_batch_size_or_device_count(tiny, tmp_path):
     trained(run_of(tiny, tmp_path, **{"train.steps": 2}))
     made = []

@@ -4,11 +4,10 @@ They come with the library, so the data set prepares itself offline, without Ten
 is the test set of Alpaydin and Kaynak's "Optical Recognition of Handwritten Digits" (UCI, 1998).
 """
 
-import io
-
 import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
+
+from ddpm_jax.datasets.encoding import png
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
@@ -45,11 +44,3 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, images, labels, chosen):
         for i in chosen:
             yield int(i), {"image": png(images[i]), "label": int(labels[i])}
-
-
-def png(image: np.ndarray) -> io.BytesIO:
-    """An encoded file: TFDS would encode an array with TensorFlow."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    file.seek(0)
-    return file

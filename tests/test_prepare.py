@@ -1,0 +1,143 @@
+"""Data sets that prepare themselves, without TensorFlow."""
+
+import hashlib
+import http.server
+import io
+import os
+import sys
+import tarfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from ddpm_jax import data
+from ddpm_jax.datasets import cifar10
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def archive(train, test):
+    """What CIFAR-10's authors publish: (images [n, 32, 32, 3], labels [n]) of both splits, packed."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as tar:
+
+        def add(name, content):
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+        add("batches.meta.txt", "\n".join([*CLASSES, ""]).encode())
+        parts = zip(*(np.array_split(part, 5) for part in train), strict=True)
+        for i, part in enumerate([*parts, test]):
+            images, labels = part
+            planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+            rows = np.concatenate([labels[:, None], planes], axis=1).astype(np.uint8)
+            add("test_batch.bin" if i == 5 else f"data_batch_{i + 1}.bin", rows.tobytes())
+    return file.getvalue()
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """Serves an archive at a local address, as if the authors' were it; returns what to call."""
+
+    def publish(content, checksum=None):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200 if content else 404)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *args):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/cifar-10-binary.tar.gz"
+        checksum = checksum or hashlib.sha256(content).hexdigest()
+        info = tfds.download.checksums.UrlInfo(len(content), checksum, "cifar-10-binary.tar.gz")
+        monkeypatch.setattr(cifar10, "URL", url)
+        monkeypatch.setattr(cifar10.Cifar10, "url_infos", {url: info})
+
+    servers = []
+    yield publish
+    for server in servers:
+        server.shutdown()
+
+
+def few(rng, count):
+    return rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.integers(0, 10, count)
+
+
+def records(data_dir, split):
+    """Every record in the order of the files: id, label, decoded image."""
+    source = tfds.builder("cifar10", data_dir=str(data_dir)).as_data_source(
+        split, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    for record in source:
+        name = record["id"].decode() if isinstance(record["id"], bytes) else record["id"]
+        yield name, int(record["label"]), np.asarray(Image.open(io.BytesIO(record["image"])))
+
+
+def test_cifar10_prepares_itself_from_the_authors_archive(published, tmp_path):
+    rng = np.random.default_rng(0)
+    train, test = few(rng, 25), few(rng, 7)
+    published(archive(train, test))
+    builder = data.prepared("cifar10", str(tmp_path))
+    assert builder.info.features["label"].names == CLASSES
+    for split, (images, labels) in (("train", train), ("test", test)):
+        found = list(records(tmp_path, split))
+        assert sorted(name for name, *_ in found) == [
+            f"{split}_{i:05d}" for i in range(len(labels))
+        ]
+        for name, label, image in found:
+            index = int(name[-5:])
+            assert label == labels[index]
+            np.testing.assert_array_equal(image, images[index])
+    assert "tensorflow" not in sys.modules
+    loaded = data.loaded(data.source("cifar10", str(tmp_path), "train", 32))
+    assert (loaded.count, loaded.shape, loaded.levels) == (25, (32, 32, 3), 256)
+
+
+def test_the_official_archive_is_known_by_its_checksum():
+    """As published on its page: 162 MB, and TFDS's record of it."""
+    info = cifar10.Cifar10.url_infos[cifar10.URL]
+    assert info.size == 170_052_171 and info.checksum.startswith("c4a38c50a1bc5f3a")
+
+
+def test_another_archive_than_the_authors_is_refused(published, tmp_path):
+    rng = np.random.default_rng(0)
+    published(archive(few(rng, 5), few(rng, 5)), checksum="0" * 64)
+    with pytest.raises(RuntimeError, match="preparing data set 'cifar10' failed: .*checksum"):
+        data.prepared("cifar10", str(tmp_path))
+    assert not list(tmp_path.glob("cifar10/*/dataset_info.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("DDPM_JAX_TFDS" not in os.environ, reason="no prepared CIFAR-10 was named")
+def test_the_whole_of_it_equals_what_tfds_prepares_record_by_record(published, tmp_path):
+    original = Path(os.environ["DDPM_JAX_TFDS"])
+
+    def split(name):
+        rows = sorted(records(original, name), key=lambda row: row[0])
+        return np.stack([row[2] for row in rows]), np.array([row[1] for row in rows])
+
+    published(archive(split("train"), split("test")))
+    data.prepared("cifar10", str(tmp_path))
+    assert "tensorflow" not in sys.modules
+    for name, count in (("train", 50_000), ("test", 10_000)):
+        pairs = zip(records(tmp_path, name), records(original, name), strict=True)
+        seen = 0
+        for ours, theirs in pairs:
+            assert ours[:2] == theirs[:2]
+            np.testing.assert_array_equal(ours[2], theirs[2])
+            seen += 1
+        assert seen == count
+    for file in ("features.json", "label.labels.txt"):
+        found = (tmp_path / "cifar10" / "3.0.2" / file).read_text()
+        assert found == (original / "cifar10" / "3.0.2" / file).read_text()
