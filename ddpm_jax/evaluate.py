@@ -1,5 +1,6 @@
 """--mode=evaluate: numbers about a run's newest checkpoint. So far the variational bound."""
 
+import re
 import time
 
 import jax
@@ -23,7 +24,7 @@ def evaluate(run: Run) -> None:
     source = run.data.open(split)
     count = min(run.eval.images, source.count)
     step, params = state.averaged(run)
-    path = run.directory / "eval" / f"{step}-likelihood-{split}.json"
+    path = run.directory / "eval" / f"{step}-likelihood-{in_file_name(split)}.json"
     steps, T = len(run.eval.strata.first), run.model.sched.T
     decides = (count, steps, run.eval.batch_size, run.eval.seed, digest.record(params))
     with parts.beside(path, *decides, *build.rounding(run)) as kept:
@@ -41,6 +42,11 @@ def evaluate(run: Run) -> None:
     report.say(
         f"{split} bound  {record['bits_per_dim']:.3f} bits/dim ({count} images, {steps} of {T} steps)"
     )
+
+
+def in_file_name(split: str) -> str:
+    """ "train[95%:]" as "train-95to": no sign that a file system or a shell minds."""
+    return re.sub(r"\W+", "-", split.replace("%", "").replace(":", "to")).strip("-")
 
 
 def bounds(

@@ -16,9 +16,8 @@ import pytest
 from conftest import ROOT
 from test_command_line import TINY, ddpm
 
-DIGITS = f"--config={ROOT}/configs/digits.py"
 NEW = [f"--config={ROOT}/configs/digits.py", *TINY[1:], "--config.data.data_dir=data"]
-SECTIONS = "('data', 'model', 'diffusion', 'optimizer', 'train', 'parallel', 'sample', 'eval')"
+FOLDER = f"--config={ROOT}/configs/image_folder.py"
 ROOT_MAY = 1  # Linux's CAP_DAC_OVERRIDE: root may write what is read-only
 
 
@@ -96,6 +95,8 @@ CASES = {
         2, "data.data_dir nowhere does not exist", of("data.data_dir", "nowhere")
     ),
     "no held-out split": Bad(2, "no split 'tset'", of("data.held_out", "tset")),
+    "no pictures": Bad(2, "data.path nowhere is no folder", [FOLDER, "--config.data.path=nowhere"]),
+    "no path": Bad(2, "--config.data.path=DIR", [FOLDER]),
     "data_dir gone": Bad(
         2, "gone does not exist", ["--workdir=run", "--config.data.data_dir=gone"]
     ),

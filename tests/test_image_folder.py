@@ -1,6 +1,7 @@
 """The user's own pictures, whatever they are like."""
 
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ from conftest import ROOT, load
 from etils import epath
 from PIL import Image, ImageFilter
 
-from ddpm_jax import build, data, train
+from ddpm_jax import build, data, evaluate, train
 from ddpm_jax.datasets import image_folder, shards
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -177,10 +178,17 @@ def test_it_trains_and_evaluates_on_slices_that_do_not_meet(tmp_path):
     config.data.update(split="train[:75%]", held_out="train[75%:]", channels=1)
     config.model.update(channels=4, multipliers=(1,), blocks=1, attention=())
     config.train.update(steps=2, batch_size=8, sample_every=0, log_every=1)
+    config.diffusion.schedule.T = 10
+    config.train.grid.steps = 10
+    config.sample.steps = 10
+    config.eval.update(images=100, steps=10, batch_size=5)
     config.parallel.devices = 1
     run = build.run(config, epath.Path(tmp_path / "run"))
     assert run.model.shape == (16, 16, 1)
     train.train(run)
+    evaluate.evaluate(run)
+    record = json.loads((tmp_path / "run" / "eval" / "2-likelihood-train-75to.json").read_text())
+    assert record["images"] == 10 and record["split"] == "train[75%:]"
     parts = [data.loaded(run.data.open(split)) for split in (run.data.split, run.data.held_out)]
     assert [part.count for part in parts] == [30, 10]
     every = np.concatenate([part.records for part in parts])
