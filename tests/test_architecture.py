@@ -36,6 +36,7 @@ ONLY_IN = {
     "grain": {"data"},
     "absl": {"train", "command_line", "main"},
     "tensorboardX": {"report"},
+    "array_record": {"datasets"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
