@@ -139,6 +139,7 @@ def folder(
 
 
 def opened(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -> Source:
+    """A split of what is prepared. Raises ValueError for a split or a size that it does not have."""
     name = builder.name
     try:
         builder.info.splits[split]

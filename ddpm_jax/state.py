@@ -13,7 +13,7 @@ from ddpm_jax.build import Run
 
 
 class Window(NamedTuple):
-    """What was seen since the last logged row. Steps that were not finite count in the last two only."""
+    """What was seen since the last logged row. Steps that were not finite count in the last three only."""
 
     loss: metrics.Average
     grad_norm: metrics.Average

@@ -11,12 +11,14 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from conftest import ROOT, load
 from etils import epath
 from PIL import Image, ImageFilter
 
 from ddpm_jax import build, data, evaluate, train
 from ddpm_jax.datasets import image_folder, shards
+from ddpm_jax.datasets.encoding import png
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -47,6 +49,7 @@ def zoo(tmp_path):
     Image.fromarray(np.full((40, 60), 51 * 257, np.uint16)).save(folder / "dogs" / "deep.tiff")
     half_and_half("P").save(folder / "dogs" / "palette.gif")
     (folder / "dogs" / "notes.txt").write_text("not a picture")
+    (folder / "dogs" / "paper.pdf").write_text("a form that pillow only writes")
     (folder / "dogs" / ".hidden.png").write_text("not a picture either")
     return folder
 
@@ -59,8 +62,6 @@ def prepared(folder, tmp_path, size=16, channels=3, background=255, skip=False):
 
 def read(directory):
     """path: (image, label)."""
-    import tensorflow_datasets as tfds
-
     builder = tfds.builder_from_directory(directory)
     names = builder.info.features["label"].names
     return {
@@ -71,7 +72,7 @@ def read(directory):
 
 def test_every_kind_of_picture_is_what_the_documentation_says(zoo, tmp_path, capsys):
     found = read(prepared(zoo, tmp_path))
-    assert "1 other files are left out" in capsys.readouterr().out
+    assert "2 other files are left out" in capsys.readouterr().out
     assert {path: label for path, (_, label) in found.items()} == {
         "cats/gray.png": "cats",
         "cats/clear.webp": "cats",
@@ -108,23 +109,21 @@ def test_channels_and_background_are_choices(zoo, tmp_path):
 def test_the_crop_is_the_centre_and_the_filter_does_not_alias():
     wide = Image.new("RGB", (80, 40), BLUE)
     wide.paste(RED, (20, 0, 60, 40))
-    file = shards_png(wide)
+    file = encoded(wide)
     np.testing.assert_array_equal(
         image_folder.picture(file, 8, 3, 255), np.full((8, 8, 3), RED, np.uint8)
     )
     stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 32)))
-    gray = image_folder.picture(shards_png(stripes), 16, 1, 255)
+    gray = image_folder.picture(encoded(stripes), 16, 1, 255)
     assert np.abs(gray[2:-2, 2:-2].astype(int) - 128).max() < 8
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
     smooth = noise.filter(ImageFilter.GaussianBlur(4))
-    small = image_folder.picture(shards_png(smooth), 16, 1, 255).astype(int)
+    small = image_folder.picture(encoded(smooth), 16, 1, 255).astype(int)
     blocks = np.asarray(smooth).reshape(16, 4, 16, 4).mean((1, 3))
     assert np.abs(small - blocks).max() < 6
 
 
-def shards_png(image):
-    from ddpm_jax.datasets.encoding import png
-
+def encoded(image):
     return png(np.asarray(image)).getvalue()
 
 
@@ -200,6 +199,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from etils import epath
 from ddpm_jax.datasets import image_folder, shards
+from ddpm_jax.datasets.encoding import png
 shards.SHARD = 16
 print(image_folder.prepared(epath.Path(sys.argv[2]), epath.Path(sys.argv[3]), 64, 3, 255, False))
 """

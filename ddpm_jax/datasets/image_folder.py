@@ -43,7 +43,9 @@ def pictures(root: epath.Path) -> Pictures:
     """
     if not root.is_dir():
         raise ValueError(f"data.path {root} is no folder")
-    suffixes = set(Image.registered_extensions())
+    # Pillow writes some formats, PDF among them, that it does not read.
+    forms = Image.registered_extensions()
+    suffixes = {suffix for suffix, form in forms.items() if form in Image.OPEN}
     names = [name for name in files(root) if not any(part[0] == "." for part in name.split("/"))]
     chosen = [name for name in names if name[name.rfind(".") :].lower() in suffixes]
     if not chosen:

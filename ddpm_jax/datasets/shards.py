@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from ddpm_jax import report
 
+SUFFIX = "array_record"
 SHARD = 1024  # items; some tens of MB at 256x256
 
 
@@ -39,9 +40,7 @@ def write(directory: epath.Path, recipe: Recipe) -> None:
     unfinished = directory.with_name(f"{directory.name}.unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
     shards = -(-recipe.count // SHARD)
-    names = [
-        f"{recipe.name}-train.array_record-{i:05d}-of-{shards:05d}" for i in range(max(shards, 1))
-    ]
+    names = [f"{recipe.name}-train.{SUFFIX}-{i:05d}-of-{shards:05d}" for i in range(shards)]
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         report.progress(f"preparing {recipe.name}", recipe.count, unit="image") as bar,
@@ -102,6 +101,3 @@ def write_info(directory: epath.Path, recipe: Recipe, names: list[str]) -> None:
     info.set_file_format(SUFFIX)
     info.set_splits(tfds.core.splits.SplitDict([split]))
     info.write_to_directory(directory)
-
-
-SUFFIX = "array_record"
