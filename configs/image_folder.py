@@ -6,7 +6,8 @@ Pictures of any size and of any form that pillow reads are turned upright, laid 
 'data.background' (0 black, 255 white) where they are transparent, cropped to the square at the centre
 and resized to 'data.image_size'; 'data.channels' = 1 makes them gray. That is done once, and again when
 the folder has changed. Folders in DIR are classes. A file that cannot be read is named and stops it;
-'data.skip_unreadable' leaves such files out. 'data.flip' mirrors at random: False for text or maps.
+'data.skip_unreadable' leaves such files out. 'data.flip' mirrors at random: False for text or maps. DIR may
+also be a .npy or .npz of images.
 
 The paper has no such run. The network is cifar10.py's with one level more, and the recipe is its; hours on
 a GPU or TPU, not run.

@@ -98,8 +98,7 @@ def run(config: ConfigDict, directory: epath.Path) -> Run:
     settings.check_seed("seed", sections["seed"])
     # What needs no data set comes first: preparing one may take long.
     mesh = section(parallel.mesh, "parallel", sections["parallel"])
-    is_folder = "path" in sections["data"]
-    data = section(settings.folder if is_folder else settings.Data, "data", sections["data"])
+    data = data_of(sections["data"])
     diffused = section(diffusion_of, "diffusion", sections["diffusion"])
     chain_of = partial(settings.chain, *diffused[:3])
     optimize = section(optimizer.adam, "optimizer", sections["optimizer"])
@@ -112,6 +111,11 @@ def run(config: ConfigDict, directory: epath.Path) -> Run:
     model = Model(*diffused[:3], diffused.objective(levels), network, shape, levels)
     seed = sections["seed"]
     return Run(directory, sections, seed, mesh, data, model, optimize, train, sample, evaluation)
+
+
+def data_of(fields: Mapping[str, Any]) -> settings.Data | settings.Folder:
+    """A section with a 'path' is of the user's own pictures."""
+    return settings.section(settings.folder if "path" in fields else settings.Data, "data", fields)
 
 
 def images(

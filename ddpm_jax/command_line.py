@@ -44,13 +44,13 @@ class Usage(ValueError):
     """What the user typed is wrong."""
 
 
-def parse(argv: list[str]) -> tuple[ConfigDict, epath.Path, str]:
+def parse(argv: list[str], usage: str = HELP) -> tuple[ConfigDict, epath.Path, str]:
     """The config with its overrides, the run's folder, and the mode.
 
     Raises Usage for anything mistyped, SystemExit(0) for --help.
     """
     if any(re.fullmatch("--?(help|helpfull|helpshort)", arg) for arg in argv[1:]):
-        print(HELP.format(configs="a file of configs/", modes=" | ".join(MODES)))
+        print(usage.format(configs="a file of configs/", modes=" | ".join(MODES)))
         raise SystemExit(0)
     argv = config_first(argv)
     if not names_config("".join(argv[1:2])):

@@ -5,7 +5,6 @@ different whole permutation every epoch. So there is no iterator to save, and a 
 """
 
 import io
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from etils import epath
 from jaxtyping import Array, Bool, Float, Int, UInt8
 from PIL import Image
 
-from ddpm_jax import datasets
+from ddpm_jax.datasets import image_folder, library
 from ddpm_jax.diffusion import Images
 
 Bytes = UInt8[np.ndarray, "n h w c"]
@@ -71,51 +70,12 @@ def decoded(name: str, records: Sequence[dict], indices: Indices) -> list[np.nda
     return images
 
 
-def prepared(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-    """The builder of a data set that is on disk, where necessary prepared now.
-
-    Raises ValueError if there is no such data set or no such 'data_dir'; "" is TFDS's own place.
-    """
-    if data_dir and not epath.Path(data_dir).is_dir():
-        raise ValueError(f"data.data_dir {data_dir} does not exist")
-    try:
-        builder = tfds.builder(name, data_dir=data_dir or None)
-    except tfds.core.registered.DatasetNotFoundError as error:
-        raise ValueError(f"there is no data set {name!r} among TFDS's or in data_dir") from error
-    if "image" not in (builder.info.features or {}):
-        raise ValueError(f"data set {name!r} has no feature 'image'")
-    if not builder.is_prepared():
-        print(f"preparing data set {name} in {builder.data_dir}", flush=True)
-        prepare(datasets.preparer(builder, data_dir or None))
-        return tfds.builder(name, data_dir=data_dir or None)
-    return builder
-
-
-def prepare(builder: tfds.core.DatasetBuilder) -> None:
-    """Raises ValueError where the builder needs TensorFlow and there is none.
-
-    Raises RuntimeError where the network, the archive or the disk fails.
-    """
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
-    try:
-        builder.download_and_prepare(file_format="array_record")
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"preparing data set {builder.name!r} needs TensorFlow, once: pip install"
-            " 'ddpm_jax[prepare]', or set data.data_dir to where it is prepared"
-        ) from error
-    except Exception as error:  # a connection, a checksum, a disk: each library has its own kind
-        why = " ".join(str(error).split())[:600] or type(error).__name__
-        raise RuntimeError(f"preparing data set {builder.name!r} failed: {why}") from error
-
-
 def source(name: str, data_dir: str, split: str, image_size: int) -> Source:
     """A split of a data set, or a slice "train[:95%]" of one, its images still encoded; see 'loaded'.
 
     Raises ValueError if there is no such split or its images are not of height 'image_size'.
     """
-    return opened(prepared(name, data_dir), split, image_size)
+    return opened(library.prepared(name, data_dir), split, image_size)
 
 
 def folder(
@@ -132,9 +92,9 @@ def folder(
         raise ValueError(
             "data.path is not set; say which folder of pictures, --config.data.path=DIR"
         )
-    root = epath.Path(data_dir or tfds.core.constants.DATA_DIR)
+    library.check_there(data_dir)
     form = (image_size, channels, background, skip_unreadable)
-    directory = datasets.image_folder.prepared(epath.Path(path), root, *form)
+    directory = image_folder.prepared(epath.Path(path), library.place(data_dir), *form)
     return opened(tfds.builder_from_directory(directory), split, image_size)
 
 

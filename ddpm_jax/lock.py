@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
 from etils import epath
@@ -46,6 +46,24 @@ def held(folder: epath.Path) -> Iterator[None]:
         return
     path = folder / "lock"
     with by_system(path) or by_heartbeat(path):
+        yield
+
+
+@contextmanager
+def awaited(folder: epath.Path) -> Iterator[None]:
+    """Keeps the folder to this process alone; who comes meanwhile waits for its turn."""
+    path, told = folder / "lock", False
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(by_system(path) or by_heartbeat(path))
+                break
+            except InUse as error:
+                if not told:
+                    report.say(f"{str(error).partition(';')[0]}; waiting for that one")
+                told = True
+            stopping.check("while it waited")
+            time.sleep(1.0)
         yield
 
 

@@ -36,10 +36,10 @@ def x64():
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """A data_dir in which the digits are prepared."""
-    from ddpm_jax import data
+    from ddpm_jax.datasets import library
 
     folder = tmp_path_factory.mktemp("tfds")
-    data.prepared("digits", str(folder))
+    library.prepared("digits", str(folder))
     return folder
 
 

@@ -13,17 +13,17 @@ FLOORS = [
     + [
         "workdir",
         "report",
+        "stopping",
+        "lock",
         "datasets",
         "data",
         "digest",
         "checkpoint",
-        "stopping",
-        "lock",
         "parts",
     ],
     ["settings", "build", "state"],
     ["train", "generate", "evaluate"],
-    ["stored_config", "command_line", "main"],
+    ["stored_config", "command_line", "main", "datasets.prepare"],
 ]
 # A floor's rooms are in order too: each may use those before it.
 RANK = {room: rank for rank, room in enumerate(room for floor in FLOORS for room in floor)}
@@ -34,15 +34,17 @@ ONLY_IN = {
     "matplotlib": set(),
     "tensorflow_datasets": {"data", "datasets"},
     "grain": {"data"},
-    "absl": {"train", "command_line", "main"},
+    "absl": {"train", "command_line", "main", "datasets.prepare"},
     "tensorboardX": {"report"},
     "array_record": {"datasets"},
+    "lmdb": {"datasets"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room(file):
-    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts) if parts == ("datasets", "prepare") else parts[0]
 
 
 def imports(file):

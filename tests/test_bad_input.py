@@ -17,6 +17,7 @@ from conftest import ROOT
 from test_command_line import TINY, ddpm
 
 NEW = [f"--config={ROOT}/configs/digits.py", *TINY[1:], "--config.data.data_dir=data"]
+FACES = f"--config={ROOT}/configs/celebahq256.py"
 FOLDER = f"--config={ROOT}/configs/image_folder.py"
 ROOT_MAY = 1  # Linux's CAP_DAC_OVERRIDE: root may write what is read-only
 
@@ -97,6 +98,8 @@ CASES = {
     "no held-out split": Bad(2, "no split 'tset'", of("data.held_out", "tset")),
     "no pictures": Bad(2, "data.path nowhere is no folder", [FOLDER, "--config.data.path=nowhere"]),
     "no path": Bad(2, "--config.data.path=DIR", [FOLDER]),
+    "no arrays": Bad(2, "none.npy does not exist", [FOLDER, "--config.data.path=none.npy"]),
+    "not made": Bad(2, "prepare --source=data256x256.tar", [FACES, "--config.data.data_dir=."]),
     "data_dir gone": Bad(
         2, "gone does not exist", ["--workdir=run", "--config.data.data_dir=gone"]
     ),

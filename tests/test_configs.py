@@ -160,3 +160,27 @@ def test_a_field_too_many_or_too_few_in_a_config_file_is_named(tiny, tmp_path):
         del tiny.train.clip
     with pytest.raises(ValueError, match="config section train: .*clip"):
         build.run(tiny, epath.Path(tmp_path))
+
+
+PAPER = {  # steps, flips, parameters
+    "celebahq256": (500_000, True, 113_673_219),
+    "lsun_church256": (1_200_000, True, 113_673_219),
+    "lsun_bedroom256": (2_400_000, False, 113_673_219),
+    "lsun_bedroom256_large": (1_150_000, False, 255_677_955),
+    "lsun_cat256": (1_800_000, True, 113_673_219),
+}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_256x256_configs_are_the_paper_s_runs(name, tmp_path):
+    steps, flips, count = PAPER[name]
+    config = load(name)
+    run = built(config, tmp_path, (256, 256, 3))
+    assert parameters(run) == count
+    assert config.train.steps == steps and config.data.flip == flips
+    assert config.train.batch_size == 64 and config.train.clip == 1.0
+    recipe = {"learning_rate": 2e-5, "warmup": 5000, "ema_decay": 0.9999}
+    assert {field: config.optimizer[field] for field in recipe} == recipe
+    assert config.model.dropout == 0.0 and config.data.image_size == 256
+    assert run.model.variance is parameterization.fixed_small
+    np.testing.assert_array_equal(run.model.sched.beta[1:], np.linspace(1e-4, 0.02, 1000))

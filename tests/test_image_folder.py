@@ -172,6 +172,7 @@ def test_it_trains_and_evaluates_on_slices_that_do_not_meet(tmp_path):
     for i in range(40):
         pixels = rng.integers(0, 256, (20, 30, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / "many" / f"{i}.png")
+    (tmp_path / "data").mkdir()
     config = load("image_folder")
     config.data.update(path=str(tmp_path / "many"), data_dir=str(tmp_path / "data"), image_size=16)
     config.data.update(split="train[:75%]", held_out="train[75%:]", channels=1)

@@ -5,39 +5,17 @@ import http.server
 import io
 import os
 import sys
-import tarfile
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sources
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from ddpm_jax import data
-from ddpm_jax.datasets import cifar10
-
-CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-
-
-def archive(train, test):
-    """What CIFAR-10's authors publish: (images [n, 32, 32, 3], labels [n]) of both splits, packed."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as tar:
-
-        def add(name, content):
-            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-
-        add("batches.meta.txt", "\n".join([*CLASSES, ""]).encode())
-        parts = zip(*(np.array_split(part, 5) for part in train), strict=True)
-        for i, part in enumerate([*parts, test]):
-            images, labels = part
-            planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-            rows = np.concatenate([labels[:, None], planes], axis=1).astype(np.uint8)
-            add("test_batch.bin" if i == 5 else f"data_batch_{i + 1}.bin", rows.tobytes())
-    return file.getvalue()
+from ddpm_jax.datasets import cifar10, library
 
 
 @pytest.fixture
@@ -70,10 +48,6 @@ def published(monkeypatch):
         server.shutdown()
 
 
-def few(rng, count):
-    return rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.integers(0, 10, count)
-
-
 def records(data_dir, split):
     """Every record in the order of the files: id, label, decoded image."""
     source = tfds.builder("cifar10", data_dir=str(data_dir)).as_data_source(
@@ -86,10 +60,10 @@ def records(data_dir, split):
 
 def test_cifar10_prepares_itself_from_the_authors_archive(published, tmp_path):
     rng = np.random.default_rng(0)
-    train, test = few(rng, 25), few(rng, 7)
-    published(archive(train, test))
-    builder = data.prepared("cifar10", str(tmp_path))
-    assert builder.info.features["label"].names == CLASSES
+    train, test = sources.few(rng, 25), sources.few(rng, 7)
+    published(sources.archive(train, test))
+    builder = library.prepared("cifar10", str(tmp_path))
+    assert builder.info.features["label"].names == sources.CLASSES
     for split, (images, labels) in (("train", train), ("test", test)):
         found = list(records(tmp_path, split))
         assert sorted(name for name, *_ in found) == [
@@ -112,9 +86,9 @@ def test_the_official_archive_is_known_by_its_checksum():
 
 def test_another_archive_than_the_authors_is_refused(published, tmp_path):
     rng = np.random.default_rng(0)
-    published(archive(few(rng, 5), few(rng, 5)), checksum="0" * 64)
+    published(sources.archive(sources.few(rng, 5), sources.few(rng, 5)), checksum="0" * 64)
     with pytest.raises(RuntimeError, match="preparing data set 'cifar10' failed: .*checksum"):
-        data.prepared("cifar10", str(tmp_path))
+        library.prepared("cifar10", str(tmp_path))
     assert not list(tmp_path.glob("cifar10/*/dataset_info.json"))
 
 
@@ -127,8 +101,8 @@ def test_the_whole_of_it_equals_what_tfds_prepares_record_by_record(published, t
         rows = sorted(records(original, name), key=lambda row: row[0])
         return np.stack([row[2] for row in rows]), np.array([row[1] for row in rows])
 
-    published(archive(split("train"), split("test")))
-    data.prepared("cifar10", str(tmp_path))
+    published(sources.archive(split("train"), split("test")))
+    library.prepared("cifar10", str(tmp_path))
     assert "tensorflow" not in sys.modules
     for name, count in (("train", 50_000), ("test", 10_000)):
         pairs = zip(records(tmp_path, name), records(original, name), strict=True)

@@ -1,14 +1,35 @@
-"""Encoded images: TFDS would encode an array with TensorFlow."""
+"""Encoded images and arrays of pixels. TFDS would encode an array with TensorFlow."""
 
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+
+Image.MAX_IMAGE_PIXELS = 2**29  # twice that is an error; pillow's own bound refuses large scans
 
 
 def png(image: np.ndarray) -> io.BytesIO:
-    """A PNG file of an image [h, w] or [h, w, 3]."""
+    """A PNG file of an image [h, w], [h, w, 1] or [h, w, 3]."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).save(file, "PNG")
     file.seek(0)
     return file
+
+
+def picture(content: bytes, size: int, channels: int, background: int) -> np.ndarray:
+    """The square at a picture's centre, [size, size] or [size, size, 3]; small ones are enlarged."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    if image.mode == "F":
+        raise ValueError("its grey levels are floating-point numbers of no known range")
+    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off, not scale
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        behind = Image.new("RGBA", image.size, (background,) * 3 + (255,))
+        image = Image.alpha_composite(behind, image)
+    image = image.convert("RGB" if channels == 3 else "L")
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    box = (left, top, left + side, top + side)
+    # Not resize(box=...): its filter reaches beyond the box.
+    return np.asarray(image.crop(box).resize((size, size), Image.Resampling.LANCZOS))

@@ -1,24 +1,25 @@
-"""The user's own pictures: a folder of them, of any sizes and forms, as a TFDS data set.
+"""The user's own pictures: a folder of them, of any sizes and forms, or one array of them.
 
-Every picture is turned upright (EXIF), laid on a background where it is transparent, cropped to the
-square at its centre and resized with an antialiasing Lanczos filter; all that once, into ArrayRecord.
+A picture is turned upright (EXIF), laid on a background where it is transparent, cropped to the
+square at its centre and resized with an antialiasing Lanczos filter; all that once, as a TFDS data set
+whose name has a hash of the contents in it.
 """
 
 import hashlib
-import io
 import json
+import os
+from contextlib import suppress
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ddpm_jax import report, workdir
-from ddpm_jax.datasets import shards
-from ddpm_jax.datasets.encoding import png
+from ddpm_jax.datasets import arrays, library, shards
+from ddpm_jax.datasets.encoding import picture, png
 
-Image.MAX_IMAGE_PIXELS = 2**29  # twice that is an error; pillow's own bound refuses large scans
+NAME = "image_folder"
 LABEL = "all"  # the one label where there are no folders of classes
 
 
@@ -62,21 +63,30 @@ def files(folder: epath.Path, prefix: str = "") -> list[str]:
     return found
 
 
-def content_hash(found: Pictures, cache: epath.Path) -> str:
-    """Of all names and contents. Read anew only where a name, size or time of change is another."""
-    listing = hashlib.sha256(str(found.root.resolve()).encode())
-    for name in found.paths:
-        status = (found.root / name).stat()
-        listing.update(f"{name}\0{status.length}\0{status.mtime}\0".encode())
+def content_hash(root: epath.Path, names: list[str], cache: epath.Path) -> str:
+    """Of names and contents. Read anew only where a name, size or time of change is another."""
+    listing = hashlib.sha256(str(root.resolve()).encode())
+    for name in names:
+        listing.update(f"{name}\0{stamp(root / name)}\0".encode())
     known = cache / f"{listing.hexdigest()[:32]}.json"
     if known.exists():
         return json.loads(known.read_text())["content"]
     content = hashlib.sha256()
-    for name in found.paths:
+    for name in names:
         content.update(name.encode() + b"\0")
-        content.update(hashlib.sha256((found.root / name).read_bytes()).digest())
-    workdir.write_json(known, {"folder": str(found.root), "content": content.hexdigest()})
+        with (root / name).open("rb") as file:
+            content.update(hashlib.file_digest(file, "sha256").digest())
+    with suppress(PermissionError):  # what is prepared on a read-only disk is used nevertheless
+        workdir.write_json(known, {"folder": str(root), "content": content.hexdigest()})
     return content.hexdigest()
+
+
+def stamp(path: epath.Path) -> tuple[int, int]:
+    """Size and time of change; on a disk in nanoseconds, as a file may change twice in a second."""
+    if "://" in str(path):
+        return path.stat().length, path.stat().mtime
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
 
 
 def prepared(
@@ -91,41 +101,44 @@ def prepared(
 
     Raises RuntimeError, naming the picture, if one cannot be read and such are not to be skipped.
     """
-    found = pictures(root)
-    content = content_hash(found, data_dir / "image_folder")
-    form = f"{size}x{channels}-on{background}" + ("-skipping" if skip_unreadable else "")
-    directory = data_dir / "image_folder" / f"{content[:16]}-{form}" / "1.0.0"
-    if directory.exists():
-        return directory
-    report.say(
-        f"preparing {len(found.paths)} pictures of {root} in {directory}"
-        + (f"; {found.others} other files are left out" if found.others else "")
-    )
-    shards.write(directory, recipe(found, size, channels, background, skip_unreadable))
-    return directory
+    cache = data_dir / NAME
+    if arrays.is_array(root):
+        arrays.check_there(root)
+        content = content_hash(root.parent, [root.name], cache)
+        made = arrays.recipe(root, f"{NAME}/{content[:16]}-array", size, channels)
+    else:
+        found = pictures(root)
+        content = content_hash(root, found.paths, cache)
+        form = f"{size}x{channels}-on{background}" + ("-skipping" if skip_unreadable else "")
+        name = f"{NAME}/{content[:16]}-{form}"
+        made = recipe(found, name, size, channels, background, skip_unreadable)
+    directory = shards.directory(data_dir, made)
+    if not directory.exists():
+        library.check_writable(data_dir)
+        report.say(f"preparing {made.source} in {directory}")
+    return shards.write(data_dir, made)
 
 
 def recipe(
-    found: Pictures, size: int, channels: int, background: int, skip_unreadable: bool
+    found: Pictures, name: str, size: int, channels: int, background: int, skip_unreadable: bool
 ) -> shards.Recipe:
     """Image, label and path of every picture."""
     labels = found.labels
 
     def example(item: int):
-        name = found.paths[item]
-        path = found.root / name
+        path = found.paths[item]
         try:
-            image = picture(path.read_bytes(), size, channels, background)
+            image = picture((found.root / path).read_bytes(), size, channels, background)
         except Exception as error:  # pillow's plug-ins raise whatever they like
             if not skip_unreadable:
                 raise RuntimeError(
-                    f"{path} cannot be read: {error}; take it away, or add"
+                    f"{found.root / path} cannot be read: {error}; take it away, or add"
                     " --config.data.skip_unreadable=True"
                 ) from error
-            report.say(f"skipped {path}: {error}")
+            report.say(f"skipped {found.root / path}: {error}")
             return None
-        label = labels[0] if labels == [LABEL] else name.partition("/")[0]
-        return {"image": png(image), "label": label, "path": name}
+        label = labels[0] if labels == [LABEL] else path.partition("/")[0]
+        return {"image": png(image), "label": label, "path": path}
 
     features = tfds.features.FeaturesDict(
         {
@@ -134,24 +147,7 @@ def recipe(
             "path": tfds.features.Text(),
         }
     )
-    description = f"The pictures of {found.root}, {size}x{size}"
-    return shards.Recipe("image_folder", description, features, len(found.paths), example)
-
-
-def picture(content: bytes, size: int, channels: int, background: int) -> np.ndarray:
-    """The square at a picture's centre, [size, size] or [size, size, 3]; small ones are enlarged."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-    if image.mode == "F":
-        raise ValueError("its grey levels are floating-point numbers of no known range")
-    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off, not scale
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        behind = Image.new("RGBA", image.size, (background,) * 3 + (255,))
-        image = Image.alpha_composite(behind, image)
-    image = image.convert("RGB" if channels == 3 else "L")
-    side = min(image.size)
-    left, top = ((length - side) // 2 for length in image.size)
-    box = (left, top, left + side, top + side)
-    # Not resize(box=...): its filter reaches beyond the box.
-    return np.asarray(image.crop(box).resize((size, size), Image.Resampling.LANCZOS))
+    source = f"{len(found.paths)} pictures of {found.root}"
+    if found.others:
+        source += f"; {found.others} other files are left out"
+    return shards.Recipe(name, "1.0.0", source, features, len(found.paths), example)
