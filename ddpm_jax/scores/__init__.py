@@ -1,0 +1,1 @@
+"""Numbers about images, in any space of features: an image is what a function says about it."""
