@@ -1,4 +1,4 @@
-"""--mode=evaluate: numbers about a run's newest checkpoint. So far the variational bound."""
+"""--mode=evaluate: numbers about a run's newest checkpoint. So far the variational bound, whole."""
 
 import re
 import time
@@ -6,30 +6,49 @@ import time
 import jax
 import numpy as np
 from etils import epath
+from jaxtyping import Float64
 
 from ddpm_jax import build, data, digest, likelihood, parallel, parts, report, state, workdir
 from ddpm_jax.build import Run
 from ddpm_jax.likelihood import Bound
 
+Values = Float64[np.ndarray, " n"]
+
 
 def evaluate(run: Run) -> None:
-    """The bound on the first eval.images held-out images, EMA weights, x_0 clipped. Eq. 5.
+    """The bound of the first eval.images held-out images and eval.train_images training images."""
+    held_out(run)
+    if run.eval.train_images:
+        bound_of(run, run.data.split, run.eval.train_images)
 
-    Writes eval/<step>-likelihood-<split>.json. Does nothing without such images. Raises Stopped if
-    asked to; what an interrupted call has computed is not computed again.
+
+def anything(run: Run) -> bool:
+    """Whether the config asks for any number."""
+    return bool(run.eval.images and run.data.held_out) or bool(run.eval.train_images)
+
+
+def held_out(run: Run) -> None:
+    """The bound of the held-out images, if there are any and eval.images asks for them."""
+    if run.eval.images and run.data.held_out:
+        bound_of(run, run.data.held_out, run.eval.images)
+
+
+def bound_of(run: Run, split: str, images: int) -> None:
+    """Rate, distortion and their sum, with EMA weights, x_0 clipped. Eq. 5 and Sec. 4.3.
+
+    Writes eval/<step>-likelihood-<split>.json. Raises Stopped if asked to; what an interrupted call
+    has computed is not computed again.
     """
-    split = run.data.held_out
-    if not run.eval.images or not split:
-        return
     source = run.data.open(split)
-    count = min(run.eval.images, source.count)
+    count = min(images, source.count)
     step, params = state.averaged(run)
     path = run.directory / "eval" / f"{step}-likelihood-{in_file_name(split)}.json"
-    steps, T = len(run.eval.strata.first), run.model.sched.T
+    chosen, T = run.eval.strata, run.model.sched.T
+    steps = len(chosen.first)
     decides = (count, steps, run.eval.batch_size, run.eval.seed, digest.record(params))
     with parts.beside(path, *decides, *build.rounding(run)) as kept:
         values, seconds = bounds(run, params, source, count, kept)
-        record = summary(values) | {
+        made = {
             "images": count,
             "steps": steps,
             "of_steps": T,
@@ -38,9 +57,13 @@ def evaluate(run: Run) -> None:
             "seed": run.eval.seed,
             "seconds": round(seconds, 1),
         }
+        record = summary(values) | made | {"terms": terms(values, chosen)}
         workdir.write_json(path, record)
+    bits, error = (record[name] for name in ("bits_per_dim", "standard_error"))
+    report.say(f"{split} bound  {bits:.3f} bits/dim ({count} images, {steps} of {T} steps)")
     report.say(
-        f"{split} bound  {record['bits_per_dim']:.3f} bits/dim ({count} images, {steps} of {T} steps)"
+        f"  rate {record['rate']:.3f} + distortion {record['distortion']:.3f}, RMSE"
+        f" {record['rmse']:.2f} of 255" + (f", standard error {error:.3f}" if error else "")
     )
 
 
@@ -85,13 +108,34 @@ def bounds(
     return whole, sum(float(part["seconds"]) for part in made)
 
 
-def summary(values: Bound) -> dict[str, float]:
-    """Means over images in bits/dim, and the standard error of the total's."""
-    error = values.total.std(ddof=1) / np.sqrt(len(values.total)) if len(values.total) > 1 else None
+def summary(values: Bound) -> dict[str, float | None]:
+    """Means over images in bits/dim with their standard errors; RMSE of x_0-hat(x_1) on 0..255."""
+    found = {}
+    parts_of_it = ("bits_per_dim", values.total), ("rate", values.rate)
+    for name, each in (*parts_of_it, ("distortion", values.distortion), ("prior", values.prior)):
+        found |= {name: float(each.mean()), f"{name}_standard_error": standard_error(each)}
+    found["standard_error"] = found.pop("bits_per_dim_standard_error")
+    return found | {"rmse": float(rmse(values)[0])}
+
+
+def standard_error(values: Values) -> float | None:
+    """Of a mean over images; None of a single one's."""
+    if len(values) < 2:
+        return None
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
+def rmse(values: Bound) -> Values:
+    """Of x_0-hat at each stratum, over all images and pixels, on 0..255. Table 4."""
+    return 127.5 * np.sqrt(values.mse.mean(axis=0))
+
+
+def terms(values: Bound, chosen: likelihood.Strata) -> dict[str, list]:
+    """Every stratum: its first t and how many there are, their L_{t-1} summed, x_0-hat's RMSE."""
     return {
-        "bits_per_dim": float(values.total.mean()),
-        "standard_error": error,
-        "prior": float(values.prior.mean()),
-        "steps_above_one": float(values.steps.mean()),
-        "decoder": float(values.decoder.mean()),
+        "first": chosen.first.tolist(),
+        "size": chosen.size.tolist(),
+        "bits_per_dim": values.terms.mean(axis=0).tolist(),
+        "standard_error": [standard_error(each) for each in values.terms.T],
+        "rmse": rmse(values).tolist(),
     }

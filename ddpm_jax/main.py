@@ -37,8 +37,8 @@ def prepare(argv: list[str]) -> tuple[Run, str]:
     run = build.run(config, directory)
     if mode == "train":
         run.data.open(run.data.split)
-    if mode == "evaluate" and not (run.eval.images and run.data.held_out):
-        raise ValueError("nothing to evaluate on; set --config.eval.images and data.held_out")
+    if mode == "evaluate" and not evaluate.anything(run):
+        raise ValueError("nothing to evaluate; set --config.eval.images or eval.train_images")
     if mode != "sample" and run.eval.images and run.data.held_out:
         run.data.open(run.data.held_out)
     return run, mode
@@ -48,7 +48,7 @@ def train_and_measure(run: Run) -> None:
     """Training, the held-out bound, and where everything is."""
     train.train(run)
     try:
-        evaluate.evaluate(run)
+        evaluate.held_out(run)
     except lock.InUse as error:
         report.say(f"no bound: {error}")
     grids = sorted((run.directory / "samples").glob("*-grid.png"), key=lambda p: p.stat().mtime)

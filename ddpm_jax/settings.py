@@ -100,7 +100,8 @@ class Sample(NamedTuple):
 
 
 class Eval(NamedTuple):
-    images: int  # 0: no evaluation
+    images: int  # held out; 0: no bound on them
+    train_images: int
     strata: Strata
     batch_size: int
     seed: int
@@ -232,9 +233,16 @@ def sample(
 
 
 def evaluation(
-    mesh: Mesh, sched: Schedule, *, images: int, steps: int, batch_size: int, seed: int
+    mesh: Mesh,
+    sched: Schedule,
+    *,
+    images: int,
+    train_images: int,
+    steps: int,
+    batch_size: int,
+    seed: int,
 ) -> Eval:
-    at_least(0, "eval", images=images)
+    at_least(0, "eval", images=images, train_images=train_images)
     check_seed("eval.seed", seed)
     parallel.check_batch(mesh, batch_size, "eval.batch_size")
-    return Eval(images, likelihood.strata(sched.T, steps), batch_size, seed)
+    return Eval(images, train_images, likelihood.strata(sched.T, steps), batch_size, seed)

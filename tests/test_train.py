@@ -323,11 +323,16 @@ def test_sampling_goes_on_with_the_batches_it_has(tiny, tmp_path, monkeypatch):
 def test_the_bound_is_written_with_what_it_is(tiny, tmp_path, capsys):
     trained(run_of(tiny, tmp_path, **{"train.steps": 2}))
     for devices in (1, 8):
-        run = run_of(tiny, tmp_path, **{"eval.images": 20, "parallel.devices": devices})
-        evaluate.evaluate(run)
+        some = {"eval.images": 20, "eval.train_images": 9, "parallel.devices": devices}
+        evaluate.evaluate(run_of(tiny, tmp_path, **some))
+        record = json.loads((tmp_path / "eval" / "2-likelihood-train.json").read_text())
+        assert (record["images"], record["split"]) == (9, "train")
         record = json.loads((tmp_path / "eval" / "2-likelihood-test.json").read_text())
-        parts = record["prior"] + record["steps_above_one"] + record["decoder"]
-        assert record["bits_per_dim"] == pytest.approx(parts, rel=1e-5)
+        assert record["bits_per_dim"] == pytest.approx(record["rate"] + record["distortion"])
+        terms = record["terms"]
+        assert record["rate"] == pytest.approx(record["prior"] + sum(terms["bits_per_dim"][1:]))
+        assert terms["first"] == list(range(1, 9)) and terms["size"] == [1] * 8
+        assert record["rmse"] == terms["rmse"][0] < terms["rmse"][-1]
         assert (record["images"], record["steps"], record["of_steps"]) == (20, 8, 8)
         assert record["weights"] == "ema" and record["standard_error"] > 0
         said = capsys.readouterr().out
