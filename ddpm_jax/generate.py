@@ -1,11 +1,14 @@
 """--mode=sample: N images from a run's newest checkpoint, in batches that survive an interruption."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from etils import epath
 
 from ddpm_jax import build, data, digest, parallel, parts, report, sampling, state, stopping
 from ddpm_jax.build import Run
+from ddpm_jax.data import Bytes
 from ddpm_jax.parts import Arrays
 
 
@@ -15,8 +18,12 @@ def generate(run: Run) -> None:
     Image i depends on sample.seed and i alone, whatever the batch size or the device count. What an
     interrupted call has made is not made again.
     """
+    images(run, *state.averaged(run))
+
+
+def images(run: Run, step: int, params: Any) -> Bytes:
+    """The same with a step and its weights at hand; returns what it has written."""
     settings = run.sample
-    step, params = state.averaged(run)
     name = f"{step}-{settings.chain.name}-{settings.count}-seed{settings.seed}"
     folder = run.directory / "samples"
     program = build.sampling_program(run.model, settings.chain)
@@ -34,10 +41,21 @@ def generate(run: Run) -> None:
             return {"images": data.quantize(parallel.fetch(made), run.model.levels)}
 
         made = parts.collect(kept, batches, batch, lambda: bar.update(program.steps))
-        images = np.concatenate([part["images"] for part in made])[: settings.count]
-        report.write_npz(folder / f"{name}.npz", images)
-        report.write_png(folder / f"{name}.png", report.grid(images[:256]))
+        whole = np.concatenate([part["images"] for part in made])[: settings.count]
+        report.write_npz(folder / f"{name}.npz", whole)
+        report.write_png(folder / f"{name}.png", report.grid(whole[:256]))
     report.say(f"samples  {folder / name}.npz, .png")
+    return whole
+
+
+def found(run: Run, step: int, count: int) -> Bytes | None:
+    """The first 'count' images of a file that 'images' has left, whatever sample.count was; or None."""
+    pattern = f"{step}-{run.sample.chain.name}-*-seed{run.sample.seed}.npz"
+    for path in sorted((run.directory / "samples").glob(pattern)):
+        made = (parts.read(path) or {}).get("arr_0", np.empty(0))
+        if len(made) >= count:
+            return made[:count]
+    return None
 
 
 def draw(run: Run, program: sampling.Program, params, number: int, path: epath.Path, tick):

@@ -23,7 +23,7 @@ FLOORS = [
         "scores",
     ],
     ["settings", "build", "state"],
-    ["train", "generate", "evaluate"],
+    ["train", "generate", "evaluate", "figures"],
     ["stored_config", "command_line", "main", "datasets.prepare"],
 ]
 # A floor's rooms are in order too: each may use those before it.
