@@ -156,7 +156,7 @@ class Program(NamedTuple):
         for first in range(done, until, self.segment):
             yield first, min(first + self.segment, until)
 
-    def place(self, t: float) -> int:
+    def place(self, t: float | int) -> int:
         """Where on the path the time nearest to t is; 0 is T, and 'steps' is data."""
         return int(np.abs(self.times - t).argmin())
 

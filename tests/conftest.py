@@ -60,6 +60,10 @@ def log_bin(upper, lower):
 
 @pytest.fixture
 def tiny(digits):
+    return tiny_config(digits)
+
+
+def tiny_config(digits) -> ConfigDict:
     """digits.py with a network that compiles in seconds."""
     config = load("digits")
     config.data.data_dir = str(digits)

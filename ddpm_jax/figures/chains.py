@@ -5,7 +5,7 @@ the mesh, and kept batch by batch, so that an interrupted call loses one.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -55,37 +55,43 @@ def go(trained: Trained, label: str, walks: Sequence[Walk], see: See = x_t_itsel
 
     'label' names the walks among those of all figures: finished batches are kept under it.
     """
-    run, program = trained.run, trained.program
-    size = batch_size(run)
-    jobs = [(w, rows) for w, walk in enumerate(walks) for rows in batches(walk, size)]
-    behind = np.cumsum([0, *(walks[w].marks[-1] - walks[w].marks[0] for w, _ in jobs)])
+    batches = [in_batches(walk, batch_size(trained.run)) for walk in walks]
+    jobs = [batch for of_walk in batches for batch in of_walk]
+    behind = np.cumsum([0, *(job.marks[-1] - job.marks[0] for job in jobs)]).tolist()
 
-    def job(number: int) -> Arrays:
-        walk, rows = walks[jobs[number][0]], jobs[number][1]
-        keys = build.keys_of(run, run.sample.seed, walk.numbers[rows])
-        if walk.x_t is None:
-            state = program.begin(keys)
-        else:
-            state = program.enter(parallel.put(run.mesh, walk.x_t[rows[parallel.rows(size)]]))
-        seen = [parallel.fetch(see(program, trained.params, state, walk.marks[0]))]
-        done = int(behind[number])
-        for here, there in pairwise(walk.marks):
-            for first, last in program.spans(here, there):
-                stopping.check(f"in {label}, batch {number + 1} of {len(jobs)}")
-                state = program.go_on(trained.params, keys, state, first, last)
-                done += last - first
-                bar.update(done - bar.n)  # parts that were there are leapt over
-            seen.append(parallel.fetch(see(program, trained.params, state, there)))
-        return {"seen": np.stack(seen)}
+    def make(number: int) -> Arrays:
+        def tick(done: int) -> None:
+            bar.update(behind[number] + done - bar.n)  # batches that were there are leapt over
+            stopping.check(f"in {label}, batch {number + 1} of {len(jobs)}")
 
-    with report.progress(label, int(behind[-1])) as bar:
-        made = parts.collect(trained.kept / label, len(jobs), job, lambda: None)
-    return [
-        np.concatenate(
-            [part["seen"] for part, (v, _) in zip(made, jobs, strict=True) if v == w], 1
-        )[:, : len(walk.numbers)]
-        for w, walk in enumerate(walks)
-    ]
+        return {"seen": followed(trained, jobs[number], see, tick)}
+
+    with report.progress(label, behind[-1]) as bar:
+        made = iter(parts.collect(trained.kept / label, len(jobs), make, lambda: None))
+    found = []
+    for walk, of_walk in zip(walks, batches, strict=True):
+        seen = [part["seen"] for part in islice(made, len(of_walk))]
+        found.append(np.concatenate(seen, axis=1)[:, : len(walk.numbers)])
+    return found
+
+
+def followed(trained: Trained, batch: Walk, see: See, tick: Callable[[int], None]) -> Seen:
+    """One batch on its way; 'tick' is told the steps it has taken."""
+    run, program, params = trained.run, trained.program, trained.params
+    keys = build.keys_of(run, run.sample.seed, batch.numbers)
+    if batch.x_t is None:
+        state = program.begin(keys)
+    else:
+        local = batch.x_t[parallel.rows(len(batch.numbers))]
+        state = program.enter(parallel.put(run.mesh, local))
+    start = batch.marks[0]
+    seen = [parallel.fetch(see(program, params, state, start))]
+    for here, there in pairwise(batch.marks):
+        for first, last in program.spans(here, there):
+            tick(first - start)
+            state = program.go_on(params, keys, state, first, last)
+        seen.append(parallel.fetch(see(program, params, state, there)))
+    return np.stack(seen)
 
 
 def batch_size(run: Run) -> int:
@@ -93,11 +99,14 @@ def batch_size(run: Run) -> int:
     return min(run.sample.batch_size, -(-BATCH // run.mesh.size) * run.mesh.size)
 
 
-def batches(walk: Walk, size: int) -> list[Int[np.ndarray, " b"]]:
-    """The rows of each batch; the last one is filled up by repeating its last image."""
+def in_batches(walk: Walk, size: int) -> list[Walk]:
+    """Walks of 'size' images; the last one is filled up by repeating its last image."""
     count = len(walk.numbers)
-    firsts = range(0, count, size)
-    return [np.minimum(np.arange(first, first + size), count - 1) for first in firsts]
+    filled = [np.minimum(np.arange(i, i + size), count - 1) for i in range(0, count, size)]
+    x_t = walk.x_t
+    return [
+        Walk(walk.marks, walk.numbers[rows], None if x_t is None else x_t[rows]) for rows in filled
+    ]
 
 
 def real_images(trained: Trained, split: str, count: int) -> tuple[list[int], Floats]:
@@ -105,7 +114,8 @@ def real_images(trained: Trained, split: str, count: int) -> tuple[list[int], Fl
     run = trained.run
     source = run.data.open(split)
     chosen = data.indices_of(data.order(source.count, run.sample.seed), count, 0)
-    return chosen.tolist(), np.asarray(data.normalize(source.read(chosen), run.model.levels))
+    images = jnp.asarray(source.read(chosen))
+    return chosen.tolist(), np.asarray(data.normalize(images, run.model.levels))
 
 
 def noised(trained: Trained, x_0: Floats, times: Sequence[int]) -> list[Floats]:
@@ -123,7 +133,7 @@ def noised(trained: Trained, x_0: Floats, times: Sequence[int]) -> list[Floats]:
     return [np.asarray(diffused(keys, x_0, t)) for t in times]
 
 
-def rmse(one: Float[np.ndarray, "*n h w c"], other: Float[np.ndarray, "*n h w c"]):
+def rmse(one: Float[np.ndarray, "*#n h w c"], other: Float[np.ndarray, "*#n h w c"]):
     """Per image, on 0..255 as in the paper's Table 4."""
     difference = np.clip(one, -1.0, 1.0) - np.clip(other, -1.0, 1.0)
     return 127.5 * np.sqrt(np.mean(np.square(difference, dtype=np.float64), axis=(-3, -2, -1)))

@@ -7,7 +7,6 @@ the run's sampler visits.
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax import data
 from ddpm_jax.figures import chains, page
 from ddpm_jax.figures.chains import Floats, Trained, Walk
 from ddpm_jax.figures.page import Drawn, Header
@@ -22,17 +21,16 @@ ROWS = np.linspace(1.0, 0.0, 9)  # Fig. 9's 1000, 875, ..., 125, 0 steps
 def shared_latents(trained: Trained) -> Drawn:
     """Fig. 7: samples that share x_t, for t from T down.
 
-    Continuation i takes image i's noise, so the first is the ordinary sample 0 in every row, and
-    the first row, from x_T, differs from ordinary samples in sharing that. With DDIM of eta 0 all
-    of a row are one.
+    The x_t are sample 0's, and every continuation has noise of its own; only the first goes on as
+    sample 0 does. With DDIM of eta 0, which draws none, those of a row are one.
     """
     program, path = trained.program, tuple(trained.program.times.tolist())
     places = tuple(program.place(share * path[0]) for share in SHARED)
-    numbers = np.arange(CONTINUATIONS)
-    (trunk,) = chains.go(trained, "shared_latents-trunk", [Walk(places, numbers[:1])])
+    numbers = np.arange(len(places) * CONTINUATIONS).reshape(len(places), CONTINUATIONS)
+    (trunk,) = chains.go(trained, "shared_latents-trunk", [Walk(places, np.array([0]))])
     walks = [
-        Walk((place, program.steps), numbers, np.repeat(x_t, CONTINUATIONS, axis=0))
-        for place, x_t in zip(places, trunk, strict=True)
+        Walk((place, program.steps), own, np.repeat(x_t, CONTINUATIONS, axis=0))
+        for place, own, x_t in zip(places, numbers, trunk, strict=True)
     ]
     samples = np.stack([seen[-1] for seen in chains.go(trained, "shared_latents", walks)])
     times = [path[place] for place in places]
@@ -76,7 +74,7 @@ def headers() -> list[Header]:
     return [Header(i, i, name) for i, name in enumerate(["source", *names, "source"])]
 
 
-def framed(x_0: Floats, decoded: Float[np.ndarray, "p l h w c"], levels: int) -> data.Bytes:
+def framed(x_0: Floats, decoded: Float[np.ndarray, "p l h w c"], levels: int) -> page.Cells:
     """Sources, reconstructions and what is between them, pair by pair, in a row each."""
     cells = x_0[0::2, None], decoded, x_0[1::2, None]
     return page.shown(np.concatenate(cells, axis=1), levels)

@@ -1,9 +1,10 @@
 """Figures 12 and 15: the training images nearest to samples, to see that none is copied."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from ddpm_jax import data, parts, report, stopping
 from ddpm_jax.data import Bytes, Source
@@ -24,6 +25,13 @@ Places = Int[np.ndarray, "q k"]
 View = Callable[[Bytes], Bytes]
 
 
+class Found(NamedTuple):
+    """Of each query, squared distances and which training images they are to."""
+
+    distances: Distances
+    places: Places
+
+
 def whole(images: Bytes) -> Bytes:
     return images
 
@@ -35,64 +43,56 @@ def middle(height: int, width: int) -> tuple[slice, slice]:
     return rows, columns
 
 
-def crop(images: Bytes) -> Bytes:
+def centre(images: Bytes) -> UInt8[np.ndarray, "n h2 w2 c"]:
     return images[:, *middle(*images.shape[1:3])]
 
 
-def faded(images: Bytes) -> Bytes:
-    """All but the crop paled: what is compared, and where it is."""
-    pale = 255 - (255 - images) // 4
+def cut_out(images: Bytes) -> Bytes:
+    """The crop, where it is, on white."""
     inside = middle(*images.shape[1:3])
-    pale[:, *inside] = images[:, *inside]
-    return pale
+    seen = np.full_like(images, 255)
+    seen[:, *inside] = images[:, *inside]
+    return seen
 
 
-def smallest(distances: Distances, places: Places, k: int) -> tuple[Distances, Places]:
-    """Each query's k nearest, nearest first, earlier images first among equals."""
+def closest(found: Sequence[Found], k: int) -> Found:
+    """Each query's k nearest of all that was found, nearest first, earlier images among equals."""
+    distances, places = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
     order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(distances, order, 1), np.take_along_axis(places, order, 1)
+    return Found(*(np.take_along_axis(each, order, axis=1) for each in (distances, places)))
 
 
 def squared(one: Float[np.ndarray, "q d"], other: Float[np.ndarray, "n d"]) -> Distances:
-    """Squared Euclidean distances; in float64, the squares of near vectors cancel."""
+    """Squared Euclidean distances, in float64: near vectors' are differences of large numbers."""
     one, other = one.astype(np.float64), other.astype(np.float64)
     norms = (one**2).sum(1)[:, None] + (other**2).sum(1)
     return np.maximum(norms - 2.0 * one @ other.T, 0.0)
 
 
 def search(
-    trained: Trained, source: Source, queries: Bytes, of: Space, views: list[View], k: int
-) -> list[tuple[Distances, Places]]:
-    """The k nearest of all images of 'source' to each query, once for every view of them."""
-    wanted = [of.features(view(queries)).vectors for view in views]
+    trained: Trained, source: Source, queries: Bytes, of: Space, view: View, k: int
+) -> Found:
+    """The k nearest of all images of 'source' to each query, by what 'view' leaves of them."""
+    wanted = of.features(view(queries)).vectors
     chunk = max(1, min(1000, TOGETHER // int(np.prod(source.shape))))
-    count = -(-source.count // PART)
 
     def part(number: int) -> Arrays:
-        found = [(np.empty((len(queries), 0)), np.empty((len(queries), 0), int)) for _ in views]
+        found = []
         last = min((number + 1) * PART, source.count)
         for first in range(number * PART, last, chunk):
             stopping.check(f"in nearest, at training image {first} of {source.count}")
             places = np.arange(first, min(first + chunk, last))
-            images = data.stretch(source.read(places), source.levels)
-            for v, view in enumerate(views):
-                here = squared(wanted[v], of.features(view(images)).vectors)
-                there = np.broadcast_to(places, here.shape)
-                both = [
-                    np.concatenate(pair, 1) for pair in zip(found[v], (here, there), strict=True)
-                ]
-                found[v] = smallest(*both, k)
-            bar.update(places[-1] + 1 - bar.n)
-        return {
-            f"{name}{v}": a for v, f in enumerate(found) for name, a in zip("dp", f, strict=True)
-        }
+            images = view(data.stretch(source.read(places), source.levels))
+            distances = squared(wanted, of.features(images).vectors)
+            here = Found(distances, np.tile(places, (len(queries), 1)))
+            found = [closest([*found, here], k)]
+            bar.update(int(places[-1]) + 1 - bar.n)
+        return found[0]._asdict()
 
-    with report.progress("nearest", source.count, unit="image") as bar:
-        made = parts.collect(trained.kept / f"nearest-{of.name}", count, part, lambda: None)
-    joined = [
-        [np.concatenate([p[f"{n}{v}"] for p in made], 1) for n in "dp"] for v in range(len(views))
-    ]
-    return [smallest(*each, k) for each in joined]
+    with report.progress(f"nearest, {view.__name__}", source.count, unit="image") as bar:
+        kept = trained.kept / f"nearest-{of.name}-{view.__name__}"
+        made = parts.collect(kept, -(-source.count // PART), part, lambda: None)
+    return closest([Found(**part) for part in made], k)
 
 
 def nearest(trained: Trained, of: Space | None = None) -> Drawn:
@@ -105,26 +105,28 @@ def nearest(trained: Trained, of: Space | None = None) -> Drawn:
     queries = samples.first_samples(trained, samples.grid_size(trained))[:SAMPLES]
     source = trained.run.data.open(trained.run.data.split)
     k = min(NEIGHBOURS, source.count)
-    found = search(trained, source, queries, of, [whole, crop], k)
+    found = {view: search(trained, source, queries, of, view, k) for view in (whole, centre)}
     columns = []
-    for leads, (_, places) in zip((queries, faded(queries)), found, strict=True):
-        images = data.stretch(source.read(places.reshape(-1)), source.levels)
+    for leads, view in ((queries, whole), (cut_out(queries), centre)):
+        images = source.read(found[view].places.reshape(-1))
+        images = data.stretch(images, source.levels)
         columns += [leads[:, None], images.reshape(len(queries), k, *queries.shape[1:])]
-    box = middle(*queries.shape[1:3])
-    size = "x".join(str(side.stop - side.start) for side in box)
-    headers = [Header(0, 0, "sample"), Header(1, k, "nearest training images")]
-    headers += [
-        Header(k + 1, k + 1, "its centre"),
-        Header(k + 2, 2 * k + 1, f"nearest by {size} at the centre"),
+    rows, across = middle(*queries.shape[1:3])
+    headers = [
+        Header(0, 0, "sample"),
+        Header(1, k, "nearest training images"),
+        Header(k + 1, k + 1, "centre"),
+        Header(k + 2, 2 * k + 1, "nearest training images by the centre alone"),
     ]
-    figure = page.sheet(np.concatenate(columns, 1), [], headers, breaks=(1, k + 1, k + 2))
+    figure = page.sheet(np.concatenate(columns, axis=1), [], headers, (1, k + 1, k + 2))
     facts = {
         "split": trained.run.data.split,
         "training_images": source.count,
         "space": {"name": of.name, **of.settings},
         "numbers": list(range(len(queries))),
-        "crop": [[side.start, side.stop] for side in box],
+        "centre_rows_and_columns": [[side.start, side.stop] for side in (rows, across)],
     }
-    for name, (distances, places) in zip(("whole", "centre"), found, strict=True):
-        facts[name] = {"indices": places.tolist(), "distances": np.sqrt(distances).tolist()}
+    for view, (distances, places) in found.items():
+        lists = {"indices": places.tolist(), "distances": np.sqrt(distances).tolist()}
+        facts[view.__name__] = lists
     return Drawn({"": figure}, facts)

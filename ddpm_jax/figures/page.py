@@ -16,7 +16,7 @@ from ddpm_jax import data, workdir
 
 Page = Any  # a matplotlib Figure
 Cells = UInt8[np.ndarray, "rows columns h w c"]
-Raster = UInt8[np.ndarray, "rows columns 3"]
+Raster = UInt8[np.ndarray, "y x 3"]
 Numbers = Sequence[float | int | None]
 TEXT = 7  # points
 WIDTH = 5.5  # inches: the paper's column of text
@@ -77,7 +77,7 @@ def shown(images: Float[np.ndarray, "*n h w c"], levels: int) -> UInt8[np.ndarra
     return data.quantize(images.reshape(-1, *images.shape[-3:]), levels).reshape(images.shape)
 
 
-def rgb(cells: Cells) -> Cells:
+def rgb(cells: Cells) -> UInt8[np.ndarray, "rows columns h w 3"]:
     """RGB as it is; of other channel counts the first, as gray."""
     return cells if cells.shape[-1] == 3 else np.repeat(cells[..., :1], 3, axis=-1)
 
@@ -145,20 +145,21 @@ def plots(panels: Sequence[Plot]) -> Page:
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH / 3 * len(panels), 1.45), dpi=300, layout="constrained")
-        for axes, panel in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
-            for line, colour in zip(panel.lines, COLOURS, strict=False):
-                points = [pair for pair in zip(line.x, line.y, strict=True) if None not in pair]
-                drawn = {"marker": line.marker, "linestyle": ""} if line.marker else {}
-                label = line.label or None
-                axes.plot(
-                    *zip(*points, strict=True), color=colour, label=label, markersize=3, **drawn
-                )
-            axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
-            if any(line.label for line in panel.lines):
-                axes.legend(handlelength=1.2)
+        places = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, panel in zip(places, panels, strict=True):
+            draw(axes, panel)
     return figure
+
+
+def draw(axes: Any, panel: Plot) -> None:
+    for line, colour in zip(panel.lines, COLOURS, strict=False):
+        there = [pair for pair in zip(line.x, line.y, strict=True) if None not in pair]
+        look = {"marker": line.marker, "linestyle": ""} if line.marker else {}
+        look |= {"color": colour, "label": line.label or None, "markersize": 3}
+        axes.plot([x for x, _ in there], [y for _, y in there], **look)
+    axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
+    if any(line.label for line in panel.lines):
+        axes.legend(handlelength=1.2)
 
 
 def save(path: epath.Path, page: Page) -> None:

@@ -25,15 +25,15 @@ def evaluated(run: Run, step: int) -> epath.Path | None:
     folder, mark = run.directory / "eval", f"{step}-likelihood-"
     preferred = folder / f"{mark}{evaluate.in_file_name(run.data.held_out)}.json"
     there = [preferred, *sorted(folder.glob(f"{mark}*.json"))]
-    return next((path for path in there if path.exists() and "terms" in read(path)), None)
+    return next((path for path in there if "terms" in read(path)), None)
 
 
 def read(path: epath.Path) -> dict[str, Any]:
-    """Raises ValueError if it is not as it was written."""
+    """{} where there is none, or one that is damaged: both are mended by an evaluation."""
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged; make it again with --mode=evaluate") from error
+        return json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        return {}
 
 
 def missing(run: Run, step: int) -> str:
@@ -75,7 +75,7 @@ def rate_distortion(trained: Trained) -> Drawn | None:
     beside = run.data.name == "cifar10" and run.model.sched.T == 1000
     axes = {
         "reverse_step": "reverse process steps ($T - t + 1$)",
-        "rmse": "distortion (RMSE, 0-255)",
+        "rmse": "distortion (RMSE, 0–255)",
         "rate": "rate (bits/dim)",
     }
 

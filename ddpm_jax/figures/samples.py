@@ -64,7 +64,7 @@ def progressive(trained: Trained, qualities: Mapping[str, Quality] | None = None
         rows=[],
         headers=[Header(i, i, f"$t = {t}$") for i, t in enumerate(times[::2])],
     )
-    names = {"rmse": "RMSE (0-255)", "psnr": "PSNR (dB)"} | {name: name for name in qualities or {}}
+    names = {"rmse": "RMSE (0–255)", "psnr": "PSNR (dB)"} | {name: name for name in qualities or {}}
     reverse = [int(program.times[0]) - t for t in times]
     panels = [
         Plot("reverse process steps ($T - t$)", label, [Line(reverse, facts[name])])
