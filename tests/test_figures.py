@@ -2,8 +2,9 @@
 
 import io
 import json
+import subprocess
+import sys
 
-import jax
 import numpy as np
 import pytest
 from conftest import ROOT, tiny_config
@@ -85,13 +86,16 @@ def test_images_that_share_a_number_share_their_noise(trained):
     assert np.abs(images[0] - images[2]).max() > 0.1
 
 
-def test_the_last_x_0_guess_is_the_sample(trained):
+@pytest.mark.parametrize("output", ["eps", "x_0"])
+def test_the_last_x_0_guess_is_the_sample(trained, output):
     """At the end of the path, and one step before it too, where the last step draws no noise."""
-    it = trained()
+    it = trained(**{"diffusion.output": output})
     (seen,) = chains.go(it, "guess", [Walk((0, 7, 8), np.arange(8))], chains.x_0_guess)
     close(seen[2], ordinary(it, np.arange(8)))
     close(seen[1], seen[2])
-    assert np.abs(seen[0]).max() <= 1.0 and np.abs(seen[0] - seen[2]).max() > 0.1
+    assert np.abs(seen[0]).max() <= 1.0
+    if output == "eps":  # a young network of x_0 says much the same of every x_t
+        assert np.abs(seen[0] - seen[2]).max() > 0.1
 
 
 def test_eight_devices_make_the_same_figure(trained):
@@ -186,7 +190,7 @@ def test_the_centre_is_half_of_each_side():
     np.testing.assert_array_equal(nearest.centre(picture), picture[:, 1:4, 2:6])
     cut = nearest.cut_out(picture)
     np.testing.assert_array_equal(nearest.centre(cut), nearest.centre(picture))
-    assert (cut == 255).sum() == 6 * 8 - 3 * 4
+    assert (cut == nearest.GRAY).sum() == 6 * 8 - 3 * 4
 
 
 def terms_of(T, steps, bits):
@@ -267,7 +271,9 @@ def test_all_figures_are_files_and_the_same_files_again(digits, folder, capsys):
     for name, content in first.items():
         if name.endswith(".png"):
             Image.open(io.BytesIO(content)).verify()
-    program.figures(run, ["all"])
+    for path in (folder / "figures").glob("2-[gpin]*"):
+        path.unlink()
+    program.figures(run, ["grid", "progressive", "interpolation", "nearest"])
     assert contents(folder) == first
     other = run_of(digits, folder, **{"sample.seed": 1})
     program.figures(other, ["interpolation"])
@@ -333,14 +339,5 @@ def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(fo
 
 
 def test_matplotlib_is_not_loaded_before_a_figure_is_drawn():
-    status, out, err = ddpm_import("import ddpm_jax.main, sys; print('matplotlib' in sys.modules)")
-    assert (status, out.strip()) == (0, "False"), err
-    assert jax.process_count() == 1
-
-
-def ddpm_import(code):
-    import subprocess
-    import sys
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    return done.returncode, done.stdout, done.stderr
+    code = "import ddpm_jax.main, sys; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

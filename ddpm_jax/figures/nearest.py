@@ -18,6 +18,7 @@ from ddpm_jax.scores.space import Space
 SAMPLES = 8
 NEIGHBOURS = 5
 TOGETHER = 2**24  # values of training images that are compared at a time
+GRAY = 200  # around a crop: neither the black nor the white that digits end in
 PART = 50_000  # training images after which what was found is kept
 
 Distances = Float[np.ndarray, "q k"]
@@ -48,9 +49,9 @@ def centre(images: Bytes) -> UInt8[np.ndarray, "n h2 w2 c"]:
 
 
 def cut_out(images: Bytes) -> Bytes:
-    """The crop, where it is, on white."""
+    """The crop, where it is, on gray."""
     inside = middle(*images.shape[1:3])
-    seen = np.full_like(images, 255)
+    seen = np.full_like(images, GRAY)
     seen[:, *inside] = images[:, *inside]
     return seen
 
