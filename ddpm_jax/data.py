@@ -39,6 +39,13 @@ class Source(NamedTuple):
     def count(self) -> int:
         return len(self.records)
 
+    def labels(self, indices: Indices) -> Indices:
+        """Of a source that is not loaded. Raises ValueError if the data set has none."""
+        records = self.records.__getitems__(indices.tolist())
+        if "label" not in records[0]:
+            raise ValueError(f"data set {self.name!r} has no labels")
+        return np.array([int(record["label"]) for record in records])
+
     def read(self, indices: Indices) -> Bytes:
         if isinstance(self.records, np.ndarray):
             return self.records[indices]
@@ -173,6 +180,11 @@ def quantize(
 ) -> UInt8[np.ndarray, "b h w c"]:
     """-1..1 to the nearest grey level, then stretched to 0..255: what is written to files."""
     grey = np.round((np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * (0.5 * (levels - 1)))
+    return stretched(grey, levels)
+
+
+def stretched(grey: np.ndarray, levels: int) -> np.ndarray:
+    """Grey levels 0..levels - 1 as 0..255."""
     return np.round(grey * (255.0 / (levels - 1))).astype(np.uint8)
 
 

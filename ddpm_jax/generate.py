@@ -17,27 +17,33 @@ def generate(run: Run) -> None:
     """
     settings = run.sample
     step, params = state.averaged(run)
-    name = f"{step}-{settings.chain.name}-{settings.count}-seed{settings.seed}"
-    folder = run.directory / "samples"
+    npz = path(run, step)
     program = build.sampling_program(run.model, settings.chain)
     batches = -(-settings.count // settings.batch_size)
     report.say(f"sampling {settings.count} images at step {step}, {settings.chain.name}")
     decides = (digest.record(params), *build.rounding(run))
     with (
-        parts.beside(folder / name, settings.batch_size, *decides) as kept,
+        parts.beside(npz.with_suffix(""), settings.batch_size, *decides) as kept,
         report.progress("sampling", program.steps * batches) as bar,
     ):
 
         def batch(number: int) -> Arrays:
-            path = kept / f"{number:05d}-unfinished.npz"
-            made = draw(run, program, params, number, path, bar.update)
+            unfinished = kept / f"{number:05d}-unfinished.npz"
+            made = draw(run, program, params, number, unfinished, bar.update)
             return {"images": data.quantize(parallel.fetch(made), run.model.levels)}
 
         made = parts.collect(kept, batches, batch, lambda: bar.update(program.steps))
         images = np.concatenate([part["images"] for part in made])[: settings.count]
-        report.write_npz(folder / f"{name}.npz", images)
-        report.write_png(folder / f"{name}.png", report.grid(images[:256]))
-    report.say(f"samples  {folder / name}.npz, .png")
+        report.write_npz(npz, images)
+        report.write_png(npz.with_suffix(".png"), report.grid(images[:256]))
+    report.say(f"samples  {npz.with_suffix('')}.npz, .png")
+
+
+def path(run: Run, step: int) -> epath.Path:
+    """Where the samples of a step are, once they are made; the name says all that decides them."""
+    chosen = run.sample
+    name = f"{step}-{chosen.chain.name}-{chosen.count}-seed{chosen.seed}.npz"
+    return run.directory / "samples" / name
 
 
 def draw(run: Run, program: sampling.Program, params, number: int, path: epath.Path, tick):

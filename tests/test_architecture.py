@@ -22,8 +22,8 @@ FLOORS = [
         "parts",
         "scores",
     ],
-    ["settings", "build", "state"],
-    ["train", "generate", "evaluate"],
+    ["settings", "data_settings", "build", "state"],
+    ["train", "generate", "quality", "evaluate"],
     ["stored_config", "command_line", "main", "datasets.prepare"],
 ]
 # A floor's rooms are in order too: each may use those before it.
