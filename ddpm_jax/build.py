@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from etils import epath
 from jax.sharding import Mesh
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
 from ddpm_jax import (
@@ -222,11 +222,16 @@ def sampling_program(model: Model, chain: settings.Chain) -> sampling.Program:
 
 def image_keys(run: Run, seed: int, first: int, count: int) -> Key[Array, " count"]:
     """The keys of the images first..first + count - 1, spread over the mesh."""
+    return keys_of(run, seed, np.arange(first, first + count))
+
+
+def keys_of(run: Run, seed: int, numbers: Int[np.ndarray, " n"]) -> Key[Array, " n"]:
+    """The keys of any images, spread over the mesh; those with one number share their noise."""
 
     def made(numbers):
         return sampling.image_keys(jax.random.key(seed), numbers)
 
-    return jax.jit(made, out_shardings=parallel.by_image(run.mesh))(np.arange(first, first + count))
+    return jax.jit(made, out_shardings=parallel.by_image(run.mesh))(numbers)
 
 
 def rounding(run: Run) -> tuple[str, int, str]:

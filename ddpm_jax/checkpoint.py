@@ -191,4 +191,11 @@ def abstract(state: State, sharding: jax.sharding.Sharding) -> State:
 
 def any_in(directory: epath.Path) -> bool:
     """Whether a finished checkpoint is there, without opening it; one being written has a suffix."""
-    return directory.exists() and any(path.name.isdigit() for path in directory.iterdir())
+    return bool(steps_in(directory))
+
+
+def steps_in(directory: epath.Path) -> list[int]:
+    """The steps of the finished checkpoints, whole or damaged, oldest first."""
+    if not directory.exists():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())

@@ -10,10 +10,11 @@ from ml_collections import ConfigDict, config_flags
 from ddpm_jax import parallel, workdir
 
 FLAGS = flags.FLAGS
-MODES = ("train", "sample", "evaluate")
+MODES = ("train", "sample", "evaluate", "figures")
 
 config_flags.DEFINE_config_file("config", None, "The run: a file of configs/, or one like them.")
 flags.DEFINE_enum("mode", "train", MODES, "What to do with the run.")
+flags.DEFINE_list("figures", ["all"], "Which figures --mode=figures draws.")
 flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config name>.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of the first of several processes.")
 flags.DEFINE_integer("num_processes", 1, "How many processes make up the run.")
@@ -27,11 +28,15 @@ HELP = """Train a diffusion model, sample from it, measure it.
       the paper's CIFAR-10 run, on a TPU v3-8 or whatever devices there are.
   python -m ddpm_jax.main --workdir=runs/digits --mode=sample --config.sample.count=64
       draws 64 images from the run in runs/digits.
+  python -m ddpm_jax.main --workdir=runs/digits --mode=figures
+      draws the paper's figures from it, as PNG and PDF, with the numbers behind them.
 
   --config    {configs} (ablation.py:ROW takes a row of the paper's Table 2)
   --workdir   where the run's files are (default runs/<config name>); with one that holds a run,
               --config may be left out
   --mode      {modes}
+  --figures   all, or some of grid, progressive, rate_distortion, shared_latents, interpolation,
+              coarse_to_fine, nearest, with commas between them; rate_distortion needs --mode=evaluate
   --config.SECTION.FIELD=VALUE   any number of the config, e.g. --config.train.batch_size=64
   --coordinator=HOST:PORT --num_processes=N --process_id=K
               one run by several processes, each started with its K of 0 to N - 1

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Real, UInt8
 from PIL import Image
 
 from ddpm_jax.datasets import image_folder, library
@@ -180,11 +180,11 @@ def quantize(
 ) -> UInt8[np.ndarray, "b h w c"]:
     """-1..1 to the nearest grey level, then stretched to 0..255: what is written to files."""
     grey = np.round((np.clip(np.asarray(images), -1.0, 1.0) + 1.0) * (0.5 * (levels - 1)))
-    return stretched(grey, levels)
+    return stretch(grey, levels)
 
 
-def stretched(grey: np.ndarray, levels: int) -> np.ndarray:
-    """Grey levels 0..levels - 1 as 0..255."""
+def stretch(grey: Real[np.ndarray, "b h w c"], levels: int) -> UInt8[np.ndarray, "b h w c"]:
+    """Grey levels 0..levels - 1 to 0..255, as they are written to files and seen by feature spaces."""
     return np.round(grey * (255.0 / (levels - 1))).astype(np.uint8)
 
 

@@ -1,11 +1,14 @@
 """--mode=sample: N images from a run's newest checkpoint, in batches that survive an interruption."""
 
+from typing import Any
+
 import jax
 import numpy as np
 from etils import epath
 
 from ddpm_jax import build, data, digest, parallel, parts, report, sampling, state, stopping
 from ddpm_jax.build import Run
+from ddpm_jax.data import Bytes
 from ddpm_jax.parts import Arrays
 
 
@@ -15,35 +18,44 @@ def generate(run: Run) -> None:
     Image i depends on sample.seed and i alone, whatever the batch size or the device count. What an
     interrupted call has made is not made again.
     """
+    images(run, *state.averaged(run))
+
+
+def images(run: Run, step: int, params: Any) -> Bytes:
+    """The same with a step and its weights at hand; returns what it has written."""
     settings = run.sample
-    step, params = state.averaged(run)
-    npz = path(run, step)
+    name = f"{step}-{settings.chain.name}-{settings.count}-seed{settings.seed}"
+    folder = run.directory / "samples"
     program = build.sampling_program(run.model, settings.chain)
     batches = -(-settings.count // settings.batch_size)
     report.say(f"sampling {settings.count} images at step {step}, {settings.chain.name}")
     decides = (digest.record(params), *build.rounding(run))
     with (
-        parts.beside(npz.with_suffix(""), settings.batch_size, *decides) as kept,
+        parts.beside(folder / name, settings.batch_size, *decides) as kept,
         report.progress("sampling", program.steps * batches) as bar,
     ):
 
         def batch(number: int) -> Arrays:
-            unfinished = kept / f"{number:05d}-unfinished.npz"
-            made = draw(run, program, params, number, unfinished, bar.update)
+            path = kept / f"{number:05d}-unfinished.npz"
+            made = draw(run, program, params, number, path, bar.update)
             return {"images": data.quantize(parallel.fetch(made), run.model.levels)}
 
         made = parts.collect(kept, batches, batch, lambda: bar.update(program.steps))
-        images = np.concatenate([part["images"] for part in made])[: settings.count]
-        report.write_npz(npz, images)
-        report.write_png(npz.with_suffix(".png"), report.grid(images[:256]))
-    report.say(f"samples  {npz.with_suffix('')}.npz, .png")
+        whole = np.concatenate([part["images"] for part in made])[: settings.count]
+        report.write_npz(folder / f"{name}.npz", whole)
+        report.write_png(folder / f"{name}.png", report.grid(whole[:256]))
+    report.say(f"samples  {folder / name}.npz, .png")
+    return whole
 
 
-def path(run: Run, step: int) -> epath.Path:
-    """Where the samples of a step are, once they are made; the name says all that decides them."""
-    chosen = run.sample
-    name = f"{step}-{chosen.chain.name}-{chosen.count}-seed{chosen.seed}.npz"
-    return run.directory / "samples" / name
+def found(run: Run, step: int, count: int) -> Bytes | None:
+    """The first 'count' images of a file that 'images' has left, whatever sample.count was; or None."""
+    pattern = f"{step}-{run.sample.chain.name}-*-seed{run.sample.seed}.npz"
+    for path in sorted((run.directory / "samples").glob(pattern)):
+        made = (parts.read(path) or {}).get("arr_0", np.empty(0))
+        if len(made) >= count:
+            return made[:count]
+    return None
 
 
 def draw(run: Run, program: sampling.Program, params, number: int, path: epath.Path, tick):

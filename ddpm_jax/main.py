@@ -24,6 +24,7 @@ from ddpm_jax import (
     workdir,
 )
 from ddpm_jax.build import Run
+from ddpm_jax.figures import program as figures
 
 
 def prepare(argv: list[str]) -> tuple[Run, str]:
@@ -37,9 +38,11 @@ def prepare(argv: list[str]) -> tuple[Run, str]:
     run = build.run(config, directory)
     if mode == "train":
         run.data.open(run.data.split)
+    if mode == "figures":
+        figures.check(run, flags.FLAGS.figures)
     if mode == "evaluate" and not evaluate.anything(run):
         raise ValueError("nothing to evaluate; set --config.eval.images or eval.train_images")
-    if mode != "sample" and run.eval.images and run.data.held_out:
+    if mode in ("train", "evaluate") and run.eval.images and run.data.held_out:
         run.data.open(run.data.held_out)
     return run, mode
 
@@ -63,6 +66,7 @@ PROGRAMS = {
     "train": train_and_measure,
     "sample": generate.generate,
     "evaluate": evaluate.evaluate,
+    "figures": lambda run: figures.figures(run, flags.FLAGS.figures),
 }
 
 
@@ -70,6 +74,7 @@ WRITES = {  # folders in the workdir, itself among them
     "train": ("", "checkpoints", "samples", "eval"),
     "sample": ("samples",),
     "evaluate": ("eval",),
+    "figures": ("figures", "samples"),
 }
 
 

@@ -54,8 +54,8 @@ def quality(run: Run) -> None:
     settings, started = run.eval.quality, time.monotonic()
     if not settings.samples:
         return
-    step, _ = state.averaged(run)
-    images, made_by = samples(run, step)
+    step, params = state.averaged(run)
+    images, made_by = samples(run, step, params)
     chosen = SPACES[settings.space](run)
     fake = side(chosen, len(images), lambda i: images[i], "samples")
     real = {split: reference(run, chosen, split) for split in splits(run)}
@@ -74,19 +74,18 @@ def quality(run: Run) -> None:
     tell(record)
 
 
-def samples(run: Run, step: int) -> tuple[Bytes, dict[str, Any]]:
+def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
     """The images, and what made them."""
     settings = run.eval.quality
     if settings.path:
         images = foreign(epath.Path(settings.path), run.model.shape)
         return images[: settings.samples], {"samples_from": settings.path}
-    drawing = run._replace(sample=run.sample._replace(count=settings.samples))
-    path = generate.path(drawing, step)
-    if not path.exists():
-        generate.generate(drawing)
+    images = generate.found(run, step, settings.samples)
+    if images is None:
+        drawing = run._replace(sample=run.sample._replace(count=settings.samples))
+        images = generate.images(drawing, step, params)
     chosen = run.sample
-    made_by = {"sampler": chosen.chain.name, "seed": chosen.seed, "weights": "ema"}
-    return foreign(path, run.model.shape), made_by
+    return images, {"sampler": chosen.chain.name, "seed": chosen.seed, "weights": "ema"}
 
 
 def foreign(path: epath.Path, shape: tuple[int, int, int]) -> Bytes:
@@ -125,7 +124,7 @@ def classifier_of(run: Run) -> Space:
     """A classifier of the training images, trained now."""
     source = run.data.open(run.data.split)
     rows = np.arange(source.count)
-    images = data.stretched(data.loaded(source).read(rows), source.levels)
+    images = data.stretch(data.loaded(source).read(rows), source.levels)
     return classifier.classifier(images, source.labels(rows))
 
 
@@ -166,7 +165,7 @@ def reference(run: Run, chosen: Space, split: str) -> Side:
     kept = parts.read(path)
     if kept is None:
         read = data.loaded(source).read
-        made = side(chosen, count, lambda rows: data.stretched(read(rows), source.levels), split)
+        made = side(chosen, count, lambda rows: data.stretch(read(rows), source.levels), split)
         kept = packed(made)
         parts.write(path, kept)
     return unpacked(kept)

@@ -128,13 +128,20 @@ class Program(NamedTuple):
     """A whole sampling run, compiled once, in segments between which it can be stopped.
 
     Calling it, (params, keys, tick), gives images in [-1, 1], or near it; 'tick' is told the number
-    of steps just taken. The parts of it are for who wants to keep the state between two segments.
+    of steps just taken. The parts of it are for who wants to keep the state between two segments,
+    to begin with an x_t of his own ('enter'), or to see x_0-hat on the way ('guess').
     """
 
     begin: Callable[[Key[Array, " b"]], State]
+    enter: Callable[[Images], State]
     go_on: Callable[[Params, Key[Array, " b"], State, int, int], State]
-    steps: int
+    guess: Callable[[Params, State, int], Images]
+    times: np.ndarray
     segment: int
+
+    @property
+    def steps(self) -> int:
+        return len(self.times) - 1
 
     def __call__(self, params: Params, keys: Key[Array, " b"], tick=lambda steps: None) -> Images:
         state = self.begin(keys)
@@ -143,10 +150,15 @@ class Program(NamedTuple):
             tick(last - first)
         return state[0]
 
-    def spans(self, done: int = 0) -> Iterator[tuple[int, int]]:
-        """The segments, from one boundary between them on: first step, and the one after the last."""
-        for first in range(done, self.steps, self.segment):
-            yield first, min(first + self.segment, self.steps)
+    def spans(self, done: int = 0, until: int | None = None) -> Iterator[tuple[int, int]]:
+        """The segments from one place on the path to another: first step, and the one after the last."""
+        until = self.steps if until is None else until
+        for first in range(done, until, self.segment):
+            yield first, min(first + self.segment, until)
+
+    def place(self, t: float) -> int:
+        """Where on the path the time nearest to t is; 0 is T, and 'steps' is data."""
+        return int(np.abs(self.times - t).argmin())
 
 
 def program(
@@ -163,10 +175,18 @@ def program(
         path = jnp.asarray(times)
         return advance(sched, sampler, denoiser(params), keys, path, state, first, last)
 
+    def guess(params, state, i):
+        t = jnp.full(state[0].shape[:1], jnp.asarray(times)[i])
+        return denoiser(params)(state[0], t).x_0
+
     go_on = jax.jit(segment_of, donate_argnums=2)
+    look = jax.jit(guess)
     return Program(
         begin=jax.jit(lambda keys: start(sched, sampler, keys, shape)),
+        # A copy, or 'go_on' would take the caller's own array for its next state.
+        enter=jax.jit(lambda x_t: (jnp.copy(x_t), sampler.init(x_t))),
         go_on=lambda *args: jax.block_until_ready(go_on(*args)),
-        steps=len(times) - 1,
+        guess=lambda params, state, i: look(params, state, i) if times[i] else state[0],
+        times=times,
         segment=segment,
     )

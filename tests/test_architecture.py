@@ -23,7 +23,7 @@ FLOORS = [
         "scores",
     ],
     ["settings", "data_settings", "build", "state"],
-    ["train", "generate", "quality", "evaluate"],
+    ["train", "generate", "quality", "evaluate", "figures"],
     ["stored_config", "command_line", "main", "datasets.prepare"],
 ]
 # A floor's rooms are in order too: each may use those before it.

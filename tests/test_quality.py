@@ -28,7 +28,7 @@ def run_of(tiny, folder, **fields):
 
 def real(tiny, split="train"):
     source = data.loaded(data.source("digits", tiny.data.data_dir, split, 8))
-    return data.stretched(source.records, source.levels)
+    return data.stretch(source.records, source.levels)
 
 
 def record(folder):
@@ -156,7 +156,9 @@ def test_what_cannot_be_scored_is_said(tiny, trained, tmp_path, kind, words):
 
 def test_without_inception_s_weights_it_says_what_to_get(tiny, trained):
     run = run_of(tiny, trained, samples=4, path="", space="inception")
-    with pytest.raises(ValueError, match="eval.quality.inception is not set; get inception-2015-12-05.tgz"):
+    with pytest.raises(
+        ValueError, match="eval.quality.inception is not set; get inception-2015-12-05.tgz"
+    ):
         quality.quality(run)
 
 

@@ -1,0 +1,127 @@
+"""Figures 7, 8 and 9: what is in x_t, seen by sharing it and by mixing two of them. Sec. 4.3, App. D.
+
+The paper's depths are of T = 1000; here they are the same fractions of T, at the nearest time that
+the run's sampler visits.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from ddpm_jax import data
+from ddpm_jax.figures import chains, page
+from ddpm_jax.figures.chains import Floats, Trained, Walk
+from ddpm_jax.figures.page import Drawn, Header
+
+SHARED = (1.0, 0.75, 0.5, 0.25)  # Fig. 7's x_1000, x_750, x_500, x_250
+CONTINUATIONS = 8
+PAIRS = 5
+LAMBDAS = np.linspace(0.0, 1.0, 11, dtype=np.float32)
+ROWS = np.linspace(1.0, 0.0, 9)  # Fig. 9's 1000, 875, ..., 125, 0 steps
+
+
+def shared_latents(trained: Trained) -> Drawn:
+    """Fig. 7: samples that share x_t, for t from T down.
+
+    Continuation i takes image i's noise, so the first is the ordinary sample 0 in every row, and
+    the first row, from x_T, differs from ordinary samples in sharing that. With DDIM of eta 0 all
+    of a row are one.
+    """
+    program, path = trained.program, tuple(trained.program.times.tolist())
+    places = tuple(program.place(share * path[0]) for share in SHARED)
+    numbers = np.arange(CONTINUATIONS)
+    (trunk,) = chains.go(trained, "shared_latents-trunk", [Walk(places, numbers[:1])])
+    walks = [
+        Walk((place, program.steps), numbers, np.repeat(x_t, CONTINUATIONS, axis=0))
+        for place, x_t in zip(places, trunk, strict=True)
+    ]
+    samples = np.stack([seen[-1] for seen in chains.go(trained, "shared_latents", walks)])
+    times = [path[place] for place in places]
+    figure = page.sheet(
+        page.shown(np.concatenate([trunk, samples], axis=1), trained.run.model.levels),
+        rows=[f"$t = {t}$" for t in times],
+        headers=[Header(0, 0, "$x_t$"), Header(1, CONTINUATIONS, "samples given $x_t$")],
+        breaks=(1,),
+    )
+    apart = [chains.rmse(row[:, None], row).sum() / (len(row) * (len(row) - 1)) for row in samples]
+    facts = {
+        "depths": times,
+        "numbers": numbers.tolist(),
+        "rmse_between_continuations": [float(value) for value in apart],
+    }
+    return Drawn({"": figure}, facts)
+
+
+def mixed(x_t: Floats) -> Float[np.ndarray, "p l h w c"]:
+    """(1 - lambda) x_t + lambda x_t' of images 0 and 1, 2 and 3, and so on, for every lambda."""
+    lambdas = LAMBDAS[:, None, None, None]
+    return (1.0 - lambdas) * x_t[0::2, None] + lambdas * x_t[1::2, None]
+
+
+def decoding(trained: Trained, x_t: Floats, place: int) -> Walk:
+    """From the mixtures of pairs to images, with noise that a pair's mixtures share. Fig. 8.
+
+    That pair k takes image 2k's noise whatever the depth shares it among depths too, as in Fig. 9.
+    """
+    mixtures = mixed(x_t)
+    numbers = np.repeat(2 * np.arange(len(mixtures)), len(LAMBDAS))
+    return Walk((place, trained.program.steps), numbers, mixtures.reshape(-1, *x_t.shape[1:]))
+
+
+def split_of(trained: Trained) -> str:
+    return trained.run.data.held_out or trained.run.data.split
+
+
+def headers() -> list[Header]:
+    names = ["rec.", *(rf"$\lambda = {value:.1f}$" for value in LAMBDAS[1:-1]), "rec."]
+    return [Header(i, i, name) for i, name in enumerate(["source", *names, "source"])]
+
+
+def framed(x_0: Floats, decoded: Float[np.ndarray, "p l h w c"], levels: int) -> data.Bytes:
+    """Sources, reconstructions and what is between them, pair by pair, in a row each."""
+    cells = x_0[0::2, None], decoded, x_0[1::2, None]
+    return page.shown(np.concatenate(cells, axis=1), levels)
+
+
+def interpolation(trained: Trained) -> Drawn:
+    """Fig. 8: mixtures of pairs of real images, diffused for half of T and decoded."""
+    program, levels = trained.program, trained.run.model.levels
+    indices, x_0 = chains.real_images(trained, split_of(trained), 2 * PAIRS)
+    place = program.place(program.times[0] / 2)
+    t = int(program.times[place])
+    (x_t,) = chains.noised(trained, x_0, [t])
+    (seen,) = chains.go(trained, "interpolation", [decoding(trained, x_t, place)])
+    decoded = seen[-1].reshape(PAIRS, len(LAMBDAS), *x_0.shape[1:])
+    cells = framed(x_0, decoded, levels)
+    figure = page.sheet(cells, [], headers(), breaks=(1, len(LAMBDAS) + 1))
+    return Drawn({"": figure}, facts(trained, indices, [t]) | errors(x_0, decoded))
+
+
+def coarse_to_fine(trained: Trained) -> Drawn:
+    """Fig. 9: one pair, mixed after all of T, 7/8 of it, ..., none. Row 0 mixes the pixels."""
+    program, levels = trained.program, trained.run.model.levels
+    indices, x_0 = chains.real_images(trained, split_of(trained), 2)
+    places = [program.place(share * program.times[0]) for share in ROWS]
+    times = [int(program.times[place]) for place in places]
+    x_ts = chains.noised(trained, x_0, times)
+    walks = [decoding(trained, x_t, place) for x_t, place in zip(x_ts, places, strict=True)]
+    decoded = np.stack([seen[-1] for seen in chains.go(trained, "coarse_to_fine", walks)])
+    ends = np.concatenate([x_0] * len(places))
+    cells = framed(ends, decoded, levels)
+    rows = [f"{t} steps" for t in times]
+    figure = page.sheet(cells, rows, headers(), breaks=(1, len(LAMBDAS) + 1))
+    return Drawn({"": figure}, facts(trained, indices, times) | errors(ends, decoded))
+
+
+def facts(trained: Trained, indices: list[int], times: list[int]) -> dict:
+    return {
+        "split": split_of(trained),
+        "pairs": [indices[i : i + 2] for i in range(0, len(indices), 2)],
+        "depths": times,
+        "lambdas": [round(float(value), 3) for value in LAMBDAS],
+    }
+
+
+def errors(x_0: Floats, decoded: Float[np.ndarray, "p l h w c"]) -> dict:
+    """How far the reconstructions of a row are from their sources, left and right."""
+    ends = chains.rmse(x_0[0::2], decoded[:, 0]), chains.rmse(x_0[1::2], decoded[:, -1])
+    return {"rmse_of_reconstructions": np.stack(ends, axis=1).tolist()}

@@ -1,0 +1,89 @@
+"""The program: which figures, in what order, and where their files go."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ddpm_jax import build, checkpoint, digest, parts, report, state, stopping, workdir
+from ddpm_jax.build import Run
+from ddpm_jax.figures import latents, nearest, page, rate, samples
+from ddpm_jax.figures.chains import Trained
+
+FIGURES = {
+    "grid": samples.grid,
+    "progressive": samples.progressive,
+    "rate_distortion": rate.rate_distortion,
+    "shared_latents": latents.shared_latents,
+    "interpolation": latents.interpolation,
+    "coarse_to_fine": latents.coarse_to_fine,
+    "nearest": nearest.nearest,
+}
+ALL = "all"
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """The figures of --figures. Raises ValueError for a name that is none."""
+    for name in names:
+        if name not in FIGURES and name != ALL:
+            raise ValueError(
+                f"--figures: {name!r} is none; {workdir.nearest(name, [*FIGURES, ALL])}"
+            )
+    if not names:
+        raise ValueError(f"--figures is empty; there is {', '.join([ALL, *FIGURES])}")
+    return [name for name in FIGURES if name in names or ALL in names]
+
+
+def check(run: Run, names: Sequence[str]) -> None:
+    """Raises ValueError for what can be found wrong before anything is drawn."""
+    wanted = chosen(names)
+    steps = checkpoint.steps_in(run.directory / "checkpoints")
+    if "rate_distortion" in names and steps and rate.evaluated(run, steps[-1]) is None:
+        raise ValueError(rate.missing(run, steps[-1]))
+    if "nearest" in wanted:
+        run.data.open(run.data.split)
+    if {"interpolation", "coarse_to_fine"} & set(wanted):
+        run.data.open(run.data.held_out or run.data.split)
+
+
+def figures(run: Run, names: Sequence[str]) -> None:
+    """Writes figures/<step>-<name>.png, .pdf and .json; raises Stopped if asked to.
+
+    What an interrupted call has sampled is not sampled again. Everything is a function of the
+    checkpoint, the data and sample.seed.
+    """
+    wanted = chosen(names)
+    step, params = state.averaged(run)
+    program = build.sampling_program(run.model, run.sample.chain)
+    folder = run.directory / "figures"
+    report.say(f"figures at step {step}, {run.sample.chain.name}: {', '.join(wanted)}")
+    decides = (wanted, facts(run, step), digest.record(params), *build.rounding(run))
+    with parts.beside(folder / f"{step}", *decides) as kept:
+        trained = Trained(run, step, params, program, kept)
+        for done, name in enumerate(wanted):
+            stopping.check(f"with {done} of {len(wanted)} figures done")
+            draw(trained, name)
+
+
+def draw(trained: Trained, name: str) -> None:
+    run, step = trained.run, trained.step
+    drawn = FIGURES[name](trained)
+    if drawn is None:  # the only one that needs what another program makes
+        report.say(rate.missing(run, step))
+        return
+    path = run.directory / "figures" / f"{step}-{name}"
+    for ending, figure in drawn.pages.items():
+        page.save(path.with_name(path.name + ending), figure)
+    record = {"figure": name, **facts(run, step), **drawn.facts}
+    workdir.write_json(path.with_name(f"{path.name}.json"), record)
+    report.say(f"figure   {path}.png, .pdf, .json")
+
+
+def facts(run: Run, step: int) -> dict[str, Any]:
+    """What every figure is a function of."""
+    return {
+        "step": step,
+        "weights": "ema",
+        "data": run.data.name,
+        "T": run.model.sched.T,
+        "solver": run.sample.chain.name,
+        "seed": run.sample.seed,
+    }

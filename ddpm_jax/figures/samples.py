@@ -1,0 +1,87 @@
+"""Samples as they are, and how they come about: Figures 1, 3, 11, 13, 16-19, and 6, 10, 14."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from ddpm_jax import generate
+from ddpm_jax.data import Bytes
+from ddpm_jax.figures import chains, page
+from ddpm_jax.figures.chains import Seen, Trained, Walk
+from ddpm_jax.figures.page import Drawn, Header, Line, Plot
+
+Quality = Callable[[Bytes, Bytes], float]  # of the x_0-hats of one time, given the final samples
+LARGE = 64  # pixels of height; of larger images a grid shows 64, of smaller ones 256
+IMAGES = 16  # whose x_0-hat is followed
+ROWS = 6  # of them shown
+TIMES = 21  # at which x_0-hat is looked at; every second one is shown
+
+
+def first_samples(trained: Trained, count: int) -> Bytes:
+    """The run's first 'count' samples, fewer if sample.count is less: out of samples/, or made now."""
+    run = trained.run
+    count = min(count, run.sample.count)
+    there = generate.found(run, trained.step, count)
+    if there is not None:
+        return there
+    wanted = run._replace(sample=run.sample._replace(count=count))
+    return generate.images(wanted, trained.step, trained.params)
+
+
+def grid_size(trained: Trained) -> int:
+    return 64 if trained.run.model.shape[0] > LARGE else 256
+
+
+def grid(trained: Trained) -> Drawn:
+    """Samples of the run's own sampler in a square, none picked."""
+    images = first_samples(trained, grid_size(trained))
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = -(-len(images) // columns)
+    cells = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
+    cells[: len(images)] = images
+    figure = page.sheet(cells.reshape(rows, columns, *images.shape[1:]), [], [])
+    return Drawn({"": figure}, {"images": len(images), "numbers": list(range(len(images)))})
+
+
+def progressive(trained: Trained, qualities: Mapping[str, Quality] | None = None) -> Drawn:
+    """x_0-hat along the reverse process, and how far it is from the sample that it becomes.
+
+    'qualities' are further curves by their names: FID between the two sets, say.
+    """
+    program = trained.program
+    marks = tuple(dict.fromkeys(np.linspace(0, program.steps, TIMES).round().astype(int).tolist()))
+    walk = Walk(marks, np.arange(IMAGES))
+    (seen,) = chains.go(trained, "progressive", [walk], chains.x_0_guess)
+    times = [int(program.times[mark]) for mark in marks]
+    levels = trained.run.model.levels
+    facts = {"times": times, "images": IMAGES, "shown": times[::2]} | closeness(seen)
+    final = page.shown(seen[-1], levels)
+    for name, quality in (qualities or {}).items():
+        facts[name] = [float(quality(page.shown(each, levels), final)) for each in seen]
+    figure = page.sheet(
+        page.shown(seen[::2, :ROWS].swapaxes(0, 1), levels),
+        rows=[],
+        headers=[Header(i, i, f"$t = {t}$") for i, t in enumerate(times[::2])],
+    )
+    names = {"rmse": "RMSE (0-255)", "psnr": "PSNR (dB)"} | {name: name for name in qualities or {}}
+    reverse = [int(program.times[0]) - t for t in times]
+    panels = [
+        Plot("reverse process steps ($T - t$)", label, [Line(reverse, facts[name])])
+        for name, label in names.items()
+    ]
+    return Drawn({"": figure, "-quality": page.plots(panels)}, facts)
+
+
+def closeness(seen: Seen) -> dict[str, list]:
+    """RMSE and PSNR of every x_0-hat against the last one, means over images; no PSNR of no error."""
+    errors = chains.rmse(seen, seen[-1])
+    spread = errors.std(axis=1, ddof=1) / math.sqrt(errors.shape[1])
+    psnr = [
+        float(np.mean(20.0 * np.log10(255.0 / each))) if each.all() else None for each in errors
+    ]
+    return {
+        "rmse": errors.mean(axis=1).tolist(),
+        "rmse_standard_error": spread.tolist(),
+        "psnr": psnr,
+    }
