@@ -83,6 +83,7 @@ def get_config() -> ConfigDict:
                 "steps": 1000,
                 "batch_size": 256,
                 "seed": 0,
+                "best": "",
                 "quality": {
                     "samples": 0,
                     "path": "",

@@ -74,6 +74,7 @@ def get_config() -> ConfigDict:
                 "steps": 100,
                 "batch_size": 120,
                 "seed": 0,
+                "best": "",
                 "quality": {
                     "samples": 360,
                     "path": "",

@@ -79,6 +79,7 @@ class Model(NamedTuple):
 
 class Run(NamedTuple):
     directory: epath.Path
+    checkpoints: epath.Path
     config: dict
     seed: int
     mesh: Mesh
@@ -111,7 +112,9 @@ def run(config: ConfigDict, directory: epath.Path) -> Run:
     network = section(unet_of, "model", sections["model"], shape, is_learned)
     model = Model(*diffused[:3], diffused.objective(levels), network, shape, levels)
     seed = sections["seed"]
-    return Run(directory, sections, seed, mesh, data, model, optimize, train, sample, evaluation)
+    checkpoints = directory / "checkpoints"
+    programs = train, sample, evaluation
+    return Run(directory, checkpoints, sections, seed, mesh, data, model, optimize, *programs)
 
 
 def images(

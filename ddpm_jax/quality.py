@@ -15,11 +15,10 @@ from etils import epath
 
 from ddpm_jax import data, generate, parts, report, state, stopping, workdir
 from ddpm_jax.build import Run
-from ddpm_jax.datasets import arrays, image_folder
-from ddpm_jax.datasets.encoding import upright
 from ddpm_jax.scores import (
     classifier,
     frechet,
+    given,
     inception,
     inception_score,
     inception_weights,
@@ -78,7 +77,7 @@ def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
     """The images, and what made them."""
     settings = run.eval.quality
     if settings.path:
-        images = foreign(epath.Path(settings.path), run.model.shape)
+        images = given.images(epath.Path(settings.path), run.model.shape)
         return images[: settings.samples], {"samples_from": settings.path}
     images = generate.found(run, step, settings.samples)
     if images is None:
@@ -86,38 +85,6 @@ def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
         images = generate.images(drawing, step, params)
     chosen = run.sample
     return images, {"sampler": chosen.chain.name, "seed": chosen.seed, "weights": "ema"}
-
-
-def foreign(path: epath.Path, shape: tuple[int, int, int]) -> Bytes:
-    """Images of a .npz, a .npy or a folder. Raises ValueError unless they are uint8 and of 'shape'."""
-    if arrays.is_array(path):
-        arrays.check_there(path, "eval.quality.path")
-        images, _ = arrays.images_and_labels(path, "eval.quality.path")
-    else:
-        images = pictures(path, shape)
-    if images.shape[1:] != shape:
-        raise ValueError(
-            f"the samples of {path} are of shape {images.shape[1:]}, the run's images of {shape}"
-        )
-    if len(images) < 2:
-        raise ValueError(f"{path} holds {len(images)} samples; scores need 2 or more")
-    return np.asarray(images)
-
-
-def pictures(folder: epath.Path, shape: tuple[int, int, int]) -> Bytes:
-    """All pictures of a folder, in the order of their names."""
-    images = []
-    for name in sorted(image_folder.pictures(folder, "eval.quality.path").paths):
-        try:
-            image = np.asarray(upright((folder / name).read_bytes(), shape[2], 255))
-        except Exception as error:  # pillow's plug-ins raise whatever they like
-            raise ValueError(f"{folder / name} cannot be read: {error}") from error
-        images.append(image.reshape(*image.shape[:2], shape[2]))
-        if images[-1].shape != shape:
-            raise ValueError(
-                f"{folder / name} is of shape {images[-1].shape}, the run's images of {shape}"
-            )
-    return np.stack(images)
 
 
 def classifier_of(run: Run) -> Space:

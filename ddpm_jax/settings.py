@@ -76,6 +76,7 @@ class Eval(NamedTuple):
     strata: Strata
     batch_size: int
     seed: int
+    best: str  # the number by which --follow keeps a checkpoint; "" chooses
     quality: Quality
 
 
@@ -222,10 +223,11 @@ def evaluation(
     steps: int,
     batch_size: int,
     seed: int,
+    best: str,
     quality: Mapping[str, Any],
 ) -> Eval:
     at_least(0, "eval", images=images, train_images=train_images)
     check_seed("eval.seed", seed)
     parallel.check_batch(mesh, batch_size, "eval.batch_size")
     strata, samples = likelihood.strata(sched.T, steps), of_samples(**quality)
-    return Eval(images, train_images, strata, batch_size, seed, samples)
+    return Eval(images, train_images, strata, batch_size, seed, best, samples)

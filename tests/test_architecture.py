@@ -23,7 +23,7 @@ FLOORS = [
         "scores",
     ],
     ["settings", "data_settings", "build", "state"],
-    ["train", "generate", "quality", "evaluate", "figures"],
+    ["train", "generate", "quality", "evaluate", "figures", "follow"],
     ["stored_config", "command_line", "main", "datasets.prepare"],
 ]
 # A floor's rooms are in order too: each may use those before it.
@@ -31,7 +31,7 @@ RANK = {room: rank for rank, room in enumerate(room for floor in FLOORS for room
 ONLY_IN = {
     "orbax": {"checkpoint"},
     "tensorflow": set(),
-    "torch": set(),
+    "torch": {"scores"},
     "matplotlib": {"figures"},
     "tensorflow_datasets": {"data", "datasets"},
     "grain": {"data"},
