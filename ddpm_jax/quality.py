@@ -121,7 +121,7 @@ def reference(run: Run, chosen: Space, split: str) -> Side:
     Of the first 50,000, if there are more: StyleGAN2's rule, by which the paper's LSUN figures are.
     """
     if split == run.data.split and run.eval.quality.reference:
-        made = statistics.read(run.eval.quality.reference, chosen)
+        made = statistics.read(run.eval.quality.reference, chosen, run.model.shape)
         return Side(made.statistics, made.vectors, made.spatial, None)
     source = run.data.open(split)
     count = min(source.count, REFERENCE)

@@ -37,13 +37,7 @@ It exits 0 when done, 2 on wrong usage or a source that cannot be read."""
 GRAPH = "classify_image_graph_def.pb"
 ZIP, GZIP, PICKLE = b"PK\x03\x04", b"\x1f\x8b", b"\x80"
 # The same blocks and towers in torchvision's words, which the .pth uses.
-STEM = dict(
-    zip(
-        ("", "_1", "_2", "_3", "_4"),
-        ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3"),
-        strict=True,
-    )
-)
+STEM = ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")
 BLOCKS = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 TOWERS = {
     "5": ("branch1x1", "branch5x5", "branch3x3dbl", "branch_pool"),
@@ -74,7 +68,7 @@ def torch_module(name: str) -> str:
     """ "mixed_4/tower_1/conv_2" to "Mixed_6b.branch7x7dbl_3"."""
     first, *inner = name.split("/")
     if not inner:
-        return f"Conv2d_{STEM[first.removeprefix('conv')]}"
+        return f"Conv2d_{STEM[number(first)]}"
     block = BLOCKS[number(first)]
     towers = TOWERS.get(block) or TOWERS[block[0]]
     place = number(inner[0]) + 1 if inner[0].startswith("tower") else 0
@@ -117,8 +111,11 @@ def read_pth(path: epath.Path) -> dict[str, np.ndarray]:
 
 
 def read_npz(path: epath.Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except ValueError as error:
+        raise ValueError(f"{path} holds no plain arrays: {error}; {GET}") from error
 
 
 def read_graph(path: epath.Path, graph: bytes) -> dict[str, np.ndarray]:
