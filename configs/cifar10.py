@@ -77,6 +77,20 @@ def get_config() -> ConfigDict:
                 "batch_size": 256,
                 "seed": 0,
             },
-            "eval": {"images": 0, "train_images": 0, "steps": 1000, "batch_size": 256, "seed": 0},
+            "eval": {
+                "images": 0,
+                "train_images": 0,
+                "steps": 1000,
+                "batch_size": 256,
+                "seed": 0,
+                "best": "",
+                "quality": {
+                    "samples": 0,
+                    "path": "",
+                    "space": "inception",
+                    "inception": "",
+                    "reference": "",
+                },
+            },
         }
     )

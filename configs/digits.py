@@ -68,6 +68,20 @@ def get_config() -> ConfigDict:
                 "batch_size": 64,
                 "seed": 0,
             },
-            "eval": {"images": 360, "train_images": 0, "steps": 100, "batch_size": 120, "seed": 0},
+            "eval": {
+                "images": 360,
+                "train_images": 0,
+                "steps": 100,
+                "batch_size": 120,
+                "seed": 0,
+                "best": "",
+                "quality": {
+                    "samples": 360,
+                    "path": "",
+                    "space": "classifier",
+                    "inception": "",
+                    "reference": "",
+                },
+            },
         }
     )

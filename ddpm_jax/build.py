@@ -17,6 +17,7 @@ from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
 from ddpm_jax import (
+    data_settings,
     diffusion,
     objective,
     optimizer,
@@ -78,10 +79,11 @@ class Model(NamedTuple):
 
 class Run(NamedTuple):
     directory: epath.Path
+    checkpoints: epath.Path
     config: dict
     seed: int
     mesh: Mesh
-    data: settings.Data | settings.Folder
+    data: data_settings.Data | data_settings.Folder
     model: Model
     optimizer: optax.GradientTransformation
     train: settings.Train
@@ -98,7 +100,7 @@ def run(config: ConfigDict, directory: epath.Path) -> Run:
     settings.check_seed("seed", sections["seed"])
     # What needs no data set comes first: preparing one may take long.
     mesh = section(parallel.mesh, "parallel", sections["parallel"])
-    data = data_of(sections["data"])
+    data = data_settings.of(sections["data"])
     diffused = section(diffusion_of, "diffusion", sections["diffusion"])
     chain_of = partial(settings.chain, *diffused[:3])
     optimize = section(optimizer.adam, "optimizer", sections["optimizer"])
@@ -110,16 +112,13 @@ def run(config: ConfigDict, directory: epath.Path) -> Run:
     network = section(unet_of, "model", sections["model"], shape, is_learned)
     model = Model(*diffused[:3], diffused.objective(levels), network, shape, levels)
     seed = sections["seed"]
-    return Run(directory, sections, seed, mesh, data, model, optimize, train, sample, evaluation)
-
-
-def data_of(fields: Mapping[str, Any]) -> settings.Data | settings.Folder:
-    """A section with a 'path' is of the user's own pictures."""
-    return settings.section(settings.folder if "path" in fields else settings.Data, "data", fields)
+    checkpoints = directory / "checkpoints"
+    programs = train, sample, evaluation
+    return Run(directory, checkpoints, sections, seed, mesh, data, model, optimize, *programs)
 
 
 def images(
-    data: settings.Data | settings.Folder, directory: epath.Path
+    data: data_settings.Data | data_settings.Folder, directory: epath.Path
 ) -> tuple[tuple[int, int, int], int]:
     """Shape and grey levels: the run's own record of them, else the data set's."""
     record = workdir.stored(directory)

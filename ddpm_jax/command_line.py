@@ -14,6 +14,7 @@ MODES = ("train", "sample", "evaluate", "figures")
 
 config_flags.DEFINE_config_file("config", None, "The run: a file of configs/, or one like them.")
 flags.DEFINE_enum("mode", "train", MODES, "What to do with the run.")
+flags.DEFINE_bool("follow", False, "Evaluate each checkpoint as training writes it.")
 flags.DEFINE_list("figures", ["all"], "Which figures --mode=figures draws.")
 flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config name>.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of the first of several processes.")
@@ -37,6 +38,7 @@ HELP = """Train a diffusion model, sample from it, measure it.
   --mode      {modes}
   --figures   all, or some of grid, progressive, rate_distortion, shared_latents, interpolation,
               coarse_to_fine, nearest, with commas between them; rate_distortion needs --mode=evaluate
+  --follow    with --mode=evaluate: each checkpoint as training writes it, and the best is kept
   --config.SECTION.FIELD=VALUE   any number of the config, e.g. --config.train.batch_size=64
   --coordinator=HOST:PORT --num_processes=N --process_id=K
               one run by several processes, each started with its K of 0 to N - 1

@@ -39,6 +39,13 @@ class Source(NamedTuple):
     def count(self) -> int:
         return len(self.records)
 
+    def labels(self, indices: Indices) -> Indices:
+        """Of a source that is not loaded. Raises ValueError if the data set has none."""
+        records = self.records.__getitems__(indices.tolist())
+        if "label" not in records[0]:
+            raise ValueError(f"data set {self.name!r} has no labels")
+        return np.array([int(record["label"]) for record in records])
+
     def read(self, indices: Indices) -> Bytes:
         if isinstance(self.records, np.ndarray):
             return self.records[indices]

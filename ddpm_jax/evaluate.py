@@ -1,6 +1,5 @@
-"""--mode=evaluate: numbers about a run's newest checkpoint. So far the variational bound, whole."""
+"""--mode=evaluate: numbers about a run's newest checkpoint: the variational bound, and scores of samples."""
 
-import re
 import time
 
 import jax
@@ -8,7 +7,18 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float64
 
-from ddpm_jax import build, data, digest, likelihood, parallel, parts, report, state, workdir
+from ddpm_jax import (
+    build,
+    data,
+    digest,
+    likelihood,
+    parallel,
+    parts,
+    quality,
+    report,
+    state,
+    workdir,
+)
 from ddpm_jax.build import Run
 from ddpm_jax.likelihood import Bound
 
@@ -16,15 +26,17 @@ Values = Float64[np.ndarray, " n"]
 
 
 def evaluate(run: Run) -> None:
-    """The bound of the first eval.images held-out images and eval.train_images training images."""
+    """The bound of the first eval.images held-out and eval.train_images training images, and scores."""
     held_out(run)
     if run.eval.train_images:
         bound_of(run, run.data.split, run.eval.train_images)
+    quality.quality(run)
 
 
 def anything(run: Run) -> bool:
     """Whether the config asks for any number."""
-    return bool(run.eval.images and run.data.held_out) or bool(run.eval.train_images)
+    held_out = run.eval.images and run.data.held_out
+    return bool(held_out or run.eval.train_images or run.eval.quality.samples)
 
 
 def held_out(run: Run) -> None:
@@ -42,7 +54,7 @@ def bound_of(run: Run, split: str, images: int) -> None:
     source = run.data.open(split)
     count = min(images, source.count)
     step, params = state.averaged(run)
-    path = run.directory / "eval" / f"{step}-likelihood-{in_file_name(split)}.json"
+    path = run.directory / "eval" / f"{step}-likelihood-{workdir.in_file_name(split)}.json"
     chosen, T = run.eval.strata, run.model.sched.T
     steps = len(chosen.first)
     decides = (count, steps, run.eval.batch_size, run.eval.seed, digest.record(params))
@@ -65,11 +77,6 @@ def bound_of(run: Run, split: str, images: int) -> None:
         f"  rate {record['rate']:.3f} + distortion {record['distortion']:.3f}, RMSE"
         f" {record['rmse']:.2f} of 255" + (f", standard error {error:.3f}" if error else "")
     )
-
-
-def in_file_name(split: str) -> str:
-    """ "train[95%:]" as "train-95to": no sign that a file system or a shell minds."""
-    return re.sub(r"\W+", "-", split.replace("%", "").replace(":", "to")).strip("-")
 
 
 def bounds(

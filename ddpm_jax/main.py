@@ -16,6 +16,7 @@ from ddpm_jax import (
     checkpoint,
     command_line,
     evaluate,
+    follow,
     generate,
     lock,
     report,
@@ -31,13 +32,16 @@ def prepare(argv: list[str]) -> tuple[Run, str]:
     """Everything that can be found wrong before anything is written, as ValueError."""
     config, directory, mode = command_line.parse(argv)
     quiet_libraries()
-    if mode != "train" and not checkpoint.any_in(directory / "checkpoints"):
+    following = mode == "evaluate" and flags.FLAGS.follow and workdir.stored(directory)
+    if mode != "train" and not following and not checkpoint.any_in(directory / "checkpoints"):
         raise ValueError(f"{directory} holds no checkpoint to {mode} from; train first")
     workdir.check_writable(directory, *WRITES[mode])
     workdir.check_same_run(directory, config.to_dict())
     run = build.run(config, directory)
     if mode == "train":
         run.data.open(run.data.split)
+    if flags.FLAGS.follow and mode != "evaluate":
+        raise ValueError(f"--follow goes with --mode=evaluate, not {mode}")
     if mode == "figures":
         figures.check(run, flags.FLAGS.figures)
     if mode == "evaluate" and not evaluate.anything(run):
@@ -65,7 +69,7 @@ def train_and_measure(run: Run) -> None:
 PROGRAMS = {
     "train": train_and_measure,
     "sample": generate.generate,
-    "evaluate": evaluate.evaluate,
+    "evaluate": lambda run: (follow.follow if flags.FLAGS.follow else evaluate.evaluate)(run),
     "figures": lambda run: figures.figures(run, flags.FLAGS.figures),
 }
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from jax.sharding import Mesh
 
-from ddpm_jax import data, likelihood, parallel, parameterization, sampling, workdir
+from ddpm_jax import likelihood, parallel, parameterization, sampling, workdir
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.likelihood import Strata
 from ddpm_jax.parameterization import Parameterization, Variance
@@ -20,46 +20,7 @@ STEPS = {  # each takes the run's variance and eta, and uses what it needs
 }
 
 
-class Data(NamedTuple):
-    name: str
-    data_dir: str
-    image_size: int  # the height
-    split: str
-    held_out: str  # "" where there is none
-    flip: bool
-
-    def open(self, split: str) -> data.Source:
-        return data.source(self.name, self.data_dir, split, self.image_size)
-
-
-class Folder(NamedTuple):
-    """A data section with a 'path': the user's own pictures."""
-
-    name: str
-    path: str
-    data_dir: str
-    image_size: int
-    channels: int
-    background: int  # the gray behind transparent pictures
-    skip_unreadable: bool
-    split: str
-    held_out: str
-    flip: bool
-
-    def open(self, split: str) -> data.Source:
-        form = (self.image_size, self.channels, self.background, self.skip_unreadable)
-        return data.folder(self.path, self.data_dir, split, *form)
-
-
-def folder(**fields: Any) -> Folder:
-    """Raises ValueError for numbers that no picture can have."""
-    chosen = section(Folder, "data", fields)
-    at_least(1, "data", image_size=chosen.image_size)
-    if chosen.channels not in (1, 3):
-        raise ValueError(f"data.channels is {chosen.channels}; it must be 1 (gray) or 3")
-    if not 0 <= chosen.background <= 255:
-        raise ValueError(f"data.background is {chosen.background}; it must lie between 0 and 255")
-    return chosen
+SPACES = {"inception": None, "classifier": None, "pixels": None}
 
 
 class Chain(NamedTuple):
@@ -99,12 +60,24 @@ class Sample(NamedTuple):
     seed: int
 
 
+class Quality(NamedTuple):
+    """What is said about samples."""
+
+    samples: int  # 0: nothing
+    path: str  # a .npz, .npy or folder of images; "" is the run's own samples
+    space: str  # of features
+    inception: str  # Inception's weights, where that is the space
+    reference: str  # statistics of the training images made elsewhere; "" computes them
+
+
 class Eval(NamedTuple):
     images: int  # held out; 0: no bound on them
     train_images: int
     strata: Strata
     batch_size: int
     seed: int
+    best: str  # the number by which --follow keeps a checkpoint; "" chooses
+    quality: Quality
 
 
 def section(function: Callable, name: str, fields: Mapping[str, Any], *args) -> Any:
@@ -232,6 +205,15 @@ def sample(
     return Sample(chain_of("sample", solver, steps, eta), count, batch_size, seed)
 
 
+def of_samples(**fields: Any) -> Quality:
+    chosen = section(Quality, "eval.quality", fields)
+    at_least(0, "eval.quality", samples=chosen.samples)
+    if chosen.samples == 1:
+        raise ValueError("eval.quality.samples is 1; it must be 0, or 2 or more")
+    choice("eval.quality.space", chosen.space, SPACES)
+    return chosen
+
+
 def evaluation(
     mesh: Mesh,
     sched: Schedule,
@@ -241,8 +223,11 @@ def evaluation(
     steps: int,
     batch_size: int,
     seed: int,
+    best: str,
+    quality: Mapping[str, Any],
 ) -> Eval:
     at_least(0, "eval", images=images, train_images=train_images)
     check_seed("eval.seed", seed)
     parallel.check_batch(mesh, batch_size, "eval.batch_size")
-    return Eval(images, train_images, likelihood.strata(sched.T, steps), batch_size, seed)
+    strata, samples = likelihood.strata(sched.T, steps), of_samples(**quality)
+    return Eval(images, train_images, strata, batch_size, seed, best, samples)

@@ -76,7 +76,7 @@ def abstract(run: Run) -> TrainState:
 
 def newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
     """The newest whole checkpoint's step and state, and the newer steps that are damaged."""
-    return checkpoint.newest(run.directory / "checkpoints", abstract(run), report.say)
+    return checkpoint.newest(run.checkpoints, abstract(run), report.say)
 
 
 def averaged(run: Run) -> tuple[int, Any]:

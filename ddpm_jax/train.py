@@ -102,7 +102,7 @@ def begin(run: Run) -> TrainState:
         return jax.jit(lambda: states.initial(run), out_shardings=everywhere)()
     step, state, damaged = found
     aside = damaged if parallel.first_process() else ()
-    for path in checkpoint.set_aside(run.directory / "checkpoints", aside):
+    for path in checkpoint.set_aside(run.checkpoints, aside):
         report.say(f"set aside as {path}")
     report.say(f"resuming from step {step}")
     return states.resumed(run, state)
@@ -143,7 +143,7 @@ def train(run: Run) -> None:
     rate = None
     with (
         closing(data.batches(source, run.seed, settings.batch_size, rows, first, last)) as batches,
-        closing(checkpoint.manager(run.directory / "checkpoints", *keep)) as manager,
+        closing(checkpoint.manager(run.checkpoints, *keep)) as manager,
         closing(report.writer(run.directory, first)) as writer,
         report.progress("training", last, first) as bar,
     ):

@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 from importlib import metadata
 from typing import Any
 
@@ -112,6 +113,11 @@ def check_same_run(workdir: epath.Path, config: dict) -> None:
             f"{workdir} holds a run with another config: {', '.join(changed)};"
             " give this one another --workdir"
         )
+
+
+def in_file_name(split: str) -> str:
+    """ "train[95%:]" as "train-95to": no sign that a file system or a shell minds."""
+    return re.sub(r"\W+", "-", split.replace("%", "").replace(":", "to")).strip("-")
 
 
 def nearest(name: str, known) -> str:

@@ -76,5 +76,6 @@ def tiny_config(digits) -> ConfigDict:
     config.train.grid.update(solver="ancestral", steps=8, count=4)
     config.sample.update(solver="ancestral", steps=8, count=8, batch_size=8)
     config.eval.update(images=0, steps=8, batch_size=8)
+    config.eval.quality.samples = 0
     config.parallel.devices = 1
     return config

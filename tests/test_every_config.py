@@ -9,7 +9,7 @@ from conftest import CONFIGS, load
 from etils import epath
 from PIL import Image
 
-from ddpm_jax import build, data, parallel
+from ddpm_jax import data, data_settings, parallel
 from ddpm_jax.datasets import library
 
 ROW = {"ablation": ("eps-simple",)}
@@ -80,4 +80,4 @@ def opened(name, data_dir):
     config.data.data_dir = str(data_dir)
     if name == "image_folder":
         config.data.path = str(data_dir / "pictures")
-    return build.data_of(config.data.to_dict()).open(config.data.split)
+    return data_settings.of(config.data.to_dict()).open(config.data.split)

@@ -14,12 +14,14 @@ def is_array(path: epath.Path) -> bool:
     return path.suffix.lower() in (".npy", ".npz")
 
 
-def check_there(path: epath.Path) -> None:
+def check_there(path: epath.Path, field: str = "data.path") -> None:
     if not path.is_file():
-        raise ValueError(f"data.path {path} does not exist")
+        raise ValueError(f"{field} {path} does not exist")
 
 
-def images_and_labels(path: epath.Path) -> tuple[np.ndarray, np.ndarray | None]:
+def images_and_labels(
+    path: epath.Path, field: str = "data.path"
+) -> tuple[np.ndarray, np.ndarray | None]:
     """uint8 [n, h, w, c] of 1 or 3 channels; of an .npz also the integers that are as many.
 
     Raises ValueError, saying what is there instead.
@@ -28,20 +30,20 @@ def images_and_labels(path: epath.Path) -> tuple[np.ndarray, np.ndarray | None]:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         found = {"": found} if isinstance(found, np.ndarray) else dict(found)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"data.path {path} is no file of NumPy's arrays: {error}") from error
+        raise ValueError(f"{field} {path} is no file of NumPy's arrays: {error}") from error
     several = [name for name, value in found.items() if value.ndim in (3, 4)]
     if len(several) != 1:
         raise ValueError(
-            f"data.path {path} holds {len(several)} arrays of images"
+            f"{field} {path} holds {len(several)} arrays of images"
             f" ({', '.join(several) or 'none'}) among {list(found)}; it must be one"
         )
     images = found[several[0]]
     if images.dtype != np.uint8:
-        raise ValueError(f"data.path {path} is of {images.dtype}; images must be uint8, 0..255")
+        raise ValueError(f"{field} {path} is of {images.dtype}; images must be uint8, 0..255")
     images = images[..., None] if images.ndim == 3 else images
     if images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise ValueError(
-            f"data.path {path} is of shape {images.shape};"
+            f"{field} {path} is of shape {images.shape};"
             " it must be [n, h, w], [n, h, w, 1] or [n, h, w, 3]"
         )
     integers = [

@@ -18,6 +18,16 @@ def png(image: np.ndarray) -> io.BytesIO:
 
 def picture(content: bytes, size: int, channels: int, background: int) -> np.ndarray:
     """The square at a picture's centre, [size, size] or [size, size, 3]; small ones are enlarged."""
+    image = upright(content, channels, background)
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    box = (left, top, left + side, top + side)
+    # Not resize(box=...): its filter reaches beyond the box.
+    return np.asarray(image.crop(box).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def upright(content: bytes, channels: int, background: int) -> Image.Image:
+    """The whole picture, 8 bits, gray or RGB, turned by its EXIF tag, laid on a background."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     if image.mode == "F":
         raise ValueError("its grey levels are floating-point numbers of no known range")
@@ -27,9 +37,4 @@ def picture(content: bytes, size: int, channels: int, background: int) -> np.nda
         image = image.convert("RGBA")
         behind = Image.new("RGBA", image.size, (background,) * 3 + (255,))
         image = Image.alpha_composite(behind, image)
-    image = image.convert("RGB" if channels == 3 else "L")
-    side = min(image.size)
-    left, top = ((length - side) // 2 for length in image.size)
-    box = (left, top, left + side, top + side)
-    # Not resize(box=...): its filter reaches beyond the box.
-    return np.asarray(image.crop(box).resize((size, size), Image.Resampling.LANCZOS))
+    return image.convert("RGB" if channels == 3 else "L")

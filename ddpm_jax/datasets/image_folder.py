@@ -37,20 +37,20 @@ class Pictures(NamedTuple):
         return [LABEL] if "" in folders else sorted(folders)
 
 
-def pictures(root: epath.Path) -> Pictures:
+def pictures(root: epath.Path, field: str = "data.path") -> Pictures:
     """By a hash of their names, so that any slice of the order is a fair sample; hidden files apart.
 
     Raises ValueError if there is no such folder or no picture in it.
     """
     if not root.is_dir():
-        raise ValueError(f"data.path {root} is no folder")
+        raise ValueError(f"{field} {root} is no folder")
     # Pillow writes some formats, PDF among them, that it does not read.
     forms = Image.registered_extensions()
     suffixes = {suffix for suffix, form in forms.items() if form in Image.OPEN}
     names = [name for name in files(root) if not any(part[0] == "." for part in name.split("/"))]
     chosen = [name for name in names if name[name.rfind(".") :].lower() in suffixes]
     if not chosen:
-        raise ValueError(f"data.path {root} holds no picture among its {len(names)} files")
+        raise ValueError(f"{field} {root} holds no picture among its {len(names)} files")
     chosen.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
     return Pictures(root, chosen, len(names) - len(chosen))
 

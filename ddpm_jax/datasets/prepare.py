@@ -5,7 +5,7 @@ import sys
 import jax
 from absl import flags
 
-from ddpm_jax import build, command_line, report, stopping
+from ddpm_jax import command_line, data_settings, report, stopping
 from ddpm_jax.datasets import library
 from ddpm_jax.main import fail, quiet_libraries
 
@@ -34,7 +34,7 @@ def prepare(argv: list[str]) -> None:
     quiet_libraries()
     jax.config.update("jax_platforms", "cpu")  # a TPU serves one process, and this one needs none
     section = config.data.to_dict()
-    data, source = build.data_of(section), flags.FLAGS.source
+    data, source = data_settings.of(section), flags.FLAGS.source
     if source:
         library.make(section["name"], section["data_dir"], source)
     for split in filter(None, (data.split, data.held_out)):

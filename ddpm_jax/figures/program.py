@@ -35,7 +35,7 @@ def chosen(names: Sequence[str]) -> list[str]:
 def check(run: Run, names: Sequence[str]) -> None:
     """Raises ValueError for what can be found wrong before anything is drawn."""
     wanted = chosen(names)
-    steps = checkpoint.steps_in(run.directory / "checkpoints")
+    steps = checkpoint.steps_in(run.checkpoints)
     if "rate_distortion" in names and steps and rate.evaluated(run, steps[-1]) is None:
         raise ValueError(rate.missing(run, steps[-1]))
     if "nearest" in wanted:

@@ -1,0 +1,231 @@
+"""How good samples are: Frechet distance, KID, precision and recall, Inception Score.
+
+In Inception's features these are the field's numbers, under their names. In any other space the space's
+name is part of theirs, and the distance of held-out from training images stands beside, as a floor.
+"""
+
+import json
+import time
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from ddpm_jax import data, generate, parts, report, state, stopping, workdir
+from ddpm_jax.build import Run
+from ddpm_jax.scores import (
+    classifier,
+    frechet,
+    given,
+    inception,
+    inception_score,
+    inception_weights,
+    kernel,
+    manifold,
+    space,
+    statistics,
+)
+from ddpm_jax.scores.space import Bytes, Features, Space
+
+BATCH = 500  # images at a time through a space
+KEPT = 10_000  # vectors of the reference that are kept, for KID, precision and recall
+REFERENCE = 50_000  # real images at most
+FEW = 10_000  # samples below which a distance says more about their number
+
+
+class Side(NamedTuple):
+    """What images are in a space: statistics of all, vectors of some, the Inception Score of all."""
+
+    statistics: frechet.Statistics
+    vectors: space.Vectors | None  # None where a file holds nothing but statistics
+    spatial: frechet.Statistics | None
+    score: tuple[float, float] | None
+
+
+def quality(run: Run) -> None:
+    """Writes eval/<step>-quality.json, where eval.quality.samples asks for it.
+
+    Samples are the run's own, drawn now unless they are there, or those of eval.quality.path. Raises
+    ValueError for samples that are none or not of the data's shape, Stopped if asked to.
+    """
+    settings, started = run.eval.quality, time.monotonic()
+    if not settings.samples:
+        return
+    step, params = state.averaged(run)
+    images, made_by = samples(run, step, params)
+    chosen = SPACES[settings.space](run)
+    fake = side(chosen, len(images), lambda i: images[i], "samples")
+    real = {split: reference(run, chosen, split) for split in splits(run)}
+    record = {
+        "scores": scores(chosen, fake, real),
+        "samples": len(images),
+        "few_samples": len(images) < FEW,
+        "references": {split: each.statistics.count for split, each in real.items()},
+        "space": chosen.name,
+        "settings": chosen.settings,
+        **made_by,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    path = run.directory / "eval" / f"{step}-quality.json"
+    workdir.write_json(path, record)
+    tell(record)
+
+
+def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
+    """The images, and what made them."""
+    settings = run.eval.quality
+    if settings.path:
+        images = given.images(epath.Path(settings.path), run.model.shape)
+        return images[: settings.samples], {"samples_from": settings.path}
+    images = generate.found(run, step, settings.samples)
+    if images is None:
+        drawing = run._replace(sample=run.sample._replace(count=settings.samples))
+        images = generate.images(drawing, step, params)
+    chosen = run.sample
+    return images, {"sampler": chosen.chain.name, "seed": chosen.seed, "weights": "ema"}
+
+
+def classifier_of(run: Run) -> Space:
+    """A classifier of the training images, trained now."""
+    source = run.data.open(run.data.split)
+    rows = np.arange(source.count)
+    images = data.stretch(data.loaded(source).read(rows), source.levels)
+    return classifier.classifier(images, source.labels(rows))
+
+
+def inception_of(run: Run) -> Space:
+    """Raises ValueError, saying what to get, where there are no weights."""
+    path = run.eval.quality.inception
+    if not path:
+        raise ValueError(f"eval.quality.inception is not set; {inception_weights.GET}")
+    weights = inception_weights.read(path)
+    return inception.space(weights, mesh=run.mesh, batch_size=8 * run.mesh.size)
+
+
+SPACES = {
+    "inception": inception_of,
+    "classifier": classifier_of,
+    "pixels": lambda run: space.pixels(),
+}
+
+
+def splits(run: Run) -> list[str]:
+    return [run.data.split] + ([run.data.held_out] if run.data.held_out else [])
+
+
+def reference(run: Run, chosen: Space, split: str) -> Side:
+    """A split's images in a space, out of eval/reference where they have been there before.
+
+    Of the first 50,000, if there are more: StyleGAN2's rule, by which the paper's LSUN figures are.
+    """
+    if split == run.data.split and run.eval.quality.reference:
+        made = statistics.read(run.eval.quality.reference, chosen, run.model.shape)
+        return Side(made.statistics, made.vectors, made.spatial, None)
+    source = run.data.open(split)
+    count = min(source.count, REFERENCE)
+    first = source.read(np.arange(min(count, 16)))
+    key = [chosen.name, chosen.settings, run.config["data"], split, count, zlib.crc32(first)]
+    name = f"{chosen.name}-{workdir.in_file_name(split)}-{zlib.crc32(json.dumps(key).encode()):08x}"
+    path = run.directory / "eval" / "reference" / f"{name}.npz"
+    kept = parts.read(path)
+    if kept is None:
+        read = data.loaded(source).read
+        made = side(chosen, count, lambda rows: data.stretch(read(rows), source.levels), split)
+        kept = packed(made)
+        parts.write(path, kept)
+    return unpacked(kept)
+
+
+def side(chosen: Space, count: int, images: Callable[[np.ndarray], Bytes], what: str) -> Side:
+    """The images of rows 0..count - 1, asked for in batches, in a space."""
+    found: list[Features] = []
+    with report.progress(f"{chosen.name}: {what}", count, unit="image") as bar:
+        for rows in np.array_split(np.arange(count), -(-count // BATCH)):
+            stopping.check(f"in the {chosen.name} features of {what}")
+            found.append(chosen.features(images(rows)))
+            bar.update(len(rows))
+    vectors, logits, spatial = (
+        None if found[0][i] is None else np.concatenate([each[i] for each in found])
+        for i in range(3)
+    )
+    return Side(
+        frechet.statistics(vectors),
+        vectors[:KEPT],
+        None if spatial is None else frechet.statistics(spatial),
+        None if logits is None else inception_score.inception_score(logits),
+    )
+
+
+def scores(chosen: Space, fake: Side, real: dict[str, Side]) -> dict[str, Any]:
+    """Every number under a name that says space, count and split."""
+    of = "" if chosen.name == "inception" else f"_{chosen.name}"
+    frechet_, n = f"frechet{of}" if of else "fid", short(fake.statistics.count)
+    some = short(len(fake.vectors))
+    found: dict[str, Any] = inception_scores(of, "", fake)
+    for split, side in real.items():
+        at = workdir.in_file_name(split)
+        found[f"{frechet_}_{n}_{at}"] = frechet.distance(fake.statistics, side.statistics)
+        if fake.spatial is not None and side.spatial is not None:
+            found[f"s{frechet_}_{n}_{at}"] = frechet.distance(fake.spatial, side.spatial)
+        if side.vectors is None:  # a file of statistics alone
+            continue
+        kid = kernel.distance(fake.vectors, side.vectors)
+        found |= {f"kid{of}_{some}_{at}": kid.mean, f"kid{of}_{some}_{at}_std": kid.std}
+        near = manifold.precision_recall(fake.vectors, side.vectors)
+        found[f"precision{of}_{some}_{at}"] = near.precision
+        found[f"recall{of}_{some}_{at}"] = near.recall
+        found |= inception_scores(of, f"_{at}", side)
+    if len(real) == 2:
+        (name, train), (other, held_out) = real.items()
+        floor = frechet.distance(held_out.statistics, train.statistics)
+        count = short(held_out.statistics.count)
+        found[f"floor_{frechet_}_{workdir.in_file_name(other)}_{count}_{name}"] = floor
+    return found
+
+
+def inception_scores(of: str, at: str, side: Side) -> dict[str, float]:
+    """Of samples, and of real images for comparison."""
+    if side.score is None:
+        return {}
+    name = f"is{of}_{short(side.statistics.count)}{at}"
+    return {name: side.score[0], f"{name}_std": side.score[1]}
+
+
+def short(count: int) -> str:
+    """50000 as "50k"."""
+    return f"{count // 1000}k" if count % 1000 == 0 and count else str(count)
+
+
+def tell(record: dict[str, Any]) -> None:
+    for name, value in record["scores"].items():
+        if not name.endswith("_std"):
+            std = record["scores"].get(f"{name}_std")
+            report.say(f"{name}  {value:.4g}" + (f" +- {std:.2g}" if std is not None else ""))
+    if record["few_samples"]:
+        report.say(
+            f"  {record['samples']} samples are few: Frechet distances fall as they grow in number;"
+            f" compare such as are of equally many, or take {FEW} and more"
+        )
+
+
+def packed(side: Side) -> parts.Arrays:
+    """As the arrays of a file, by the names that others use for FID's statistics."""
+    found = {"mu": side.statistics.mean, "sigma": side.statistics.covariance}
+    found |= {"count": np.asarray(side.statistics.count), "vectors": side.vectors}
+    if side.spatial is not None:
+        found |= {"mu_s": side.spatial.mean, "sigma_s": side.spatial.covariance}
+    if side.score is not None:
+        found["inception_score"] = np.asarray(side.score)
+    return found
+
+
+def unpacked(kept: parts.Arrays) -> Side:
+    count = int(kept["count"])
+    spatial = None
+    if "mu_s" in kept:
+        spatial = frechet.Statistics(kept["mu_s"], kept["sigma_s"], count)
+    all_ = frechet.Statistics(kept["mu"], kept["sigma"], count)
+    score = tuple(kept["inception_score"].tolist()) if "inception_score" in kept else None
+    return Side(all_, kept["vectors"], spatial, score)
