@@ -208,8 +208,8 @@ def sample(
 def of_samples(**fields: Any) -> Quality:
     chosen = section(Quality, "eval.quality", fields)
     at_least(0, "eval.quality", samples=chosen.samples)
-    if chosen.samples == 1:
-        raise ValueError("eval.quality.samples is 1; it must be 0, or 2 or more")
+    if 0 < chosen.samples < 4:  # precision and recall look at third neighbours
+        raise ValueError(f"eval.quality.samples is {chosen.samples}; it must be 0, or 4 or more")
     choice("eval.quality.space", chosen.space, SPACES)
     return chosen
 

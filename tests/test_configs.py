@@ -102,6 +102,8 @@ def test_a_row_that_is_not_there_is_named():
         ("sample.batch_size", 4, "sample.batch_size is 4"),
         ("eval.steps", 1, "between 2 and T = 8"),
         ("eval.images", -1, "eval.images is -1"),
+        ("eval.quality.samples", 3, "must be 0, or 4 or more"),
+        ("eval.quality.space", "inceptoin", "did you mean inception"),
         ("seed", -1, "seed is -1"),
         ("train.grid.count", 0, "train.grid.count"),
     ],

@@ -138,7 +138,7 @@ def bad(folder, kind):
         ("nan.npz", "is of float32; images must be uint8"),
         ("large.npz", r"of shape \(16, 16, 1\), the run's images of \(8, 8, 1\)"),
         ("rgb.npz", r"of shape \(8, 8, 3\), the run's images of \(8, 8, 1\)"),
-        ("one.npz", "holds 1 samples; scores need 2 or more"),
+        ("one.npz", "holds 1 samples; scores need 4 or more"),
         ("cut.npz", "eval.quality.path .*cut.npz is no file of NumPy's arrays"),
         ("pointer.npz", "is no file of NumPy's arrays"),
         ("none.npz", "eval.quality.path .*none.npz does not exist"),
