@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ddpm_jax import evaluate
+from ddpm_jax import workdir
 from ddpm_jax.build import Run
 from ddpm_jax.figures import page
 from ddpm_jax.figures.chains import Trained
@@ -23,7 +23,7 @@ TABLE_4 = {  # CIFAR-10, test set, T = 1000
 def evaluated(run: Run, step: int) -> epath.Path | None:
     """The file with the bound's terms at 'step', of the held-out split if there is one."""
     folder, mark = run.directory / "eval", f"{step}-likelihood-"
-    preferred = folder / f"{mark}{evaluate.in_file_name(run.data.held_out)}.json"
+    preferred = folder / f"{mark}{workdir.in_file_name(run.data.held_out)}.json"
     there = [preferred, *sorted(folder.glob(f"{mark}*.json"))]
     return next((path for path in there if "terms" in read(path)), None)
 
@@ -38,7 +38,9 @@ def read(path: epath.Path) -> dict[str, Any]:
 
 def missing(run: Run, step: int) -> str:
     """What to type for the numbers that are not there."""
-    how = " --config.eval.images=N" if not evaluate.anything(run) else ""
+    asked = (run.eval.images and run.data.held_out) or run.eval.train_images
+    field = "images" if run.data.held_out else "train_images"
+    how = "" if asked else f" --config.eval.{field}=N"
     return (
         f"no rate_distortion: {run.directory / 'eval'} has no terms of the bound at step {step};"
         f" make them with --workdir={run.directory} --mode=evaluate{how}"
