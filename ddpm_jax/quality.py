@@ -111,6 +111,14 @@ SPACES = {
 }
 
 
+def space_of(run: Run) -> Space | None:
+    """The space of the run's scores, where they are asked for and its weights are at hand."""
+    settings = run.eval.quality
+    if not settings.samples or (settings.space == "inception" and not settings.inception):
+        return None
+    return SPACES[settings.space](run)
+
+
 def splits(run: Run) -> list[str]:
     return [run.data.split] + ([run.data.held_out] if run.data.held_out else [])
 

@@ -280,6 +280,15 @@ def test_all_figures_are_files_and_the_same_files_again(digits, folder, capsys):
     assert contents(folder)["2-interpolation.json"] != first["2-interpolation.json"]
 
 
+def test_nearest_is_in_features_too_where_the_run_has_some(digits, folder):
+    run = run_of(digits, folder, **{"eval.quality.samples": 8, "eval.quality.space": "classifier"})
+    program.figures(run, ["nearest"])
+    found = json.loads((folder / "figures" / "2-nearest.json").read_text())
+    assert found["classifier"]["space"]["name"] == "classifier"
+    assert found["pixels"]["whole"] != found["classifier"]["whole"]
+    assert (folder / "figures" / "2-nearest-classifier.png").exists()
+
+
 def test_the_grid_takes_samples_that_are_there(digits, folder, trained, monkeypatch):
     made = samples.first_samples(trained(), 64)
     assert len(made) == 8  # sample.count

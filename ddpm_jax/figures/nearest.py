@@ -1,12 +1,12 @@
 """Figures 12 and 15: the training images nearest to samples, to see that none is copied."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from ddpm_jax import data, parts, report, stopping
+from ddpm_jax import data, parts, quality, report, stopping
 from ddpm_jax.data import Bytes, Source
 from ddpm_jax.figures import page, samples
 from ddpm_jax.figures.chains import Trained
@@ -96,30 +96,39 @@ def search(
     return closest([Found(**part) for part in made], k)
 
 
-def nearest(trained: Trained, of: Space | None = None) -> Drawn:
+def nearest(trained: Trained) -> Drawn:
     """Samples, their nearest training images, and those nearest by the centre alone.
 
-    In the space of the pixels, or in that of 'of'; distances are Euclidean. Flipped training
-    images are not looked through.
+    In pixels and, where the run's scores have another space, in its features as well.
     """
-    of = of or space.pixels()
+    figure, facts = nearest_in(trained, space.pixels(), (whole, centre))
+    pages, by_space = {"": figure}, {"pixels": facts}
+    other = quality.space_of(trained.run)
+    if other is not None and other.name != "pixels":
+        # Its vectors are of whole images; some spaces know no others.
+        pages[f"-{other.name}"], by_space[other.name] = nearest_in(trained, other, (whole,))
+    return Drawn(pages, by_space)
+
+
+def nearest_in(
+    trained: Trained, of: Space, views: Sequence[View]
+) -> tuple[page.Page, dict[str, Any]]:
+    """By Euclidean distance. Flipped training images are not looked through."""
     queries = samples.first_samples(trained, samples.grid_size(trained))[:SAMPLES]
     source = trained.run.data.open(trained.run.data.split)
     k = min(NEIGHBOURS, source.count)
-    found = {view: search(trained, source, queries, of, view, k) for view in (whole, centre)}
-    columns = []
-    for leads, view in ((queries, whole), (cut_out(queries), centre)):
+    found = {view: search(trained, source, queries, of, view, k) for view in views}
+    columns, headers = [], []
+    for view in views:
         images = source.read(found[view].places.reshape(-1))
         images = data.stretch(images, source.levels)
-        columns += [leads[:, None], images.reshape(len(queries), k, *queries.shape[1:])]
+        lead, names = SHEET[view]
+        first = len(headers) // 2 * (k + 1)
+        headers += [Header(first, first, names[0]), Header(first + 1, first + k, names[1])]
+        columns += [lead(queries)[:, None], images.reshape(len(queries), k, *queries.shape[1:])]
+    breaks = [header.first for header in headers][1:]
+    figure = page.sheet(np.concatenate(columns, axis=1), [], headers, breaks)
     rows, across = middle(*queries.shape[1:3])
-    headers = [
-        Header(0, 0, "sample"),
-        Header(1, k, "nearest training images"),
-        Header(k + 1, k + 1, "centre"),
-        Header(k + 2, 2 * k + 1, "nearest training images by the centre alone"),
-    ]
-    figure = page.sheet(np.concatenate(columns, axis=1), [], headers, (1, k + 1, k + 2))
     facts = {
         "split": trained.run.data.split,
         "training_images": source.count,
@@ -130,4 +139,10 @@ def nearest(trained: Trained, of: Space | None = None) -> Drawn:
     for view, (distances, places) in found.items():
         lists = {"indices": places.tolist(), "distances": np.sqrt(distances).tolist()}
         facts[view.__name__] = lists
-    return Drawn({"": figure}, facts)
+    return figure, facts
+
+
+SHEET = {  # how a view's queries look, and the headers above them and what is found
+    whole: (whole, ("sample", "nearest training images")),
+    centre: (cut_out, ("centre", "nearest training images by the centre alone")),
+}
