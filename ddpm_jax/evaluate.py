@@ -39,6 +39,17 @@ def anything(run: Run) -> bool:
     return bool(held_out or run.eval.train_images or run.eval.quality.samples)
 
 
+def check(run: Run) -> None:
+    """Raises ValueError for what can be found wrong before anything is computed."""
+    if not anything(run):
+        raise ValueError(
+            "nothing to evaluate; set --config.eval.images, eval.train_images or eval.quality.samples"
+        )
+    quality.check(run)
+    if run.eval.images and run.data.held_out:
+        run.data.open(run.data.held_out)
+
+
 def held_out(run: Run) -> None:
     """The bound of the held-out images, if there are any and eval.images asks for them."""
     if run.eval.images and run.data.held_out:

@@ -38,16 +38,9 @@ def prepare(argv: list[str]) -> tuple[Run, str]:
     workdir.check_writable(directory, *WRITES[mode])
     workdir.check_same_run(directory, config.to_dict())
     run = build.run(config, directory)
-    if mode == "train":
-        run.data.open(run.data.split)
     if flags.FLAGS.follow and mode != "evaluate":
         raise ValueError(f"--follow goes with --mode=evaluate, not {mode}")
-    if mode == "figures":
-        figures.check(run, flags.FLAGS.figures)
-    if mode == "evaluate" and not evaluate.anything(run):
-        raise ValueError("nothing to evaluate; set --config.eval.images or eval.train_images")
-    if mode in ("train", "evaluate") and run.eval.images and run.data.held_out:
-        run.data.open(run.data.held_out)
+    CHECKS[mode](run)
     return run, mode
 
 
@@ -74,10 +67,25 @@ PROGRAMS = {
 }
 
 
+def check_train(run: Run) -> None:
+    """Raises ValueError for splits that are not there."""
+    run.data.open(run.data.split)
+    if run.eval.images and run.data.held_out:
+        run.data.open(run.data.held_out)
+
+
+CHECKS = {
+    "train": check_train,
+    "sample": lambda run: None,
+    "evaluate": evaluate.check,
+    "figures": lambda run: figures.check(run, flags.FLAGS.figures),
+}
+
+
 WRITES = {  # folders in the workdir, itself among them
     "train": ("", "checkpoints", "samples", "eval"),
     "sample": ("samples",),
-    "evaluate": ("eval",),
+    "evaluate": ("eval", "samples"),
     "figures": ("figures", "samples"),
 }
 

@@ -7,41 +7,31 @@ name is part of theirs, and the distance of held-out from training images stands
 import json
 import time
 import zlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from etils import epath
 
-from ddpm_jax import data, generate, parts, report, state, stopping, workdir
+from ddpm_jax import data, generate, parts, report, state, workdir
 from ddpm_jax.build import Run
 from ddpm_jax.scores import (
     classifier,
+    foreign,
     frechet,
     given,
     inception,
-    inception_score,
     inception_weights,
     kernel,
     manifold,
+    sides,
     space,
     statistics,
 )
-from ddpm_jax.scores.space import Bytes, Features, Space
+from ddpm_jax.scores.sides import Side
+from ddpm_jax.scores.space import Bytes, Space
 
-BATCH = 500  # images at a time through a space
-KEPT = 10_000  # vectors of the reference that are kept, for KID, precision and recall
 REFERENCE = 50_000  # real images at most
 FEW = 10_000  # samples below which a distance says more about their number
-
-
-class Side(NamedTuple):
-    """What images are in a space: statistics of all, vectors of some, the Inception Score of all."""
-
-    statistics: frechet.Statistics
-    vectors: space.Vectors | None  # None where a file holds nothing but statistics
-    spatial: frechet.Statistics | None
-    score: tuple[float, float] | None
 
 
 def quality(run: Run) -> None:
@@ -53,11 +43,12 @@ def quality(run: Run) -> None:
     settings, started = run.eval.quality, time.monotonic()
     if not settings.samples:
         return
+    # First what may be wrong with files; 50,000 samples take hours.
+    chosen = SPACES[settings.space](run)
+    real = {split: reference(run, chosen, split) for split in splits(run)}
     step, params = state.averaged(run)
     images, made_by = samples(run, step, params)
-    chosen = SPACES[settings.space](run)
-    fake = side(chosen, len(images), lambda i: images[i], "samples")
-    real = {split: reference(run, chosen, split) for split in splits(run)}
+    fake = sides.side(chosen, len(images), lambda i: images[i], "samples")
     record = {
         "scores": scores(chosen, fake, real),
         "samples": len(images),
@@ -71,6 +62,19 @@ def quality(run: Run) -> None:
     path = run.directory / "eval" / f"{step}-quality.json"
     workdir.write_json(path, record)
     tell(record)
+
+
+def check(run: Run) -> None:
+    """Raises ValueError for files that the config names and that are no good."""
+    settings = run.eval.quality
+    if not settings.samples:
+        return
+    if settings.path:
+        given.images(epath.Path(settings.path), run.model.shape)
+    if settings.reference:
+        foreign.check(epath.Path(settings.reference), statistics.GET)
+    if settings.space == "inception" and settings.inception:
+        inception_weights.read(settings.inception)
 
 
 def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
@@ -140,30 +144,12 @@ def reference(run: Run, chosen: Space, split: str) -> Side:
     kept = parts.read(path)
     if kept is None:
         read = data.loaded(source).read
-        made = side(chosen, count, lambda rows: data.stretch(read(rows), source.levels), split)
-        kept = packed(made)
+        made = sides.side(
+            chosen, count, lambda rows: data.stretch(read(rows), source.levels), split
+        )
+        kept = sides.packed(made)
         parts.write(path, kept)
-    return unpacked(kept)
-
-
-def side(chosen: Space, count: int, images: Callable[[np.ndarray], Bytes], what: str) -> Side:
-    """The images of rows 0..count - 1, asked for in batches, in a space."""
-    found: list[Features] = []
-    with report.progress(f"{chosen.name}: {what}", count, unit="image") as bar:
-        for rows in np.array_split(np.arange(count), -(-count // BATCH)):
-            stopping.check(f"in the {chosen.name} features of {what}")
-            found.append(chosen.features(images(rows)))
-            bar.update(len(rows))
-    vectors, logits, spatial = (
-        None if found[0][i] is None else np.concatenate([each[i] for each in found])
-        for i in range(3)
-    )
-    return Side(
-        frechet.statistics(vectors),
-        vectors[:KEPT],
-        None if spatial is None else frechet.statistics(spatial),
-        None if logits is None else inception_score.inception_score(logits),
-    )
+    return sides.unpacked(kept)
 
 
 def scores(chosen: Space, fake: Side, real: dict[str, Side]) -> dict[str, Any]:
@@ -216,24 +202,3 @@ def tell(record: dict[str, Any]) -> None:
             f"  {record['samples']} samples are few: Frechet distances fall as they grow in number;"
             f" compare such as are of equally many, or take {FEW} and more"
         )
-
-
-def packed(side: Side) -> parts.Arrays:
-    """As the arrays of a file, by the names that others use for FID's statistics."""
-    found = {"mu": side.statistics.mean, "sigma": side.statistics.covariance}
-    found |= {"count": np.asarray(side.statistics.count), "vectors": side.vectors}
-    if side.spatial is not None:
-        found |= {"mu_s": side.spatial.mean, "sigma_s": side.spatial.covariance}
-    if side.score is not None:
-        found["inception_score"] = np.asarray(side.score)
-    return found
-
-
-def unpacked(kept: parts.Arrays) -> Side:
-    count = int(kept["count"])
-    spatial = None
-    if "mu_s" in kept:
-        spatial = frechet.Statistics(kept["mu_s"], kept["sigma_s"], count)
-    all_ = frechet.Statistics(kept["mu"], kept["sigma"], count)
-    score = tuple(kept["inception_score"].tolist()) if "inception_score" in kept else None
-    return Side(all_, kept["vectors"], spatial, score)

@@ -36,6 +36,11 @@ def of(field, value, *args):
     return [*NEW, *args, f"--config.{field}={value}"]
 
 
+def scored(field, value, *args):
+    asked = ["--config.eval.quality.samples=8", f"--config.eval.quality.{field}={value}"]
+    return ["--workdir=run", "--mode=evaluate", *asked, *args]
+
+
 CASES = {
     # what is typed
     "no arguments": Bad(2, "--config=configs/digits.py", []),
@@ -130,8 +135,21 @@ CASES = {
         2, "no checkpoint to sample from", ["--workdir=run", "--mode=sample"], "no_checkpoints"
     ),
     "nothing to evaluate": Bad(
-        2, "--config.eval.images", ["--workdir=run", "--mode=evaluate", "--config.eval.images=0"]
+        2, "--config.eval.images", [*scored("samples", 0), "--config.eval.images=0"]
     ),
+    "no such samples": Bad(2, "none.npz does not exist", scored("path", "none.npz")),
+    "no such statistics": Bad(2, "none.npz does not exist", scored("reference", "none.npz")),
+    "weights that are none": Bad(
+        2,
+        "get inception-2015-12-05.tgz",
+        scored("inception", "file", "--config.eval.quality.space=inception"),
+        "a_file",
+    ),
+    "no such space": Bad(2, "did you mean inception", scored("space", "inceptoin")),
+    "no such figure": Bad(
+        2, "did you mean grid", ["--workdir=run", "--mode=figures", "--figures=gird"]
+    ),
+    "following what": Bad(2, "--follow goes with", ["--workdir=run", "--mode=sample", "--follow"]),
     "only damaged checkpoints": Bad(
         1, "no checkpoint is left", ["--workdir=run", "--mode=sample"], "damaged_checkpoints"
     ),
