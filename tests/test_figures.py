@@ -109,12 +109,16 @@ def test_eight_devices_make_the_same_figure(trained):
 
 
 def test_progressive_closes_in_on_the_sample(trained):
-    drawn = samples.progressive(
-        trained(), {"pixels": lambda hats, final: float((hats != final).mean())}
-    )
-    assert drawn.facts["times"] == [8, 7, 6, 5, 4, 3, 2, 1, 0]
-    assert drawn.facts["rmse"][-1] == drawn.facts["pixels"][-1] == 0.0
-    assert drawn.facts["psnr"][-1] is None and drawn.facts["pixels"][0] > 0.0
+    some = {"eval.quality.samples": 20, "eval.quality.space": "pixels", "sample.count": 20}
+    it = trained(**some)
+    drawn = samples.progressive(it)
+    assert drawn.facts["times"] == [8, 7, 6, 5, 4, 3, 2, 1, 0] and drawn.facts["images"] == 20
+    assert drawn.facts["rmse"][-1] == 0.0 and drawn.facts["psnr"][-1] is None
+    _, distance = samples.frechet_distance(it)
+    final = distance(samples.first_samples(it, 20))
+    assert drawn.facts["frechet_pixels"][-1] == pytest.approx(final, rel=1e-3)
+    source = data.loaded(it.run.data.open("train"))
+    assert abs(distance(data.stretch(source.records, source.levels))) < 1e-6
     one = drawn.facts["rmse"][0], drawn.facts["psnr"][0]
     assert one[1] >= 20 * np.log10(255 / one[0])  # Jensen: the mean of logs, the log of the mean
     assert len(drawn.pages["-quality"].axes) == 3

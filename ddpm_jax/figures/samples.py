@@ -1,19 +1,20 @@
 """Samples as they are, and how they come about: Figures 1, 3, 11, 13, 16-19, and 6, 10, 14."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
-from ddpm_jax import generate
+from ddpm_jax import generate, quality
 from ddpm_jax.data import Bytes
 from ddpm_jax.figures import chains, page
 from ddpm_jax.figures.chains import Seen, Trained, Walk
 from ddpm_jax.figures.page import Drawn, Header, Line, Plot
+from ddpm_jax.scores import frechet
 
-Quality = Callable[[Bytes, Bytes], float]  # of the x_0-hats of one time, given the final samples
 LARGE = 64  # pixels of height; of larger images a grid shows 64, of smaller ones 256
-IMAGES = 16  # whose x_0-hat is followed
+IMAGES = 16  # whose x_0-hat is followed, or as many as are scored
+MOST = 2000  # of those, as all their x_0-hats are held at once
 ROWS = 6  # of them shown
 TIMES = 21  # at which x_0-hat is looked at; every second one is shown
 
@@ -44,33 +45,54 @@ def grid(trained: Trained) -> Drawn:
     return Drawn({"": figure}, {"images": len(images), "numbers": list(range(len(images)))})
 
 
-def progressive(trained: Trained, qualities: Mapping[str, Quality] | None = None) -> Drawn:
-    """x_0-hat along the reverse process, and how far it is from the sample that it becomes.
+def progressive(trained: Trained) -> Drawn:
+    """x_0-hat along the reverse process, and how good it is: Figs. 6, 10 and 14.
 
-    'qualities' are further curves by their names: FID between the two sets, say.
+    Its distance from the sample that it becomes and, where the run's scores have a space, the
+    Frechet distance of x_0-hats from the training images.
     """
-    program = trained.program
+    program, distance = trained.program, frechet_distance(trained)
+    count = IMAGES if distance is None else max(IMAGES, min(asked(trained), MOST))
     marks = tuple(dict.fromkeys(np.linspace(0, program.steps, TIMES).round().astype(int).tolist()))
-    walk = Walk(marks, np.arange(IMAGES))
+    walk = Walk(marks, np.arange(count))
     (seen,) = chains.go(trained, "progressive", [walk], chains.x_0_guess)
     times = [int(program.times[mark]) for mark in marks]
     levels = trained.run.model.levels
-    facts = {"times": times, "images": IMAGES, "shown": times[::2]} | closeness(seen)
-    final = page.shown(seen[-1], levels)
-    for name, quality in (qualities or {}).items():
-        facts[name] = [float(quality(page.shown(each, levels), final)) for each in seen]
+    facts = {"times": times, "images": count, "shown": times[::2]} | closeness(seen)
+    names = {"rmse": "RMSE (0–255)", "psnr": "PSNR (dB)"}
+    if distance is not None:
+        name, of = distance
+        facts[name] = [of(page.shown(each, levels)) for each in seen]
+        names[name] = f"{name.replace('_', ' ')} ({count} images)"
     figure = page.sheet(
         page.shown(seen[::2, :ROWS].swapaxes(0, 1), levels),
         rows=[],
         headers=[Header(i, i, f"$t = {t}$") for i, t in enumerate(times[::2])],
     )
-    names = {"rmse": "RMSE (0–255)", "psnr": "PSNR (dB)"} | {name: name for name in qualities or {}}
     reverse = [int(program.times[0]) - t for t in times]
     panels = [
         Plot("reverse process steps ($T - t$)", label, [Line(reverse, facts[name])])
         for name, label in names.items()
     ]
     return Drawn({"": figure, "-quality": page.plots(panels)}, facts)
+
+
+def asked(trained: Trained) -> int:
+    return trained.run.eval.quality.samples
+
+
+def frechet_distance(trained: Trained) -> tuple[str, Callable[[Bytes], float]] | None:
+    """Its name and itself, of images from the training images, in the space of the run's scores."""
+    run = trained.run
+    space = quality.space_of(run)
+    if space is None:
+        return None
+    real = quality.reference(run, space, run.data.split).statistics
+
+    def distance(images: Bytes) -> float:
+        return frechet.distance(frechet.statistics(space.features(images).vectors), real)
+
+    return ("fid" if space.name == "inception" else f"frechet_{space.name}"), distance
 
 
 def closeness(seen: Seen) -> dict[str, list]:
