@@ -27,6 +27,7 @@ TINY = [
     "--config.eval.steps=6",
     "--config.eval.images=12",
     "--config.eval.batch_size=12",
+    "--config.eval.quality.samples=0",
     "--config.parallel.devices=1",
 ]
 
