@@ -63,7 +63,7 @@ def progressive(trained: Trained) -> Drawn:
     if distance is not None:
         name, of = distance
         facts[name] = [of(page.shown(each, levels)) for each in seen]
-        names[name] = f"{name.replace('_', ' ')} ({count} images)"
+        names[name] = "FID" if name == "fid" else "Fréchet distance"
     figure = page.sheet(
         page.shown(seen[::2, :ROWS].swapaxes(0, 1), levels),
         rows=[],
