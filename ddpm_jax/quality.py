@@ -147,7 +147,7 @@ def reference(run: Run, chosen: Space, split: str) -> Side:
         made = sides.side(
             chosen, count, lambda rows: data.stretch(read(rows), source.levels), split
         )
-        kept = sides.packed(made)
+        kept = sides.packed(made, chosen, [run.data.name, split, count])
         parts.write(path, kept)
     return sides.unpacked(kept)
 

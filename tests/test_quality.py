@@ -113,6 +113,18 @@ def test_statistics_made_elsewhere_are_used_for_the_training_images(tiny, traine
     assert "kid_pixels_360_train" not in scores[1]
 
 
+def test_a_reference_of_one_run_serves_another_in_the_same_space_only(tiny, trained, tmp_path):
+    np.save(tmp_path / "some.npy", real(tiny, "test"))
+    fields = {"samples": 360, "path": str(tmp_path / "some.npy")}
+    quality.quality(run_of(tiny, trained, space="pixels", **fields))
+    before = record(trained)["scores"]["frechet_pixels_360_train"]
+    (kept,) = (trained / "eval" / "reference").glob("pixels-train-*")
+    quality.quality(run_of(tiny, trained, reference=str(kept), space="pixels", **fields))
+    assert record(trained)["scores"]["frechet_pixels_360_train"] == before
+    with pytest.raises(ValueError, match="another .*space pixels .here classifier"):
+        quality.quality(run_of(tiny, trained, reference=str(kept), space="classifier", **fields))
+
+
 def bad(folder, kind):
     """A path at which there is something that cannot be scored."""
     floats = np.zeros((4, 8, 8, 1), np.float32)

@@ -255,7 +255,7 @@ def same(a, b):
 def test_our_statistics_come_back_with_what_they_are_of(tmp_path):
     data = {"name": "digits", "split": "train"}
     spatial = frechet.statistics(cloud(12))
-    statistics.write(tmp_path / "own.npz", of_images(), pixels(), data, spatial)
+    np.savez(tmp_path / "own.npz", **statistics.packed(of_images(), pixels(), data, spatial))
     found = statistics.read(tmp_path / "own.npz", pixels(), SHAPE)
     same(found.statistics, of_images())
     same(found.spatial, spatial)
@@ -263,7 +263,7 @@ def test_our_statistics_come_back_with_what_they_are_of(tmp_path):
 
 
 def test_our_statistics_are_a_file_that_others_read(tmp_path):
-    statistics.write(tmp_path / "own.npz", of_images(), pixels(), "digits")
+    np.savez(tmp_path / "own.npz", **statistics.packed(of_images(), pixels(), "digits"))
     with np.load(tmp_path / "own.npz") as theirs:
         np.testing.assert_array_equal(theirs["mu"], of_images().mean)
         np.testing.assert_array_equal(theirs["sigma"], of_images().covariance)
@@ -350,7 +350,7 @@ def test_files_that_are_no_statistics_say_what_they_are(tmp_path, name):
 
 
 def test_a_missing_file_a_folder_and_one_cut_short_anywhere_are_refused(tmp_path):
-    statistics.write(tmp_path / "own.npz", of_images(), pixels(), "digits")
+    np.savez(tmp_path / "own.npz", **statistics.packed(of_images(), pixels(), "digits"))
     content = (tmp_path / "own.npz").read_bytes()
     for path in tmp_path / "none.npz", tmp_path:
         with pytest.raises(ValueError, match="does not exist|is a folder"):

@@ -1,12 +1,12 @@
 """What many images are in a space: of all their statistics, of some their vectors."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ddpm_jax import parts, report, stopping
-from ddpm_jax.scores import frechet, inception_score
+from ddpm_jax.scores import frechet, inception_score, statistics
 from ddpm_jax.scores.space import Bytes, Features, Space, Vectors
 
 BATCH = 500  # images at a time through a space
@@ -42,12 +42,10 @@ def side(chosen: Space, count: int, images: Callable[[np.ndarray], Bytes], what:
     )
 
 
-def packed(side: Side) -> parts.Arrays:
-    """As the arrays of a file, by the names that others use for FID's statistics."""
-    found = {"mu": side.statistics.mean, "sigma": side.statistics.covariance}
-    found |= {"count": np.asarray(side.statistics.count), "vectors": side.vectors}
-    if side.spatial is not None:
-        found |= {"mu_s": side.spatial.mean, "sigma_s": side.spatial.covariance}
+def packed(side: Side, space: Space, data: Any) -> parts.Arrays:
+    """As the arrays of a file of statistics, and what more there is; 'data' says what of."""
+    found = statistics.packed(side.statistics, space, data, side.spatial)
+    found["vectors"] = side.vectors
     if side.score is not None:
         found["inception_score"] = np.asarray(side.score)
     return found

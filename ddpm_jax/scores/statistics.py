@@ -3,7 +3,6 @@
 Ours is an .npz with TTUR's keys mu and sigma, which others' programs read too, and 'record', JSON.
 """
 
-import io
 import json
 import zipfile
 import zlib
@@ -13,7 +12,6 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float, UInt8
 
-from ddpm_jax import workdir
 from ddpm_jax.scores import foreign, frechet
 from ddpm_jax.scores.frechet import Statistics
 from ddpm_jax.scores.space import Space
@@ -33,21 +31,16 @@ class Reference(NamedTuple):
     images: UInt8[np.ndarray, "n h w c"] | None = None
 
 
-def write(
-    path: epath.PathLike,
-    statistics: Statistics,
-    space: Space,
-    data: Any,
-    spatial: Statistics | None = None,
-) -> None:
-    """Writes statistics in a space; 'data', of JSON's types, says what of."""
+def packed(
+    statistics: Statistics, space: Space, data: Any, spatial: Statistics | None = None
+) -> dict[str, np.ndarray]:
+    """The arrays of a file: statistics in a space; 'data', of JSON's types, says what of."""
     record = {"space": space.name, "settings": space.settings, "data": data}
-    arrays = {"mu": statistics.mean, "sigma": statistics.covariance, "count": statistics.count}
+    arrays = {"mu": statistics.mean, "sigma": statistics.covariance}
+    arrays |= {"count": np.asarray(statistics.count), "record": np.asarray(json.dumps(record))}
     if spatial:
         arrays |= {"mu_s": spatial.mean, "sigma_s": spatial.covariance}
-    buffer = io.BytesIO()
-    np.savez(buffer, record=json.dumps(record), **arrays)
-    workdir.write(epath.Path(path), buffer.getvalue())
+    return arrays
 
 
 def read(
