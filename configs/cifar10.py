@@ -68,7 +68,7 @@ def get_config() -> ConfigDict:
                 # A few steps, so that a grid takes seconds; --mode=sample takes all 1000.
                 "grid": {"solver": "ddim", "steps": 20, "eta": 0.0, "count": 16},
             },
-            "parallel": {"devices": 0},
+            "parallel": {"devices": 0, "params": "replicated", "accumulation": 1, "remat": ()},
             "sample": {
                 "solver": "ancestral",
                 "steps": 1000,

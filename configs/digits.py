@@ -59,7 +59,7 @@ def get_config() -> ConfigDict:
                 "keep_best": "",
                 "grid": {"solver": "ancestral", "steps": 100, "eta": 0.0, "count": 64},
             },
-            "parallel": {"devices": 0},
+            "parallel": {"devices": 0, "params": "replicated", "accumulation": 1, "remat": ()},
             "sample": {
                 "solver": "ancestral",
                 "steps": 100,

@@ -3,7 +3,7 @@
 Every check that needs no running is made here, and speaks of a field by the name the user knows.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,8 +18,7 @@ from ml_collections import ConfigDict
 
 from ddpm_jax import (
     data_settings,
-    diffusion,
-    objective,
+    model_settings,
     optimizer,
     parallel,
     parameterization,
@@ -30,20 +29,8 @@ from ddpm_jax import (
 )
 from ddpm_jax.diffusion import Images, Schedule
 from ddpm_jax.objective import Objective
+from ddpm_jax.parallel import Layout
 from ddpm_jax.parameterization import Denoiser, Network, Parameterization, Variance
-
-SCHEDULES = {f.__name__: f for f in (diffusion.linear, diffusion.quadratic, diffusion.constant)}
-OUTPUTS = {name: getattr(parameterization, name) for name in ("eps", "x_0", "x_prev")}
-VARIANCES = {
-    f.__name__: f
-    for f in (parameterization.fixed_small, parameterization.fixed_large, parameterization.learned)
-}
-LIKELIHOODS = {
-    "normal": diffusion.discretized_log_likelihood,
-    "tanh": diffusion.released_log_likelihood,
-}
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
 
 SECTIONS = (
     "seed",
@@ -58,11 +45,7 @@ SECTIONS = (
 )
 
 
-class Diffusion(NamedTuple):
-    sched: Schedule
-    parameterization: Parameterization
-    variance: Variance
-    objective: Callable[[int], Objective]  # of the number of grey levels
+ImageKind = tuple[tuple[int, int, int], int]  # shape, and the number of grey levels
 
 
 class Model(NamedTuple):
@@ -82,7 +65,7 @@ class Run(NamedTuple):
     checkpoints: epath.Path
     config: dict
     seed: int
-    mesh: Mesh
+    layout: Layout
     data: data_settings.Data | data_settings.Folder
     model: Model
     optimizer: optax.GradientTransformation
@@ -90,105 +73,53 @@ class Run(NamedTuple):
     sample: settings.Sample
     eval: settings.Eval
 
+    @property
+    def mesh(self) -> Mesh:
+        return self.layout.mesh
 
-def run(config: ConfigDict, directory: epath.Path) -> Run:
-    """Everything a program needs. Raises ValueError for what the config gets wrong."""
+
+def run(
+    config: ConfigDict,
+    directory: epath.Path,
+    present: Sequence[jax.Device] | None = None,
+    of_images: ImageKind | None = None,
+) -> Run:
+    """Everything a program needs. Raises ValueError for what the config gets wrong.
+
+    'present' are the devices there are, if not those that jax sees; 'of_images' spares the data set.
+    """
     section, sections = settings.section, config.to_dict()
     missing = [name for name in SECTIONS if name not in sections]
     if missing:
         raise ValueError(f"the config has no section {', '.join(missing)}")
     settings.check_seed("seed", sections["seed"])
     # What needs no data set comes first: preparing one may take long.
-    mesh = section(parallel.mesh, "parallel", sections["parallel"])
+    layout = section(parallel.layout, "parallel", sections["parallel"], present)
+    mesh = layout.mesh
     data = data_settings.of(sections["data"])
-    diffused = section(diffusion_of, "diffusion", sections["diffusion"])
+    diffused = section(model_settings.diffusion_of, "diffusion", sections["diffusion"])
     chain_of = partial(settings.chain, *diffused[:3])
     optimize = section(optimizer.adam, "optimizer", sections["optimizer"])
-    train = section(settings.train, "train", sections["train"], mesh, chain_of)
+    train = section(settings.train, "train", sections["train"], layout, chain_of)
     sample = section(settings.sample, "sample", sections["sample"], mesh, chain_of)
     evaluation = section(settings.evaluation, "eval", sections["eval"], mesh, diffused.sched)
-    shape, levels = images(data, directory)
+    shape, levels = of_images or images(data, directory)
     is_learned = diffused.variance is parameterization.learned
-    network = section(unet_of, "model", sections["model"], shape, is_learned)
+    network = section(model_settings.unet_of, "model", sections["model"], shape, is_learned, layout)
     model = Model(*diffused[:3], diffused.objective(levels), network, shape, levels)
     seed = sections["seed"]
     checkpoints = directory / "checkpoints"
     programs = train, sample, evaluation
-    return Run(directory, checkpoints, sections, seed, mesh, data, model, optimize, *programs)
+    return Run(directory, checkpoints, sections, seed, layout, data, model, optimize, *programs)
 
 
-def images(
-    data: data_settings.Data | data_settings.Folder, directory: epath.Path
-) -> tuple[tuple[int, int, int], int]:
+def images(data: data_settings.Data | data_settings.Folder, directory: epath.Path) -> ImageKind:
     """Shape and grey levels: the run's own record of them, else the data set's."""
     record = workdir.stored(directory)
     if record is not None:
         return tuple(record["images"]["shape"]), record["images"]["levels"]
     source = data.open(data.split)
     return source.shape, source.levels
-
-
-def diffusion_of(
-    *,
-    schedule: Mapping[str, Any],
-    output: str,
-    variance: str,
-    loss: str,
-    log_cdf: str,
-) -> Diffusion:
-    """Raises ValueError for a name that is none, and for a variance that nothing would train."""
-    reading = settings.choice("diffusion.output", output, OUTPUTS)
-    of_reverse = settings.choice("diffusion.variance", variance, VARIANCES)
-    likelihood = settings.choice("diffusion.log_cdf", log_cdf, LIKELIHOODS)
-    if loss == "simple" and variance == "learned":
-        raise ValueError("diffusion.loss simple does not train a learned variance; use vlb")
-    losses = {
-        "simple": lambda levels: objective.simple(reading),
-        "vlb": lambda levels: objective.vlb(reading, of_reverse, levels, likelihood),
-    }
-    sched = settings.section(schedule_of, "diffusion.schedule", schedule)
-    return Diffusion(sched, reading, of_reverse, settings.choice("diffusion.loss", loss, losses))
-
-
-def unet_of(
-    shape: tuple[int, int, int],
-    learned_variance: bool,
-    *,
-    channels: int,
-    multipliers: tuple[int, ...],
-    blocks: int,
-    attention: tuple[int, ...],
-    dropout: float,
-    dtype: str,
-) -> unet.UNet:
-    """Raises ValueError for numbers out of range, and for images that cannot be halved so often."""
-    settings.at_least(1, "model", channels=channels, blocks=blocks)
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"model.dropout is {dropout}; it must be at least 0 and below 1")
-    if not multipliers or min(multipliers) < 1:
-        raise ValueError(f"model.multipliers is {multipliers}; it must be one or more of 1, 2, ...")
-    unet.check_size(*shape[:2], len(multipliers))
-    return unet.UNet(
-        out_channels=shape[-1] * (2 if learned_variance else 1),
-        channels=channels,
-        multipliers=tuple(multipliers),
-        blocks=blocks,
-        attention=tuple(attention),
-        dropout=dropout,
-        dtype=compute_dtype(dtype),
-    )
-
-
-def compute_dtype(name: str):
-    """bfloat16 convolutions are slow on CPUs, so "auto" keeps them to accelerators."""
-    if name == "auto":
-        return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    return settings.choice("model.dtype", name, DTYPES)
-
-
-def schedule_of(name: str, **fields: Any) -> Schedule:
-    made = settings.choice("diffusion.schedule.name", name, SCHEDULES)
-    return settings.section(made, "diffusion.schedule", fields)
 
 
 def network(model: Model, params: Any, dropout: Key[Array, ""] | None = None) -> Network:

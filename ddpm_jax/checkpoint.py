@@ -182,10 +182,12 @@ def set_aside(directory: epath.Path, steps: Iterable[int]) -> list[epath.Path]:
     return moved
 
 
-def abstract(state: State, sharding: jax.sharding.Sharding) -> State:
-    """Shapes and dtypes, each to be placed by 'sharding': what 'restore' needs."""
+def abstract(state: State, shardings: State) -> State:
+    """Shapes and dtypes, and how each array is to be placed: what 'restore' needs."""
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        state,
+        shardings,
     )
 
 

@@ -48,9 +48,20 @@ def record(tree: Any) -> Record:
 
     One small program per shape: a single one over all arrays takes long to compile.
     """
-    digests = jax.device_get([digest(leaf) for leaf in jax.tree.leaves(tree)])
+    digests = jax.device_get([started(leaf) for leaf in jax.tree.leaves(tree)])
     pairs = zip(kinds(tree).items(), digests, strict=True)
     return {name: [*kind, int(value)] for (name, kind), value in pairs}
+
+
+def started(array: Array) -> UInt32[Array, ""]:
+    """The digest, perhaps still being computed.
+
+    Of an array that is spread over devices it is waited for: many programs that sum over devices, all
+    under way at once, block each other on CPUs.
+    """
+    value = digest(array)
+    whole = isinstance(array, jax.Array) and array.sharding.is_fully_replicated
+    return value if whole else jax.block_until_ready(value)
 
 
 def difference(saved: Record, found: Record) -> str:

@@ -1,6 +1,12 @@
-"""Processes, the mesh and the shardings: one axis, "data", over the devices of all processes."""
+"""The mesh and the shardings: one axis, "data", over the devices of all processes.
 
-from typing import Any
+Batches are spread over it by image. The train state is either whole on every device or, as "fsdp",
+spread too, array by array; a step's numbers are the same up to the order of floating-point sums.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -8,21 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-
-def start(coordinator: str, processes: int, process: int) -> None:
-    """Joins this process to the others, before anything asks for devices. "" is one process.
-
-    Raises ValueError for a half-told or impossible set-up.
-    """
-    if not coordinator and processes == 1:
-        return
-    if not coordinator or not 0 <= process < processes:
-        raise ValueError(
-            "several processes need --coordinator=HOST:PORT of the first, --num_processes=N, and"
-            f" --process_id from 0 to N - 1; there is {coordinator!r}, {processes}, {process}"
-        )
-    if processes > 1:
-        jax.distributed.initialize(coordinator, processes, process)
+SMALL = 1 << 12  # elements; an array below this is not worth a collective of its own
 
 
 def first_process() -> bool:
@@ -30,16 +22,42 @@ def first_process() -> bool:
     return jax.process_index() == 0
 
 
-def mesh(devices: int) -> Mesh:
-    """A mesh of the first 'devices' devices; 0 takes all.
+class Layout(NamedTuple):
+    """How a step is laid out over the devices: what it computes does not depend on it."""
+
+    mesh: Mesh
+    params: str  # "replicated" or "fsdp": whole on every device, or spread over them
+    accumulation: int  # parts of a batch that go through the network one after another
+    remat: tuple[int, ...]  # heights at which the backward pass computes activations anew
+
+
+def layout(
+    present: Sequence[jax.Device] | None,
+    *,
+    devices: int,
+    params: str,
+    accumulation: int,
+    remat: tuple[int, ...],
+) -> Layout:
+    """The config's section. Raises ValueError for what cannot be."""
+    if params not in ("replicated", "fsdp"):
+        raise ValueError(f"parallel.params is {params!r}; it must be replicated or fsdp")
+    if accumulation < 1:
+        raise ValueError(f"parallel.accumulation is {accumulation}; it must be at least 1")
+    return Layout(mesh(devices, present), params, accumulation, tuple(remat))
+
+
+def mesh(devices: int, present: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of the first 'devices' of those present, by default all that jax sees; 0 takes all.
 
     Raises ValueError if there are fewer.
     """
-    present = jax.devices()
+    ours = present is None
+    present = jax.devices() if ours else present
     if not 0 <= devices <= len(present):
         raise ValueError(f"parallel.devices is {devices}; this machine has {len(present)}")
     chosen = present[: devices or len(present)]
-    if len(chosen) % jax.process_count():
+    if ours and len(chosen) % jax.process_count():
         raise ValueError(f"parallel.devices is {devices}; {jax.process_count()} processes need 0")
     # Auto: under Explicit axes, jax's new default, linen's Dropout does not trace.
     return jax.make_mesh((len(chosen),), ("data",), (AxisType.Auto,), devices=chosen)
@@ -52,6 +70,31 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def by_image(mesh: Mesh) -> NamedSharding:
     """The first axis, the images of a global batch, is spread over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def of_state(layout: Layout, tree: Any) -> Any:
+    """The sharding of every array of a train state, or of what has an array's shape."""
+    whole = replicated(layout.mesh)
+    if layout.params == "replicated":
+        return jax.tree.map(lambda leaf: whole, tree)
+    return jax.tree.map(lambda leaf: spread(layout.mesh, leaf.shape), tree)
+
+
+def spread(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
+    """Along the longest axis that the devices can share evenly; small arrays stay whole."""
+    axes = [axis for axis, length in enumerate(shape) if length % mesh.size == 0]
+    if not axes or math.prod(shape) < SMALL:
+        return replicated(mesh)
+    longest = max(axes, key=lambda axis: (shape[axis], axis))
+    return NamedSharding(mesh, PartitionSpec(*[None] * longest, "data"))
+
+
+def gathered(layout: Layout, tree: Any) -> Any:
+    """Arrays whole on every device, wherever they were; also under jit."""
+    if layout.params == "replicated":
+        return tree
+    whole = replicated(layout.mesh)
+    return jax.jit(lambda tree: jax.lax.with_sharding_constraint(tree, whole))(tree)
 
 
 def check_batch(mesh: Mesh, size: int, name: str) -> None:

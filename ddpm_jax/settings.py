@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ddpm_jax import likelihood, parallel, parameterization, sampling, workdir
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.likelihood import Strata
+from ddpm_jax.parallel import Layout
 from ddpm_jax.parameterization import Parameterization, Variance
 
 STEPS = {  # each takes the run's variance and eta, and uses what it needs
@@ -162,12 +163,12 @@ def sample_grid(
 
 
 def train(
-    mesh: Mesh, chain_of: Callable[..., Chain], *, grid: Mapping[str, Any], **fields: Any
+    layout: Layout, chain_of: Callable[..., Chain], *, grid: Mapping[str, Any], **fields: Any
 ) -> Train:
     """Raises ValueError for a number that is out of range or a batch that cannot be shared out."""
     grid_ = section(sample_grid, "train.grid", grid, chain_of)
     chosen = section(Train, "train", fields | {"grid": grid_})
-    parallel.check_batch(mesh, chosen.batch_size, "train.batch_size")
+    parallel.check_batch(layout.mesh, chosen.batch_size, "train.batch_size")
     at_least(0, "train", **fields_of(chosen, "steps", "sample_every", "keep_every"))
     at_least(
         1, "train", **fields_of(chosen, "clip_groups", "log_every", "checkpoint_every", "keep")
@@ -178,6 +179,12 @@ def train(
         raise ValueError(
             f"train.batch_size is {chosen.batch_size}, which train.clip_groups"
             f" {chosen.clip_groups} does not divide"
+        )
+    at_a_time = chosen.batch_size // chosen.clip_groups
+    if at_a_time % layout.accumulation:
+        raise ValueError(
+            f"parallel.accumulation is {layout.accumulation}, which does not divide the {at_a_time}"
+            " images whose gradient is clipped together (train.batch_size / train.clip_groups)"
         )
     choice("train.keep_best", chosen.keep_best, {"": None, "loss": None})
     choice("train.on_nonfinite", chosen.on_nonfinite, {"stop": None, "skip": None})

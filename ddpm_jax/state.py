@@ -70,8 +70,17 @@ def initial(run: Run) -> TrainState:
 
 def abstract(run: Run) -> TrainState:
     """Shapes, dtypes and shardings only."""
-    everywhere = parallel.replicated(run.mesh)
-    return checkpoint.abstract(jax.eval_shape(lambda: initial(run)), everywhere)
+    shapes = jax.eval_shape(lambda: initial(run))
+    return checkpoint.abstract(shapes, parallel.of_state(run.layout, shapes))
+
+
+def shardings(run: Run) -> TrainState:
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract(run))
+
+
+def ema(run: Run, state: TrainState) -> Any:
+    """The averaged parameters, whole on every device: what samples and is measured."""
+    return parallel.gathered(run.layout, optimizer.averaged(state.opt_state))
 
 
 def newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
@@ -85,4 +94,4 @@ def averaged(run: Run) -> tuple[int, Any]:
     if found is None:
         raise ValueError(f"{run.directory} holds no finished checkpoint yet; train on first")
     step, state, _ = found
-    return step, optimizer.averaged(state.opt_state)
+    return step, ema(run, state)

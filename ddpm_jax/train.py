@@ -3,20 +3,19 @@
 import math
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from absl import logging
 from clu import parameter_overview
-from jaxtyping import Array, Key, UInt8
+from jaxtyping import Array, UInt8
 
 from ddpm_jax import (
     build,
     checkpoint,
     data,
-    optimizer,
+    gradient,
     parallel,
     report,
     stopping,
@@ -30,29 +29,6 @@ Batch = UInt8[Array, "b h w c"]
 TOO_MANY = 10  # steps left out in a row, after which leaving out more will not help
 
 
-def gradient(run: Run, params: Any, x_0, t, eps, dropout: Key[Array, ""]):
-    """Loss, clipped gradient and its norm: clipped per group of consecutive examples, then averaged.
-
-    One group is the ordinary global clip; 8 groups is what the paper's eight cores did.
-    """
-
-    def group(x_0, t, eps, dropout):
-        def loss(params):
-            network = build.network(run.model, params, dropout)
-            return run.model.objective(run.model.sched, network, x_0, t, eps).mean()
-
-        value, grads = jax.value_and_grad(loss)(params)
-        return value, *optimizer.clip(grads, run.train.clip)
-
-    groups = run.train.clip_groups
-    if groups == 1:
-        return group(x_0, t, eps, dropout)
-    split = [a.reshape(groups, -1, *a.shape[1:]) for a in (x_0, t, eps)]
-    # One group after another: jax 0.7 cannot vmap the convolutions' gradient on CPUs.
-    results = jax.lax.map(lambda share: group(*share), (*split, jax.random.split(dropout, groups)))
-    return jax.tree.map(lambda leaf: leaf.mean(axis=0), results)
-
-
 def train_step(run: Run, state: TrainState, batch: Batch) -> TrainState:
     """One update. Its randomness is a global array, so no device count changes it. Algorithm 1."""
     key = jax.random.fold_in(jax.random.key(run.seed), state.step)
@@ -64,7 +40,7 @@ def train_step(run: Run, state: TrainState, batch: Batch) -> TrainState:
     t = jax.random.randint(key_t, count, 1, run.model.sched.T + 1)
     eps = jax.random.normal(key_eps, x_0.shape)
 
-    loss, grads, norm = gradient(run, state.params, x_0, t, eps, key_dropout)
+    loss, grads, norm = gradient.gradient(run, state.params, (x_0, t, eps), key_dropout)
     updates, opt_state = run.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
@@ -75,11 +51,11 @@ def train_step(run: Run, state: TrainState, batch: Batch) -> TrainState:
 
 
 def compiled_step(run: Run) -> Callable[[TrainState, Batch], TrainState]:
-    everywhere, by_image = parallel.replicated(run.mesh), parallel.by_image(run.mesh)
+    places = states.shardings(run)
     return jax.jit(
         lambda state, batch: train_step(run, state, batch),
-        in_shardings=(everywhere, by_image),
-        out_shardings=everywhere,
+        in_shardings=(places, parallel.by_image(run.mesh)),
+        out_shardings=places,
         donate_argnums=0,
     )
 
@@ -98,8 +74,7 @@ def begin(run: Run) -> TrainState:
     )
     found = states.newest(run)
     if found is None:
-        everywhere = parallel.replicated(run.mesh)
-        return jax.jit(lambda: states.initial(run), out_shardings=everywhere)()
+        return jax.jit(lambda: states.initial(run), out_shardings=states.shardings(run))()
     step, state, damaged = found
     aside = damaged if parallel.first_process() else ()
     for path in checkpoint.set_aside(run.checkpoints, aside):
@@ -116,7 +91,7 @@ def grids(run: Run) -> Callable[[TrainState], report.Grid]:
     keys = build.image_keys(run, run.sample.seed, 0, count)
 
     def draw(state: TrainState) -> report.Grid:
-        images = parallel.fetch(sample(optimizer.averaged(state.opt_state), keys))
+        images = parallel.fetch(sample(states.ema(run, state), keys))
         return report.grid(data.quantize(images[:wanted], run.model.levels))
 
     return draw

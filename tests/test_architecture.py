@@ -23,7 +23,7 @@ FLOORS = [
         "parts",
         "scores",
     ],
-    ["settings", "data_settings", "build", "state"],
+    ["settings", "data_settings", "model_settings", "build", "state", "gradient"],
     ["train", "generate", "quality", "evaluate", "figures", "follow"],
     ["stored_config", "command_line", "main", "datasets.prepare"],
 ]

@@ -18,6 +18,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 EVERYWHERE = parallel.replicated(parallel.mesh(1))
 
 
+def abstract(tree):
+    return checkpoint.abstract(tree, jax.tree.map(lambda leaf: EVERYWHERE, tree))
+
+
 def tree(step):
     """Arrays of many kinds, different at every step."""
     key = jax.random.key(step)
@@ -48,7 +52,7 @@ def copy(saved, tmp_path):
 def read(folder):
     """The newest whole checkpoint, what was told on the way, and the damaged steps."""
     told = []
-    like = checkpoint.abstract(jax.eval_shape(lambda: tree(0)), EVERYWHERE)
+    like = abstract(jax.eval_shape(lambda: tree(0)))
     step, found, damaged = checkpoint.newest(folder, like, told.append)
     assert_equal(found, tree(step))  # whatever was done to it: never a wrong number
     return step, told, damaged
@@ -176,7 +180,7 @@ class Reader:
 
 
 def test_a_wrong_dtype_shape_or_name_is_named(copy):
-    like = checkpoint.abstract(jax.eval_shape(lambda: tree(0)), EVERYWHERE)
+    like = abstract(jax.eval_shape(lambda: tree(0)))
     for change, words in (
         ({"kernel": jax.ShapeDtypeStruct((3, 3, 16, 32), jnp.bfloat16)}, "kernel was .* float32"),
         (
@@ -189,7 +193,7 @@ def test_a_wrong_dtype_shape_or_name_is_named(copy):
             checkpoint.reader(copy) as manager,
             pytest.raises(checkpoint.Damaged, match=f"{copy}/2 .*{words}"),
         ):
-            checkpoint.restore(manager, 2, checkpoint.abstract(like | change, EVERYWHERE))
+            checkpoint.restore(manager, 2, abstract(like | change))
 
 
 def damage(folder, step):

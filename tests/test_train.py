@@ -16,8 +16,8 @@ from ddpm_jax import (
     data,
     evaluate,
     generate,
+    gradient,
     optimizer,
-    parallel,
     state,
     stopping,
     train,
@@ -54,47 +54,6 @@ def assert_equal(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.fixture
-def steps_on(tiny, tmp_path):
-    """Three train steps on so many devices, from one and the same state."""
-
-    def go(devices, groups, **fields):
-        run = run_of(
-            tiny,
-            tmp_path / f"{devices}-{groups}",
-            **{"parallel.devices": devices, "train.clip_groups": groups} | fields,
-        )
-        current = jax.jit(lambda: state.initial(run))()
-        current = jax.device_put(current, parallel.replicated(run.mesh))
-        step = train.compiled_step(run)
-        source = data.loaded(run.data.open("train"))
-        losses = []
-        for batch in data.batches(source, 0, 16, slice(0, 16), 0, 3):
-            current = step(current, parallel.put(run.mesh, batch))
-            losses.append(float(current.window.loss.total))
-        return losses, current
-
-    return go
-
-
-@pytest.mark.parametrize("groups", [1, 8])
-def test_results_do_not_depend_on_the_device_count(steps_on, groups):
-    """With dropout and flips on: every mask, noise and t is a global array."""
-    # eps is large, for Adam would make a step of the rounding in gradients that are really zero
-    fields = {"data.flip": True, "model.dropout": 0.5, "optimizer.eps": 1e-3}
-    losses, final = steps_on(1, groups, **fields)
-    for devices in (2, 8):
-        others, other = steps_on(devices, groups, **fields)
-        np.testing.assert_allclose(others, losses, rtol=1e-4)
-        for a, b in zip(leaves(parts(final)), leaves(parts(other)), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max() + 1e-6)
-
-
-def parts(final):
-    """Parameters, their average, and Adam's first moments."""
-    return final.params, optimizer.averaged(final.opt_state), final.opt_state[0].mu
-
-
 def test_clip_groups_clip_each_share_of_the_batch_then_average(tiny, tmp_path):
     run = run_of(
         tiny, tmp_path, **{"train.clip_groups": 4, "train.clip": 0.05, "model.dropout": 0.0}
@@ -103,10 +62,10 @@ def test_clip_groups_clip_each_share_of_the_batch_then_average(tiny, tmp_path):
     x_0 = jax.random.uniform(jax.random.key(0), (16, 8, 8, 1), minval=-1.0)
     eps, t = jax.random.normal(jax.random.key(1), x_0.shape), jnp.arange(16) % 8 + 1
     key = jax.random.key(2)
-    _, grads, norm = jax.jit(lambda p: train.gradient(run, p, x_0, t, eps, key))(params)
+    _, grads, norm = jax.jit(lambda p: gradient.gradient(run, p, (x_0, t, eps), key))(params)
 
     one = run._replace(train=run.train._replace(clip_groups=1))
-    share = jax.jit(lambda p, *batch: train.gradient(one, p, *batch, key))
+    share = jax.jit(lambda p, *batch: gradient.gradient(one, p, batch, key))
     parts = [share(params, x_0[i : i + 4], t[i : i + 4], eps[i : i + 4]) for i in range(0, 16, 4)]
     assert float(norm) == pytest.approx(np.mean([part[2] for part in parts]), rel=1e-4)
     assert all(float(part[2]) > 0.05 for part in parts)  # or nothing was clipped

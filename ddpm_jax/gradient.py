@@ -1,0 +1,94 @@
+"""The gradient of a batch, by whatever way memory and devices allow: parts, groups, devices.
+
+Each way gives the plain gradient up to the order of floating-point sums, except that dropout's masks
+are of the parts, and that a group's gradient is clipped by itself.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Float, Key
+
+from ddpm_jax import build, optimizer, parallel
+from ddpm_jax.build import Run
+from ddpm_jax.diffusion import Images, Steps
+
+Params = Any
+Examples = tuple[Images, Steps, Images]  # x_0, t, eps
+
+
+class Gradient(NamedTuple):
+    loss: Float[Array, ""]
+    grads: Params
+    norm: Float[Array, ""]  # of the gradient before it was clipped
+
+
+def gradient(run: Run, params: Params, examples: Examples, dropout: Key[Array, ""]) -> Gradient:
+    """Of the mean over the examples, clipped per group of consecutive ones, then averaged.
+
+    One group is the ordinary global clip; 8 groups is what the paper's eight cores did.
+    """
+    groups, devices = run.train.clip_groups, run.mesh.size
+    whole = parallel.gathered(run.layout, params)
+    if groups == 1:
+        found = clipped(run, whole, examples, dropout)
+    elif groups % devices == 0:
+        # Every device its own groups, as the paper's cores had them: nothing waits for another.
+        shares = PartitionSpec("data")
+        local = partial(of_groups, run, groups // devices)
+        found = jax.shard_map(
+            lambda *args: jax.lax.pmean(local(*args), "data"),
+            mesh=run.mesh,
+            in_specs=(PartitionSpec(), shares, shares),
+            out_specs=PartitionSpec(),
+            check_vma=False,  # or jax would sum the gradients of what is whole before they are clipped
+        )(whole, examples, jax.random.split(dropout, groups))
+    else:
+        found = of_groups(run, groups, whole, examples, jax.random.split(dropout, groups))
+    places = parallel.of_state(run.layout, found.grads)
+    return found._replace(grads=jax.lax.with_sharding_constraint(found.grads, places))
+
+
+def of_groups(run: Run, groups: int, params: Params, examples: Examples, keys) -> Gradient:
+    """The mean of the groups' clipped gradients."""
+    split = jax.tree.map(lambda a: a.reshape(groups, -1, *a.shape[1:]), examples)
+    # One group after another: jax 0.7 cannot vmap the convolutions' gradient on CPUs.
+    results = jax.lax.map(lambda group: clipped(run, params, *group), (split, keys))
+    return jax.tree.map(lambda leaf: leaf.mean(axis=0), results)
+
+
+def clipped(run: Run, params: Params, examples: Examples, dropout: Key[Array, ""]) -> Gradient:
+    def of_mean(examples: Examples, dropout: Key[Array, ""]) -> tuple[Array, Params]:
+        x_0, t, eps = examples
+
+        def loss(params):
+            network = build.network(run.model, params, dropout)
+            return run.model.objective(run.model.sched, network, x_0, t, eps).mean()
+
+        return jax.value_and_grad(loss)(params)
+
+    value, grads = in_parts(of_mean, run.layout.accumulation, examples, dropout)
+    return Gradient(value, *optimizer.clip(grads, run.train.clip))
+
+
+def in_parts(of_mean: Callable, parts: int, examples: Examples, dropout: Key[Array, ""]):
+    """The mean of 'of_mean' over parts of the examples, one after another, so that memory is a part's.
+
+    Part j has the examples j, j + parts, ...: a share of every device's, wherever they are.
+    """
+    if parts == 1:
+        return of_mean(examples, dropout)
+    split = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), examples)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, of_mean(*part)), None
+
+    keys = jax.random.split(dropout, parts)
+    first = jax.eval_shape(of_mean, jax.tree.map(lambda a: a[0], split), keys[0])
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
+    total, _ = jax.lax.scan(add, nothing, (split, keys))
+    return jax.tree.map(lambda leaf: leaf / parts, total)
