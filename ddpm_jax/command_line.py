@@ -2,12 +2,16 @@
 
 import re
 import sys
+import zlib
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from ddpm_jax import parallel, topology, workdir
+from ddpm_jax import processes, topology, workdir
 
 FLAGS = flags.FLAGS
 MODES = ("train", "sample", "evaluate", "figures", "preflight")
@@ -21,8 +25,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config name>.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of the first of several processes.")
-flags.DEFINE_integer("num_processes", 1, "How many processes make up the run.")
+flags.DEFINE_integer("num_processes", 0, "How many processes make up the run; 0: ask the cluster.")
 flags.DEFINE_integer("process_id", 0, "Which of them this is, from 0.")
+flags.DEFINE_float("join_timeout", 300.0, "Seconds to wait at the start for the other processes.")
 
 HELP = """Train a diffusion model, sample from it, measure it.
 
@@ -48,7 +53,9 @@ HELP = """Train a diffusion model, sample from it, measure it.
   --follow    with --mode=evaluate: each checkpoint as training writes it, and the best is kept
   --config.SECTION.FIELD=VALUE   any number of the config, e.g. --config.train.batch_size=64
   --coordinator=HOST:PORT --num_processes=N --process_id=K
-              one run by several processes, each started with its K of 0 to N - 1
+              one run by several processes, each started with its K of 0 to N - 1; on Cloud TPU, GKE,
+              SLURM and Open MPI they find each other, and --num_processes=1 keeps one alone
+  --join_timeout=SECONDS   how long each waits for the others at the start (300)
   --verbosity=1                  log more, and show the traceback of an error
 
 It exits 0 when done, 2 on wrong usage (before anything is written), 1 when the run failed."""
@@ -81,12 +88,26 @@ def parse(argv: list[str], usage: str = HELP) -> tuple[ConfigDict, epath.Path, s
         raise Usage(f"--config: {error}") from error
     if rest[1:]:
         raise Usage(f"{rest[1]!r} is no flag; flags begin with -- and have no spaces")
+    directory = FLAGS.workdir or default_workdir()
     if FLAGS.topology is not None and FLAGS.mode != "preflight":
         raise Usage(f"--topology goes with --mode=preflight, not {FLAGS.mode}")
-    if FLAGS.mode == "preflight":
-        topology.begin(FLAGS.topology or topology.LOCAL)
-    parallel.start(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    return FLAGS.config, epath.Path(FLAGS.workdir or default_workdir()), FLAGS.mode
+    if FLAGS.topology not in (None, topology.LOCAL):  # no devices of ours, and no other process
+        topology.begin(FLAGS.topology)
+        return FLAGS.config, epath.Path(directory), FLAGS.mode
+    numbers = FLAGS.num_processes, FLAGS.process_id
+    told = told_to_all(FLAGS.config, directory)
+    processes.start(FLAGS.coordinator, *numbers, told, FLAGS.join_timeout)
+    return FLAGS.config, epath.Path(directory), FLAGS.mode
+
+
+def told_to_all(config: ConfigDict, directory: str) -> dict[str, Any]:
+    """What the processes of one run must have been told alike; data may lie elsewhere on each host."""
+    fields = workdir.flatten(config.to_dict())
+    alike = {name: fields[name] for name in fields if name not in ("data.data_dir", "data.path")}
+    flags_ = {"--mode": FLAGS.mode, "--workdir": directory, "--num_processes": FLAGS.num_processes}
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    code = zlib.crc32(b"".join(file.read_bytes() for file in files))
+    return alike | flags_ | {"jax": metadata.version("jax"), "ddpm_jax's checksum": code}
 
 
 def names_config(arg: str) -> bool:

@@ -70,7 +70,7 @@ def draw(run: Run, program: sampling.Program, params, number: int, path: epath.P
         current = jax.tree.unflatten(jax.tree.structure(current), leaves)
         tick(done)
     for first, last in program.spans(done):
-        if stopping.asked():
+        if stopping.agreed():
             leaves = {f"{i}": parallel.fetch(leaf) for i, leaf in flat(current)}
             parts.write(path, leaves | {"done": np.asarray(first)})
             stopping.check(f"at step {first} of {program.steps} of batch {number + 1}")

@@ -20,7 +20,9 @@ from ddpm_jax import (
     generate,
     lock,
     preflight,
+    processes,
     report,
+    roll_call,
     stopping,
     topology,
     train,
@@ -116,6 +118,7 @@ def quiet_libraries() -> None:
 def fail(error: BaseException, status: int) -> int:
     if flags.FLAGS.is_parsed() and flags.FLAGS.verbosity >= 1:
         traceback.print_exception(error)
+    processes.failed(error, in_words(error), status)
     print(f"ddpm_jax: {in_words(error)}", file=sys.stderr)
     return status
 
@@ -128,7 +131,7 @@ def in_words(error: BaseException) -> str:
         return f"the disk is full: {text[:300]}. Make room; the same command then goes on"
     if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
         return f"out of memory: {text[:300]}. Lower the batch size of what was being done"
-    ours = isinstance(error, ValueError | checkpoint.Damaged)
+    ours = isinstance(error, ValueError | checkpoint.Damaged | roll_call.Absent)
     return text if ours else f"{type(error).__name__}: {text}"
 
 
@@ -139,11 +142,14 @@ def main(argv: list[str]) -> int:
         run, mode = prepare(argv)
         with lock.held(run.directory) if mode == "train" else nullcontext():
             stopping.check("before anything was begun")
-            return start(PROGRAMS[mode], run)
+            status = start(PROGRAMS[mode], run)
+            processes.finished()
+            return status
     except ValueError as error:
         return fail(error, 2)
     except stopping.Stopped as stopped:
         report.say(str(stopped))
+        processes.finished()
         return 0
     except Exception as error:
         return fail(error, 1)

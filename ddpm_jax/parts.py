@@ -60,7 +60,7 @@ def collect(
         path = directory / f"{number:05d}.npz"
         part = read(path)
         if part is None:
-            stopping.check(f"with {number} of {count} batches done")
+            stopping.check_agreed(f"with {number} of {count} batches done")
             part = make(number)
             write(path, part)
         else:

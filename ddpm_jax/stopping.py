@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C: the first asks a program to save and stop, a second ends it at once."""
 
+import itertools
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from jax.experimental import multihost_utils
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 received: list[str] = []  # a process has one set of signals, hence one of these
+places = itertools.count()  # at which the processes ask each other
 
 
 class Stopped(Exception):
@@ -49,16 +51,21 @@ def asked() -> str:
     return received[0] if received else ""
 
 
-def agreed(step: int) -> bool:
-    """Whether training is to stop after 'step', the last taken: the same on all processes.
+def agreed() -> bool:
+    """Whether to stop here: the same on all processes, each of which must ask at the same places.
 
-    Where there are several, jax notes a SIGTERM to any of them, and settles a step to come.
+    Where there are several, jax notes a SIGTERM to any of them, and settles a place to come.
     """
-    if jax.process_count() == 1:
-        return bool(received)
-    if multihost_utils.reached_preemption_sync_point(step):
+    several = jax.process_count() > 1
+    if several and multihost_utils.reached_preemption_sync_point(next(places)):
         received.append("SIGTERM")
     return bool(received)
+
+
+def check_agreed(done: str) -> None:
+    """Raises Stopped if it is agreed to stop here."""
+    agreed()
+    check(done)
 
 
 def check(done: str) -> None:

@@ -32,8 +32,6 @@ def begin(name: str) -> None:
 
     Raises ValueError for a name that is none.
     """
-    if name == LOCAL:
-        return
     chips.slice_of(name)
     for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)

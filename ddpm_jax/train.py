@@ -17,6 +17,7 @@ from ddpm_jax import (
     data,
     gradient,
     parallel,
+    processes,
     report,
     stopping,
     workdir,
@@ -123,10 +124,11 @@ def train(run: Run) -> None:
         report.progress("training", last, first) as bar,
     ):
         scalars = writer.newest()
-        while step < last and not stopping.agreed(step):
+        while step < last and not stopping.agreed():
             batch = next(batches)
             step += 1
             state = step_fn(state, parallel.put(run.mesh, batch))
+            processes.at(f"step {step}")
             bar.update()
             if rate is None:  # the first step compiles, and is not counted
                 jax.block_until_ready(state.step)
@@ -155,8 +157,11 @@ def train(run: Run) -> None:
 
 
 def save(run: Run, source: data.Source, manager, state: TrainState, scalars) -> None:
+    """All processes come here first: Orbax waits for them too, but does not say for whom."""
     checked(run, source, state)
-    checkpoint.save(manager, int(state.step), state, {"loss": scalars.get("loss", math.inf)})
+    step = int(state.step)
+    processes.barrier(f"the save of step {step}")
+    checkpoint.save(manager, step, state, {"loss": scalars.get("loss", math.inf)})
 
 
 def averages(window: states.Window) -> dict[str, float]:

@@ -10,7 +10,16 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ddpm_jax"
 FLOORS = [
     ["diffusion", "unet"],
-    ["parameterization", "objective", "likelihood", "sampling", "optimizer", "parallel"]
+    [
+        "parameterization",
+        "objective",
+        "likelihood",
+        "sampling",
+        "optimizer",
+        "roll_call",
+        "processes",
+        "parallel",
+    ]
     + [
         "workdir",
         "report",

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -23,10 +24,10 @@ LONG += ["--config.train.sample_every=0", "--config.parallel.devices=0"]
 LONG += ["--config.sample.batch_size=8", "--config.sample.count=8", "--config.eval.batch_size=8"]
 
 
-def start(args, devices, number=0, processes=1, port=0, **options):
+def start(args, devices, number=0, processes=1, port=0, env=(), **options):
     """One process of a run, with so many forced devices of its own."""
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags} | dict(env)
     command = [sys.executable, "-m", "ddpm_jax.main", *map(str, args)]
     if processes > 1:
         command += [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}"]
@@ -35,10 +36,14 @@ def start(args, devices, number=0, processes=1, port=0, **options):
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
 
 
-def start_all(args, devices, processes):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def start_all(args, devices, processes):
+    port = free_port()
     return [start(args, devices, i, processes, port) for i in range(processes)]
 
 
@@ -102,3 +107,96 @@ def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(digits, tmp_path
     said = finish(start([*args, f"--config.train.steps={step + 2}"], 1))
     assert f"resuming from step {step}" in said
     assert losses(tmp_path)[0] == list(range(1, step + 3))
+
+
+def test_sigterm_to_one_of_two_stops_the_sampling_of_both_and_it_goes_on(alone, tmp_path):
+    (tmp_path / "config.json").write_bytes((alone / "config.json").read_bytes())
+    (tmp_path / "checkpoints").symlink_to(alone / "checkpoints")
+    args = [f"--workdir={tmp_path}", "--mode=sample", "--config.sample.count=4000"]
+    first, second = start_all(args, 4, 2)
+    for line in first.stdout:
+        if line.startswith("batch 2 of"):
+            break
+    second.send_signal(signal.SIGTERM)
+    said = finish(first, second)
+    assert "stopped by SIGTERM" in said and "the same command goes on from there" in said
+    assert not list(tmp_path.glob("samples/*.npz"))
+    begun = f"--config.sample.count={8 * (2 + len(list(tmp_path.glob('samples/.*/*.npz'))))}"
+    finish(*start_all([*args[:2], begun], 4, 2))
+    assert (samples(tmp_path)[:8] != samples(alone)).mean() < 0.02
+
+
+HOST = socket.gethostname()
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_of_two_is_killed_the_other_ends_and_says_who_and_one_process_goes_on(
+    alone, digits, tmp_path, victim
+):
+    args = [*run_in(digits, tmp_path), "--config.train.checkpoint_every=3"]
+    running = start_all([*args, "--config.train.steps=100000"], 4, 2)
+    saved = tmp_path / "checkpoints" / "3"
+    while not saved.exists():
+        assert [process.poll() for process in running] == [None, None]
+        time.sleep(0.01)
+    running[victim].kill()
+    killed, survivor = time.monotonic(), running[1 - victim]
+    _, err = survivor.communicate(timeout=120)
+    assert survivor.returncode == 1, err
+    last = err.splitlines()[-1]
+    assert f"ddpm_jax: process {victim} on {HOST} is gone" in last and "start all" in last
+    assert time.monotonic() - killed < 120
+    newest = max(int(path.name) for path in saved.parent.iterdir() if path.name.isdigit())
+    assert newest < 12  # it was killed early enough for what comes now to be compared
+    said = finish(start([*args, "--config.train.steps=12"], 1))
+    assert f"resuming from step {newest}" in said
+    np.testing.assert_allclose(losses(tmp_path)[1], losses(alone)[1], rtol=1e-4)
+
+
+def test_a_process_that_fails_tells_the_others_why(digits, tmp_path):
+    """The second finds its part of the data set gone."""
+    args = [*run_in(digits, tmp_path), "--config.train.steps=100000"]
+    port = free_port()
+    first = start(args, 1, 0, 2, port)
+    second = start([*args, f"--config.data.data_dir={tmp_path / 'elsewhere'}"], 1, 1, 2, port)
+    errors = [process.communicate(timeout=240)[1] for process in (first, second)]
+    assert [first.returncode, second.returncode] == [1, 2], errors
+    assert f"process 1 on {HOST} failed: " in errors[0] and "elsewhere" in errors[0]
+
+
+def test_who_does_not_come_is_named(digits, tmp_path):
+    args = [*run_in(digits, tmp_path), "--join_timeout=6"]
+    port = free_port()
+    two = [start(args, 1, number, 3, port) for number in (0, 2)]
+    for process in two:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert err.splitlines()[-1].startswith(
+            "ddpm_jax: after 6 s of 3 processes process 1 cannot be heard"
+        )
+    lost = start(args, 1, 1, 3, port)
+    _, err = lost.communicate(timeout=120)
+    assert lost.returncode == 1 and f"process 0 at 127.0.0.1:{port} cannot be reached" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_processes_with_unlike_configs_are_told_the_difference(digits, tmp_path):
+    args, port = run_in(digits, tmp_path), free_port()
+    unlike = [
+        start([*args, f"--config.train.batch_size={8 * (1 + i)}"], 1, i, 2, port) for i in (0, 1)
+    ]
+    for process in unlike:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert f"process 1 on {HOST} was started with train.batch_size 16, the first" in err
+    assert not list(tmp_path.iterdir())
+
+
+SLURM = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2"}
+
+
+def test_processes_find_each_other_under_slurm(digits, tmp_path):
+    told = [SLURM | {"SLURM_PROCID": f"{i}", "SLURM_LOCALID": f"{i}"} for i in range(2)]
+    args = [*run_in(digits, tmp_path), "--config.train.steps=2"]
+    said = finish(*[start(args, 1, env=told[i]) for i in range(2)])
+    assert "2 cpu device(s)" in said and "trained to step 2" in said
