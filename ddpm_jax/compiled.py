@@ -162,7 +162,9 @@ def memory(program: Any) -> dict[str, int]:
     said = program.memory_analysis()
     arguments, temporaries = said.argument_size_in_bytes, said.temp_size_in_bytes
     rest = said.output_size_in_bytes - said.alias_size_in_bytes
-    peak = getattr(said, "peak_memory_in_bytes", 0) or arguments + temporaries + rest
+    peak = getattr(said, "peak_memory_in_bytes", 0)
+    if peak < temporaries:  # not said, or, on CPUs, without them: what it can be at most
+        peak = arguments + temporaries + rest
     return {"argument_bytes": arguments, "temporary_bytes": temporaries, "peak_bytes": peak}
 
 

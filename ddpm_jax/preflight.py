@@ -190,7 +190,7 @@ def about(run: Run, name: str, config_name: str) -> dict[str, Any]:
         "topology": name,
         "device": device.device_kind,
         "memory_bytes": chips.memory(device.device_kind),
-        "parameters": parameter_overview.count_parameters(params),
+        "parameters": int(parameter_overview.count_parameters(params)),
         "batch_size": run.train.batch_size,
         "sampling_batch_size": run.sample.batch_size,
         "dtype": jnp.dtype(run.model.unet.dtype).name,

@@ -26,7 +26,9 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def gib(value: int | None) -> str:
-    return "-" if value is None else f"{value / GIB:.2f} GiB"
+    if value is None:
+        return "-"
+    return f"{value / GIB:.2f} GiB" if value >= GIB / 10 else f"{value / (1 << 20):.2f} MiB"
 
 
 def seconds(value: float | None) -> str:
@@ -74,7 +76,7 @@ def table(made: dict[str, Any]) -> Iterator[str]:
     yield f"estimates: {made['estimates']}; optimisation level {made['optimization_level']}"
     for found, what in ((made, "training"), (sampling, "sampling")):
         if found["loop_bodies_counted_once"]:
-            yield f"{what}: FLOPs and bytes count what is repeated once"
+            yield f"{what}: in FLOPs and bytes a loop is one turn of it"
         if found["custom_calls"]:
             yield f"{what}: the cycles of {found['custom_calls']} kernels are not counted"
     yield verdict(made)
