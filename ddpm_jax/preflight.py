@@ -27,7 +27,7 @@ from ddpm_jax import (
 )
 from ddpm_jax import state as states
 from ddpm_jax.build import Run
-from ddpm_jax.preflight_report import flag, table
+from ddpm_jax.preflight_report import flag, gib, table
 
 ESTIMATES = "the compiler's own, of one device; nothing was run or measured"
 Overrides = dict[str, Any]  # fields of the config by their dotted names
@@ -46,7 +46,10 @@ def build_for(config: ConfigDict, directory: epath.Path, name: str) -> Run:
     record = workdir.stored(directory)
     of_images = build.images(data, directory) if record else data.declared()
     devices = sections["parallel"].get("devices") or len(present or jax.devices())
-    sections = with_fields(sections, rounded(sections, devices))
+    for field, size in rounded(sections, devices).items():
+        section, at = field.split(".")
+        report.say(f"{field} {sections[section][at]} -> {size}: {devices} devices share it evenly")
+        sections = with_fields(sections, {field: size})
     return build.run(ConfigDict(sections), directory, present, of_images)
 
 
@@ -112,15 +115,11 @@ def tried(run: Run, step: Callable[[Run], jax.stages.Lowered]) -> dict[str, Any]
         return compiled.NOTHING | {"fits": False, "clock_ghz": clock, "why": compiled.why(error)}
     cycles = found["estimated_cycles"]
     seconds = cycles / (clock * 1e9) if cycles and clock else None
-    return (
-        {"fits": memory is None or found["peak_bytes"] <= memory}
-        | found
-        | {
-            "clock_ghz": clock,
-            "estimated_seconds": seconds,
-            "steps_per_second": 1.0 / seconds if seconds else None,
-        }
-    )
+    fits = memory is None or found["peak_bytes"] <= memory
+    why = {} if fits else {"why": f"needs {gib(found['peak_bytes'])} of {gib(memory)}"}
+    rate = 1.0 / seconds if seconds else None
+    times = {"clock_ghz": clock, "estimated_seconds": seconds, "steps_per_second": rate}
+    return {"fits": fits} | why | found | times
 
 
 class Remedy(NamedTuple):

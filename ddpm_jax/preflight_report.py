@@ -15,7 +15,7 @@ def flag(overrides: dict[str, Any]) -> str:
     return " ".join(map(shlex.quote, written))
 
 
-def number(value: float | None, unit: str = "") -> str:
+def number(value: float | int | None, unit: str = "") -> str:
     """Three digits and a prefix: 569.8 G."""
     if value is None:
         return "-"
