@@ -91,8 +91,8 @@ def parse(argv: list[str], usage: str = HELP) -> tuple[ConfigDict, epath.Path, s
     directory = FLAGS.workdir or default_workdir()
     if FLAGS.topology is not None and FLAGS.mode != "preflight":
         raise Usage(f"--topology goes with --mode=preflight, not {FLAGS.mode}")
+    topology.begin(FLAGS.topology or topology.LOCAL)
     if FLAGS.topology not in (None, topology.LOCAL):  # no devices of ours, and no other process
-        topology.begin(FLAGS.topology)
         return FLAGS.config, epath.Path(directory), FLAGS.mode
     numbers = FLAGS.num_processes, FLAGS.process_id
     told = told_to_all(FLAGS.config, directory)
