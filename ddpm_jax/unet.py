@@ -8,10 +8,11 @@ import math
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Num
+
+from ddpm_jax import layers
 
 Features = Float[Array, "b h w _"]
 Resized = Float[Array, "b _ _ _"]
@@ -36,12 +37,6 @@ def dense(channels: int, name: str, dtype: DTypeLike, scale: float = 1.0):
     return nn.Dense(channels, kernel_init=initializer(scale), dtype=dtype, name=name)
 
 
-def norm(x: Features, name: str, dtype: DTypeLike) -> Features:
-    """GroupNorm in 32 groups (fewer where the channels do not divide by 32), variance in two passes."""
-    groups = math.gcd(32, x.shape[-1])
-    return nn.GroupNorm(groups, epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)(x)
-
-
 def timestep_embedding(time: Num[Array, " b"], dim: int) -> Embedding:
     """Sines, then cosines, of 'dim' / 2 frequencies from 1 down to exactly 1e-4; float32.
 
@@ -52,13 +47,6 @@ def timestep_embedding(time: Num[Array, " b"], dim: int) -> Embedding:
     angles = time.astype(jnp.float32)[:, None] * frequencies
     embedding = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return jnp.pad(embedding, [(0, 0), (0, dim % 2)])
-
-
-def attend(q: Features, k: Features, v: Features) -> Features:
-    """Single-head attention of every position to every position, softmax in float32."""
-    logits = jnp.einsum("bhwc,bijc->bhwij", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(logits * q.shape[-1] ** -0.5, axis=(-2, -1)).astype(v.dtype)
-    return jnp.einsum("bhwij,bijc->bhwc", weights, v)
 
 
 class TimeMLP(nn.Module):
@@ -78,12 +66,13 @@ class ResnetBlock(nn.Module):
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: Features, temb: Embedding, train: bool) -> Features:
-        h = nn.swish(norm(x, "norm1", self.dtype))
+    def __call__(self, parts: list[Features], temb: Embedding, train: bool) -> Features:
+        x = layers.joined(parts)
+        h = nn.swish(layers.GroupNorm(self.dtype, name="norm1")(parts))
         h = conv(self.channels, "conv1", self.dtype)(h)
         h += dense(self.channels, "temb_proj", self.dtype)(nn.swish(temb))[:, None, None, :]
-        h = nn.swish(norm(h, "norm2", self.dtype))
-        h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        h = nn.swish(layers.GroupNorm(self.dtype, name="norm2")([h]))
+        h = layers.Dropout(self.dropout, name="Dropout_0")(h, train)
         h = conv(self.channels, "conv2", self.dtype, HEAD)(h)
         if x.shape[-1] != self.channels:
             x = dense(self.channels, "nin_shortcut", self.dtype)(x)
@@ -96,9 +85,9 @@ class AttentionBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Features) -> Features:
         channels = x.shape[-1]
-        h = norm(x, "norm", self.dtype)
+        h = layers.GroupNorm(self.dtype, name="norm")([x])
         q, k, v = (dense(channels, name, self.dtype)(h) for name in "qkv")
-        return x + dense(channels, "proj_out", self.dtype, HEAD)(attend(q, k, v))
+        return x + dense(channels, "proj_out", self.dtype, HEAD)(layers.attend(q, k, v))
 
 
 class Downsample(nn.Module):
@@ -132,8 +121,9 @@ class Down(nn.Module):
     def __call__(self, h: Features, temb: Embedding, train: bool) -> list[Resized]:
         skips = []
         for j in range(self.blocks):
-            block = ResnetBlock(self.channels, self.dropout, self.dtype, name=f"block_{j}")
-            h = block(h, temb, train)
+            h = ResnetBlock(self.channels, self.dropout, self.dtype, name=f"block_{j}")(
+                [h], temb, train
+            )
             if self.attention:
                 h = AttentionBlock(self.dtype, name=f"attn_{j}")(h)
             skips.append(h)
@@ -148,10 +138,10 @@ class Mid(nn.Module):
 
     @nn.compact
     def __call__(self, h: Features, temb: Embedding, train: bool) -> Features:
-        channels = h.shape[-1]
-        h = ResnetBlock(channels, self.dropout, self.dtype, name="block_1")(h, temb, train)
+        fields = h.shape[-1], self.dropout, self.dtype
+        h = ResnetBlock(*fields, name="block_1")([h], temb, train)
         h = AttentionBlock(self.dtype, name="attn_1")(h)
-        return ResnetBlock(channels, self.dropout, self.dtype, name="block_2")(h, temb, train)
+        return ResnetBlock(*fields, name="block_2")([h], temb, train)
 
 
 class Up(nn.Module):
@@ -167,7 +157,7 @@ class Up(nn.Module):
     def __call__(self, h: Features, skips: list[Features], temb: Embedding, train: bool) -> Resized:
         for j, skip in enumerate(skips):
             block = ResnetBlock(self.channels, self.dropout, self.dtype, name=f"block_{j}")
-            h = block(jnp.concatenate([h, skip], axis=-1), temb, train)
+            h = block([h, skip], temb, train)
             if self.attention:
                 h = AttentionBlock(self.dtype, name=f"attn_{j}")(h)
         if self.upsample:
@@ -197,8 +187,9 @@ class UNet(nn.Module):
         check_size(height, width, levels)
 
         def level(i):
-            at_height = height // 2**i in self.attention
-            return self.channels * self.multipliers[i], at_height, self.dropout, self.dtype
+            at = height // 2**i
+            rest = self.dropout, self.dtype
+            return self.channels * self.multipliers[i], at in self.attention, *rest
 
         temb = TimeMLP(self.channels, self.dtype, name="temb")(time)
         skips = [conv(self.channels, "conv_in", self.dtype)(x)]
@@ -207,14 +198,14 @@ class UNet(nn.Module):
             down = Down(channels, self.blocks, attention, i < levels - 1, *rest, name=f"down_{i}")
             skips += down(skips[-1], temb, train)
 
-        h = Mid(self.dropout, self.dtype, name="mid")(skips[-1], temb, train)
+        h = Mid(*rest, name="mid")(skips[-1], temb, train)
 
         for i in reversed(range(levels)):
             channels, attention, *rest = level(i)
             up = Up(channels, attention, i > 0, *rest, name=f"up_{i}")
             h = up(h, [skips.pop() for _ in range(self.blocks + 1)], temb, train)
 
-        h = nn.swish(norm(h, "norm_out", self.dtype))
+        h = nn.swish(layers.GroupNorm(self.dtype, name="norm_out")([h]))
         return conv(self.out_channels, "conv_out", jnp.float32, HEAD)(h)
 
 
