@@ -90,6 +90,13 @@ class AttentionBlock(nn.Module):
         return x + dense(channels, "proj_out", self.dtype, HEAD)(layers.attend(q, k, v))
 
 
+def blocks(remat: bool) -> tuple[type[ResnetBlock], type[AttentionBlock]]:
+    """The two, or, for 'remat', such as the backward pass computes again and nothing inside is kept of."""
+    if not remat:
+        return ResnetBlock, AttentionBlock
+    return nn.remat(ResnetBlock, static_argnums=(3,)), nn.remat(AttentionBlock)
+
+
 class Downsample(nn.Module):
     dtype: DTypeLike
 
@@ -114,18 +121,18 @@ class Down(nn.Module):
     blocks: int
     attention: bool
     downsample: bool
+    remat: bool
     dropout: float
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, h: Features, temb: Embedding, train: bool) -> list[Resized]:
+        resnet, attention = blocks(self.remat)
         skips = []
         for j in range(self.blocks):
-            h = ResnetBlock(self.channels, self.dropout, self.dtype, name=f"block_{j}")(
-                [h], temb, train
-            )
+            h = resnet(self.channels, self.dropout, self.dtype, name=f"block_{j}")([h], temb, train)
             if self.attention:
-                h = AttentionBlock(self.dtype, name=f"attn_{j}")(h)
+                h = attention(self.dtype, name=f"attn_{j}")(h)
             skips.append(h)
         if self.downsample:
             skips.append(Downsample(self.dtype, name="downsample")(h))
@@ -133,15 +140,17 @@ class Down(nn.Module):
 
 
 class Mid(nn.Module):
+    remat: bool
     dropout: float
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, h: Features, temb: Embedding, train: bool) -> Features:
+        resnet, attention = blocks(self.remat)
         fields = h.shape[-1], self.dropout, self.dtype
-        h = ResnetBlock(*fields, name="block_1")([h], temb, train)
-        h = AttentionBlock(self.dtype, name="attn_1")(h)
-        return ResnetBlock(*fields, name="block_2")([h], temb, train)
+        h = resnet(*fields, name="block_1")([h], temb, train)
+        h = attention(self.dtype, name="attn_1")(h)
+        return resnet(*fields, name="block_2")([h], temb, train)
 
 
 class Up(nn.Module):
@@ -150,16 +159,18 @@ class Up(nn.Module):
     channels: int
     attention: bool
     upsample: bool
+    remat: bool
     dropout: float
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, h: Features, skips: list[Features], temb: Embedding, train: bool) -> Resized:
+        resnet, attention = blocks(self.remat)
         for j, skip in enumerate(skips):
-            block = ResnetBlock(self.channels, self.dropout, self.dtype, name=f"block_{j}")
+            block = resnet(self.channels, self.dropout, self.dtype, name=f"block_{j}")
             h = block([h, skip], temb, train)
             if self.attention:
-                h = AttentionBlock(self.dtype, name=f"attn_{j}")(h)
+                h = attention(self.dtype, name=f"attn_{j}")(h)
         if self.upsample:
             h = Upsample(self.dtype, name="upsample")(h)
         return h
@@ -169,7 +180,8 @@ class UNet(nn.Module):
     """x_t and a time in, 'out_channels' per pixel out, float32.
 
     'attention' lists the heights at which every block is followed by attention; the middle block
-    always has one. 'time' may be integer or float, and is what the network is fed: 0 for t = 1.
+    always has one. 'remat' lists those whose blocks keep no activations for the backward pass, which
+    computes them again. 'time' may be integer or float, and is what the network is fed: 0 for t = 1.
     Raises ValueError if height or width is not divisible by 2^(levels - 1).
     """
 
@@ -180,6 +192,7 @@ class UNet(nn.Module):
     attention: Sequence[int]
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+    remat: Sequence[int] = ()
 
     @nn.compact
     def __call__(self, x: Features, time: Num[Array, " b"], train: bool = False) -> Features:
@@ -188,7 +201,7 @@ class UNet(nn.Module):
 
         def level(i):
             at = height // 2**i
-            rest = self.dropout, self.dtype
+            rest = at in self.remat, self.dropout, self.dtype
             return self.channels * self.multipliers[i], at in self.attention, *rest
 
         temb = TimeMLP(self.channels, self.dtype, name="temb")(time)

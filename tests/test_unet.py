@@ -253,3 +253,32 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
     assert out["conv_out"].dtype == jnp.float32
     exact = network(attention=(4,)).apply({"params": params}, x, t)
     assert float(jnp.abs(out["conv_out"] - exact).max()) < 0.1 * float(exact.std())
+
+
+def test_remat_changes_neither_parameters_nor_output_nor_gradient_nor_masks():
+    """At both heights, so that Down, Mid and Up are all met; with dropout, whose masks are made twice."""
+    plain = network(attention=(4,), dropout=0.5)
+    params, x, t = initialized(plain, loud=True)
+    again = plain.clone(remat=(4, 8))
+    assert jax.tree.map(jnp.shape, initialized(again)[0]) == jax.tree.map(jnp.shape, params)
+    rngs = {"dropout": jax.random.key(2)}
+
+    def loss(model):
+        def of_params(params):
+            return (model.apply({"params": params}, x, t, True, rngs=rngs) ** 2).mean()
+
+        return jax.value_and_grad(of_params)
+
+    results = [jax.tree.leaves(jax.jit(loss(model))(params)) for model in (plain, again)]
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)  # some are really zero
+
+
+@pytest.mark.parametrize("remat, blocks", [((), 0), ((8,), 3), ((4,), 5), ((4, 8), 8)])
+def test_remat_is_of_every_block_at_its_heights(remat, blocks):
+    """At 8 a block down and two up; at 4 these, and two in the middle, which has attention."""
+    model = network(remat=remat)
+    params, x, t = initialized(model)
+    jaxpr = jax.make_jaxpr(lambda p: model.apply({"params": p}, x, t))(params)
+    again = [eqn for eqn in jaxpr.eqns if eqn.primitive.name in ("checkpoint", "remat2", "remat")]
+    assert len(again) == blocks + (4 in remat)
