@@ -80,6 +80,7 @@ def unet_of(
         attention=tuple(attention),
         dropout=dropout,
         dtype=compute_dtype(dtype, layout.mesh.devices.flat[0].platform),
+        remat=layout.remat,
     )
 
 
