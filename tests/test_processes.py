@@ -92,6 +92,21 @@ def test_a_run_moves_to_other_devices_and_processes(alone, digits, tmp_path, bef
     assert (samples(tmp_path) != samples(alone)).mean() < 0.02
 
 
+def test_a_state_that_is_spread_over_two_processes_moves_to_one(digits, tmp_path):
+    """Each process saves and restores its part of the parameters, moments and averages."""
+    wide = ["--config.model.channels=32", "--config.train.log_every=1"]
+    spread = ["--config.parallel.params=fsdp", "--config.parallel.accumulation=2"]
+    args = [*run_in(digits, tmp_path / "spread"), *wide]
+    finish(*start_all([*args, *spread, "--config.train.steps=2"], 4, 2))
+    said = finish(*start_all([*args, *spread, "--config.train.steps=4"], 4, 2))
+    assert "resuming from step 2" in said
+    said = finish(start([*args, "--config.train.steps=5"], 1))
+    assert "resuming from step 4" in said
+    finish(start([*run_in(digits, tmp_path / "whole"), *wide, "--config.train.steps=5"], 1))
+    values = [losses(tmp_path / name)[1] for name in ("spread", "whole")]
+    np.testing.assert_allclose(*values, rtol=1e-4)
+
+
 def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(digits, tmp_path):
     args = [*run_in(digits, tmp_path), "--config.train.log_every=1", "--config.train.steps=100000"]
     first, second = start_all(args, 1, 2)
