@@ -6,6 +6,7 @@ data set and no checkpoint is needed. Where training does not fit, what makes it
 
 import os
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
@@ -179,6 +180,14 @@ def preflight(run: Run, name: str, config_name: str) -> None:
     report.say(f"preflight  {path}")
 
 
+def libtpu() -> str | None:
+    """Its version, where it is installed as a package."""
+    try:
+        return metadata.version("libtpu")
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def about(run: Run, name: str, config_name: str) -> dict[str, Any]:
     """What was compiled, for what, and by what."""
     device = run.mesh.devices.flat[0]
@@ -194,7 +203,11 @@ def about(run: Run, name: str, config_name: str) -> dict[str, Any]:
         "sampling_batch_size": run.sample.batch_size,
         "dtype": jnp.dtype(run.model.unet.dtype).name,
         "layout": run.layout._asdict() | {"mesh": run.mesh.size},
-        "versions": {"jax": jax.__version__, "compiler": device.client.platform_version},
+        "versions": {
+            "jax": jax.__version__,
+            "libtpu": libtpu(),
+            "compiler": " ".join(device.client.platform_version.split()),
+        },
         "optimization_level": "default" if level in ("None", "UNKNOWN") else level,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "estimates": ESTIMATES,

@@ -41,6 +41,8 @@ def begin(name: str) -> None:
     if name != LOCAL:
         chips.slice_of(name)
         jax.config.update("jax_platforms", "cpu")
+        # What is compiled for devices that are not there can be written to the cache, not read.
+        jax.config.update("jax_enable_compilation_cache", False)
 
 
 def tpu_is_here() -> bool:

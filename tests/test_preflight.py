@@ -296,17 +296,20 @@ def test_a_data_parallel_step_waits_for_its_neighbours_twice(compiler, tmp_path)
     assert made["sampling"]["collectives"] == {} and made["sampling"]["fits"]
     assert made["steps_per_second"] == pytest.approx(0.94e9 / made["estimated_cycles"])
     assert made["optimal_seconds"] > 0 and made["custom_calls"] == 0
-    assert "libtpu" in made["versions"]["compiler"] and made["optimization_level"] == "O0"
+    assert "TPU v3" in made["versions"]["compiler"] and made["optimization_level"] == "O0"
 
 
 @pytest.mark.slow
-def test_fsdp_over_256_chips_gathers_and_scatters(compiler, tmp_path):
+def test_fsdp_over_256_chips_gathers_what_is_spread(compiler, tmp_path):
+    """One collective more, before the network. Of arrays this small the compiler makes it a sum."""
     args = ["--config.train.batch_size=256", "--config.parallel.params=fsdp"]
     args.append("--config.model.channels=64")  # the time embedding's 256 are then shared out
     made, out = compiled_for("v5e:16x16", tmp_path, *args)
     assert made["fits"] and made["layout"]["mesh"] == 256 and made["sampling_batch_size"] == 256
     assert "sample.batch_size 8 -> 256" in out
-    assert made["collectives"]["all-gather"]["count"] > 0
+    assert sum(of["count"] for of in made["collectives"].values()) == 3
+    whole = 4 * 4 * made["parameters"]  # and Adam's moments, and the average
+    assert 0.3 * whole < made["argument_bytes"] < 0.9 * whole
 
 
 @pytest.mark.slow
