@@ -308,13 +308,14 @@ def test_fsdp_over_256_chips_gathers_what_is_spread(compiler, tmp_path):
     assert made["fits"] and made["layout"]["mesh"] == 256 and made["sampling_batch_size"] == 256
     assert "sample.batch_size 8 -> 256" in out
     assert sum(of["count"] for of in made["collectives"].values()) == 3
-    whole = 4 * 4 * made["parameters"]  # and Adam's moments, and the average
-    assert 0.3 * whole < made["argument_bytes"] < 0.9 * whole
+    gradients, gathered = 2 * made["parameters"], 4 * made["parameters"] / 4  # a quarter is spread
+    size = sum(of["bytes"] for of in made["collectives"].values())
+    assert gradients + gathered < size < 1.5 * (gradients + gathered)
 
 
 @pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_told_what_makes_it_fit(compiler, tmp_path):
-    made, out = compiled_for("v3:2x2", tmp_path, "--config.train.batch_size=16384")
+    made, out = compiled_for("v3:2x2", tmp_path, "--config.train.batch_size=28672")
     assert not made["fits"] and made["peak_bytes"] is None
     assert made["fits_with"] == "--config.parallel.accumulation=2" and made["then"]["fits"]
     assert "does not fit v3:2x2" in out and "of 15.48G" in out
