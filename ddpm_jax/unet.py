@@ -8,10 +8,11 @@ import math
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Num
+
+from ddpm_jax import layers
 
 Features = Float[Array, "b h w _"]
 Resized = Float[Array, "b _ _ _"]
@@ -36,12 +37,6 @@ def dense(channels: int, name: str, dtype: DTypeLike, scale: float = 1.0):
     return nn.Dense(channels, kernel_init=initializer(scale), dtype=dtype, name=name)
 
 
-def norm(x: Features, name: str, dtype: DTypeLike) -> Features:
-    """GroupNorm in 32 groups (fewer where the channels do not divide by 32), variance in two passes."""
-    groups = math.gcd(32, x.shape[-1])
-    return nn.GroupNorm(groups, epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)(x)
-
-
 def timestep_embedding(time: Num[Array, " b"], dim: int) -> Embedding:
     """Sines, then cosines, of 'dim' / 2 frequencies from 1 down to exactly 1e-4; float32.
 
@@ -52,13 +47,6 @@ def timestep_embedding(time: Num[Array, " b"], dim: int) -> Embedding:
     angles = time.astype(jnp.float32)[:, None] * frequencies
     embedding = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
     return jnp.pad(embedding, [(0, 0), (0, dim % 2)])
-
-
-def attend(q: Features, k: Features, v: Features) -> Features:
-    """Single-head attention of every position to every position, softmax in float32."""
-    logits = jnp.einsum("bhwc,bijc->bhwij", q, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(logits * q.shape[-1] ** -0.5, axis=(-2, -1)).astype(v.dtype)
-    return jnp.einsum("bhwij,bijc->bhwc", weights, v)
 
 
 class TimeMLP(nn.Module):
@@ -78,12 +66,13 @@ class ResnetBlock(nn.Module):
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, x: Features, temb: Embedding, train: bool) -> Features:
-        h = nn.swish(norm(x, "norm1", self.dtype))
+    def __call__(self, parts: list[Features], temb: Embedding, train: bool) -> Features:
+        x = layers.joined(parts)
+        h = nn.swish(layers.GroupNorm(self.dtype, name="norm1")(parts))
         h = conv(self.channels, "conv1", self.dtype)(h)
         h += dense(self.channels, "temb_proj", self.dtype)(nn.swish(temb))[:, None, None, :]
-        h = nn.swish(norm(h, "norm2", self.dtype))
-        h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        h = nn.swish(layers.GroupNorm(self.dtype, name="norm2")([h]))
+        h = layers.Dropout(self.dropout, name="Dropout_0")(h, train)
         h = conv(self.channels, "conv2", self.dtype, HEAD)(h)
         if x.shape[-1] != self.channels:
             x = dense(self.channels, "nin_shortcut", self.dtype)(x)
@@ -96,9 +85,16 @@ class AttentionBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Features) -> Features:
         channels = x.shape[-1]
-        h = norm(x, "norm", self.dtype)
+        h = layers.GroupNorm(self.dtype, name="norm")([x])
         q, k, v = (dense(channels, name, self.dtype)(h) for name in "qkv")
-        return x + dense(channels, "proj_out", self.dtype, HEAD)(attend(q, k, v))
+        return x + dense(channels, "proj_out", self.dtype, HEAD)(layers.attend(q, k, v))
+
+
+def blocks(remat: bool) -> tuple[type[ResnetBlock], type[AttentionBlock]]:
+    """The two, or, for 'remat', such as the backward pass computes again and nothing inside is kept of."""
+    if not remat:
+        return ResnetBlock, AttentionBlock
+    return nn.remat(ResnetBlock, static_argnums=(3,)), nn.remat(AttentionBlock)
 
 
 class Downsample(nn.Module):
@@ -125,17 +121,18 @@ class Down(nn.Module):
     blocks: int
     attention: bool
     downsample: bool
+    remat: bool
     dropout: float
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, h: Features, temb: Embedding, train: bool) -> list[Resized]:
+        resnet, attention = blocks(self.remat)
         skips = []
         for j in range(self.blocks):
-            block = ResnetBlock(self.channels, self.dropout, self.dtype, name=f"block_{j}")
-            h = block(h, temb, train)
+            h = resnet(self.channels, self.dropout, self.dtype, name=f"block_{j}")([h], temb, train)
             if self.attention:
-                h = AttentionBlock(self.dtype, name=f"attn_{j}")(h)
+                h = attention(self.dtype, name=f"attn_{j}")(h)
             skips.append(h)
         if self.downsample:
             skips.append(Downsample(self.dtype, name="downsample")(h))
@@ -143,15 +140,17 @@ class Down(nn.Module):
 
 
 class Mid(nn.Module):
+    remat: bool
     dropout: float
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, h: Features, temb: Embedding, train: bool) -> Features:
-        channels = h.shape[-1]
-        h = ResnetBlock(channels, self.dropout, self.dtype, name="block_1")(h, temb, train)
-        h = AttentionBlock(self.dtype, name="attn_1")(h)
-        return ResnetBlock(channels, self.dropout, self.dtype, name="block_2")(h, temb, train)
+        resnet, attention = blocks(self.remat)
+        fields = h.shape[-1], self.dropout, self.dtype
+        h = resnet(*fields, name="block_1")([h], temb, train)
+        h = attention(self.dtype, name="attn_1")(h)
+        return resnet(*fields, name="block_2")([h], temb, train)
 
 
 class Up(nn.Module):
@@ -160,16 +159,18 @@ class Up(nn.Module):
     channels: int
     attention: bool
     upsample: bool
+    remat: bool
     dropout: float
     dtype: DTypeLike
 
     @nn.compact
     def __call__(self, h: Features, skips: list[Features], temb: Embedding, train: bool) -> Resized:
+        resnet, attention = blocks(self.remat)
         for j, skip in enumerate(skips):
-            block = ResnetBlock(self.channels, self.dropout, self.dtype, name=f"block_{j}")
-            h = block(jnp.concatenate([h, skip], axis=-1), temb, train)
+            block = resnet(self.channels, self.dropout, self.dtype, name=f"block_{j}")
+            h = block([h, skip], temb, train)
             if self.attention:
-                h = AttentionBlock(self.dtype, name=f"attn_{j}")(h)
+                h = attention(self.dtype, name=f"attn_{j}")(h)
         if self.upsample:
             h = Upsample(self.dtype, name="upsample")(h)
         return h
@@ -179,7 +180,8 @@ class UNet(nn.Module):
     """x_t and a time in, 'out_channels' per pixel out, float32.
 
     'attention' lists the heights at which every block is followed by attention; the middle block
-    always has one. 'time' may be integer or float, and is what the network is fed: 0 for t = 1.
+    always has one. 'remat' lists those whose blocks keep no activations for the backward pass, which
+    computes them again. 'time' may be integer or float, and is what the network is fed: 0 for t = 1.
     Raises ValueError if height or width is not divisible by 2^(levels - 1).
     """
 
@@ -190,6 +192,7 @@ class UNet(nn.Module):
     attention: Sequence[int]
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+    remat: Sequence[int] = ()
 
     @nn.compact
     def __call__(self, x: Features, time: Num[Array, " b"], train: bool = False) -> Features:
@@ -197,8 +200,9 @@ class UNet(nn.Module):
         check_size(height, width, levels)
 
         def level(i):
-            at_height = height // 2**i in self.attention
-            return self.channels * self.multipliers[i], at_height, self.dropout, self.dtype
+            at = height // 2**i
+            rest = at in self.remat, self.dropout, self.dtype
+            return self.channels * self.multipliers[i], at in self.attention, *rest
 
         temb = TimeMLP(self.channels, self.dtype, name="temb")(time)
         skips = [conv(self.channels, "conv_in", self.dtype)(x)]
@@ -207,14 +211,14 @@ class UNet(nn.Module):
             down = Down(channels, self.blocks, attention, i < levels - 1, *rest, name=f"down_{i}")
             skips += down(skips[-1], temb, train)
 
-        h = Mid(self.dropout, self.dtype, name="mid")(skips[-1], temb, train)
+        h = Mid(*rest, name="mid")(skips[-1], temb, train)
 
         for i in reversed(range(levels)):
             channels, attention, *rest = level(i)
             up = Up(channels, attention, i > 0, *rest, name=f"up_{i}")
             h = up(h, [skips.pop() for _ in range(self.blocks + 1)], temb, train)
 
-        h = nn.swish(norm(h, "norm_out", self.dtype))
+        h = nn.swish(layers.GroupNorm(self.dtype, name="norm_out")([h]))
         return conv(self.out_channels, "conv_out", jnp.float32, HEAD)(h)
 
 

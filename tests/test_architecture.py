@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ddpm_jax"
 FLOORS = [
-    ["diffusion", "unet"],
+    ["diffusion", "layers", "unet"],
     [
         "parameterization",
         "objective",

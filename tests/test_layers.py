@@ -1,0 +1,114 @@
+"""Normalisation, dropout and attention are the textbook's, however they are computed."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpm_jax import layers
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def affine(channels):
+    return {"params": {"scale": normal(1, channels), "bias": normal(2, channels)}}
+
+
+def test_group_norm_is_two_pass_in_32_groups_with_eps_1e_6():
+    """One pass would lose the variance of numbers as far from zero as these."""
+    x = 4000.0 + normal(0, 1, 8, 8, 64)
+    module = layers.GroupNorm(jnp.float32)
+    out, _ = module.init_with_output(jax.random.key(0), [x])
+    grouped = np.asarray(x, np.float64).reshape(1, 64, 32, 2)
+    mean = grouped.mean(axis=(1, 3), keepdims=True)
+    variance = grouped.var(axis=(1, 3), keepdims=True)
+    expected = ((grouped - mean) / np.sqrt(variance + 1e-6)).reshape(x.shape)
+    np.testing.assert_allclose(out, expected, atol=2e-3)
+    zeros, _ = module.init_with_output(jax.random.key(0), [1e-3 * (x - 4000.0)])
+    assert float(jnp.std(zeros)) == pytest.approx(math.sqrt(0.5), rel=0.1)
+
+
+@pytest.mark.parametrize("mean", [0.0, 10.0, 1000.0])
+@pytest.mark.parametrize("channels", [96, 20])
+def test_group_norm_and_its_gradients_are_linen_s_two_pass_ones_in_float64(x64, channels, mean):
+    """Each part's mean is another, so that what is between them counts; float32 loses mean / 1e7."""
+    parts = [mean + normal(0, 2, 4, 6, channels - 12), -mean + 3.0 * normal(1, 2, 4, 6, 12)]
+    variables, dy = affine(channels), normal(3, 2, 4, 6, channels)
+    groups = math.gcd(32, channels)
+    linen = nn.GroupNorm(groups, epsilon=1e-6, use_fast_variance=False, dtype=jnp.float64)
+
+    def ours(variables, parts):
+        return layers.GroupNorm(jnp.float32).apply(variables, parts)
+
+    def exact(variables, parts):
+        return linen.apply(variables, jnp.concatenate(parts, axis=-1))
+
+    single = jax.tree.map(lambda a: a.astype(jnp.float32), (variables, parts))
+    double = jax.tree.map(lambda a: a.astype(jnp.float64), single)
+    out, pull = jax.vjp(ours, *single)
+    expected, exact_pull = jax.vjp(exact, *double)
+    pairs = [(out, expected)]
+    got, wanted = (
+        pull(dy.astype(jnp.float32)),
+        exact_pull(dy.astype(jnp.float32).astype(jnp.float64)),
+    )
+    pairs += zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True)
+    for a, b in pairs:
+        assert a.dtype == jnp.float32
+        np.testing.assert_allclose(a, b, atol=(1e-6 + 1e-7 * mean) * 4 * float(jnp.abs(b).max()))
+
+
+def test_group_norm_can_be_differentiated_forwards_too():
+    """The tangent's product with dy is the gradient's with dx: the one rule is the other's transpose."""
+    x, dx, dy = (normal(seed, 2, 4, 4, 64) for seed in range(3))
+
+    def f(x):
+        return layers.GroupNorm(jnp.float32).apply(affine(64), [x])
+
+    along = jax.jvp(f, (x,), (dx,))[1]
+    finite = (f(x + 1e-2 * dx) - f(x - 1e-2 * dx)) / 2e-2
+    np.testing.assert_allclose(along, finite, atol=2e-3 * float(jnp.abs(along).max()))
+    (back,) = jax.vjp(f, x)[1](dy)
+    assert float((along * dy).sum()) == pytest.approx(float((back * dx).sum()), rel=1e-3, abs=1e-2)
+
+
+@pytest.mark.parametrize("rate, drop", [(0.1, 6554), (0.5, 32768), (0.25, 16384)])
+def test_dropout_is_unbiased_at_its_rate(rate, drop):
+    x = jnp.ones((8, 18, 16, 64))
+    out = layers.Dropout(rate).apply({}, x, True, rngs={"dropout": jax.random.key(0)})
+    true = drop / 65536
+    assert true == pytest.approx(rate, abs=1e-5)
+    error = math.sqrt(true * (1 - true) / x.size)
+    assert float((out == 0).mean()) == pytest.approx(true, abs=4 * error)
+    np.testing.assert_allclose(out[out != 0], 1 / (1 - true), rtol=1e-6)
+    assert layers.Dropout(rate).apply({}, x, False) is x
+
+
+def test_elements_that_share_a_key_are_dropped_independently():
+    """Every pair of quarters of the height, and a place with the next one."""
+    keep = layers.kept(jax.random.key(0), (4, 16, 32, 64), 32768)
+    quarters = np.asarray(keep, float).reshape(4, 4, -1).swapaxes(0, 1).reshape(4, -1) - 0.5
+    several = np.concatenate([quarters, np.roll(quarters, 1, axis=1)])
+    correlation = several @ several.T / (0.25 * quarters.shape[1])
+    np.testing.assert_allclose(correlation, np.eye(8), atol=4.5 / math.sqrt(quarters.shape[1]))
+
+
+@pytest.mark.parametrize("height", [1, 4, 6])
+def test_an_example_s_mask_depends_on_its_place_and_not_on_the_batch(height):
+    masks = [layers.kept(jax.random.key(0), (b, height, 3, 5), 20000) for b in (2, 6)]
+    np.testing.assert_array_equal(masks[0], masks[1][:2])
+    assert not np.array_equal(masks[1][0], masks[1][1])
+
+
+def test_attention_is_one_head_over_all_positions():
+    q, k, v = (normal(i, 2, 3, 4, 5) for i in range(3))
+    flat = [np.asarray(a, np.float64).reshape(2, 12, 5) for a in (q, k, v)]
+    logits = flat[0] @ flat[1].swapaxes(1, 2) / math.sqrt(5)
+    weights = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    expected = (weights @ flat[2]).reshape(2, 3, 4, 5)
+    np.testing.assert_allclose(layers.attend(q, k, v), expected, rtol=1e-4, atol=1e-6)
