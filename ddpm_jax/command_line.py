@@ -20,6 +20,7 @@ flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config 
 flags.DEFINE_string("coordinator", "", "HOST:PORT of the first of several processes.")
 flags.DEFINE_integer("num_processes", 1, "How many processes make up the run.")
 flags.DEFINE_integer("process_id", 0, "Which of them this is, from 0.")
+flags.DEFINE_integer("stopped_status", 0, "The exit status of a run that a signal has stopped.")
 
 HELP = """Train a diffusion model, sample from it, measure it.
 
@@ -42,6 +43,8 @@ HELP = """Train a diffusion model, sample from it, measure it.
   --config.SECTION.FIELD=VALUE   any number of the config, e.g. --config.train.batch_size=64
   --coordinator=HOST:PORT --num_processes=N --process_id=K
               one run by several processes, each started with its K of 0 to N - 1
+  --stopped_status=75            exit with 75, not 0, when stopped by a signal with work left to do,
+              so that a scheduler can tell it from a run that is done
   --verbosity=1                  log more, and show the traceback of an error
 
 It exits 0 when done, 2 on wrong usage (before anything is written), 1 when the run failed."""

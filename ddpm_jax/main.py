@@ -122,7 +122,7 @@ def in_words(error: BaseException) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """The exit status: 0 done or stopped when asked to, 2 wrong usage, 1 the run failed."""
+    """The exit status: 0 done, 2 wrong usage, 1 failed; --stopped_status if a signal stopped it."""
     stopping.listen()
     try:
         run, mode = prepare(argv)
@@ -133,7 +133,7 @@ def main(argv: list[str]) -> int:
         return fail(error, 2)
     except stopping.Stopped as stopped:
         report.say(str(stopped))
-        return 0
+        return flags.FLAGS.stopped_status
     except Exception as error:
         return fail(error, 1)
 
