@@ -61,7 +61,8 @@ setup() { # with uv, since the images' Python may be older than ours has to be
 }
 
 start() { # the same on every host, where it is not running; the hosts find each other
-  on_hosts all "cd ddpm_jax && nohup launch/again.sh train.log $(quoted "${main[@]}") >/dev/null 2>&1 </dev/null &"
+  # Braces: of "a && b &" a shell would be left that holds the connection open.
+  on_hosts all "cd ddpm_jax && { nohup launch/again.sh train.log $(quoted "${main[@]}") >/dev/null 2>&1 </dev/null & }"
 }
 
 standing() { on_hosts all "cd ddpm_jax 2>/dev/null && launch/again.sh train.log || echo absent"; }

@@ -26,9 +26,9 @@ DESCRIBE = (
 )
 STANDING = f"{SSH} --worker=all '--command=cd ddpm_jax 2>/dev/null && launch/again.sh train.log || echo absent'"
 START = (
-    f"{SSH} --worker=all '--command=cd ddpm_jax && nohup launch/again.sh train.log"
+    f"{SSH} --worker=all '--command=cd ddpm_jax && {{ nohup launch/again.sh train.log"
     " .venv/bin/python -m ddpm_jax.main --config=configs/cifar10.py --workdir=gs://bucket/cifar10"
-    " --stopped_status=75 >/dev/null 2>&1 </dev/null &'"
+    " --stopped_status=75 >/dev/null 2>&1 </dev/null & }'"
 )
 
 
@@ -100,8 +100,9 @@ def test_options_may_be_in_the_environment_and_arguments_reach_every_host_as_the
     arguments = ["--config.model.multipliers=(1, 2)", "--mode=evaluate"]
     lines = tpu_vm("train", "--dry-run", "--", *arguments, **named)[1]
     (start,) = [line for line in lines if "nohup" in line]
-    stub = f'gcloud() {{ for word; do :; done; eval "set -- ${{word#*train.log }}"; printf "%s\\n" "$@"; }}; {start}'
-    said = shell("bash", "-c", stub.replace("&'", "'"))[1]
+    words = 'for word; do :; done; word=${word#*train.log }; eval "set -- ${word% >/dev/null 2*}"'
+    stub = f'gcloud() {{ {words}; printf "%s\\n" "$@"; }}; {start}'
+    said = shell("bash", "-c", stub)[1]
     assert said[-2:] == arguments
 
 
@@ -182,10 +183,14 @@ elif verb == "scp":
 else:
     command = words[-1].removeprefix("--command=")
     every = "--worker=all" in words
-    codes = [
-        subprocess.run(["bash", "-c", command], cwd=host, env=os.environ | {{"HOME": str(host)}}).returncode
-        for host in (hosts if every else hosts[:1])
-    ]
+    codes = []
+    for host in hosts if every else hosts[:1]:  # like ssh, it waits until nobody holds the output
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=host, env=os.environ | {{"HOME": str(host)}},
+            stdout=subprocess.PIPE, text=True,
+        )
+        print(done.stdout, end="")
+        codes.append(done.returncode)
     sys.exit(max(codes))
 """
 UV = """#!/bin/bash
@@ -265,7 +270,7 @@ def test_a_host_that_was_booted_anew_is_started_again_and_no_other(tmp_path):
     python = """
 if [ $host = host1 ] && [ "$times" = 1 ]; then kill -KILL $PPID; exit; fi
 if [ $host = host1 ]; then touch "$FAKE/joined"; fi
-while [ ! -e "$FAKE/joined" ]; do sleep 0.05; done
+until [ -e "$FAKE/joined" ] || ((SECONDS > 60)); do sleep 0.05; done
 """
     cloud = Cloud(tmp_path, ["ACTIVE"], python)
     status, out, err = cloud.train()
@@ -292,7 +297,9 @@ def test_what_fails_for_good_ends_the_watch_with_the_last_words(tmp_path, ends, 
 
 
 def test_given_again_it_watches_on_and_brings_no_code_to_a_run_under_way(tmp_path):
-    cloud = Cloud(tmp_path, ["ACTIVE"], 'while [ ! -e "$FAKE/end" ]; do sleep 0.05; done\n')
+    cloud = Cloud(
+        tmp_path, ["ACTIVE"], 'until [ -e "$FAKE/end" ] || ((SECONDS > 60)); do sleep 0.05; done\n'
+    )
     first = cloud.watch()
     wait_for(lambda: (tmp_path / "runs").exists() and len(cloud.runs()) == 2)
     first.kill()
