@@ -91,6 +91,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
       ;;
     --spot) spot=1 ;;
     --dry-run) dry_run=1 ;;
+    --help) usage && exit ;;
     *) wrong "$1 is no option, or has no =VALUE" ;;
   esac
   shift

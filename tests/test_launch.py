@@ -143,7 +143,7 @@ def test_wrong_usage_is_one_clear_line_and_2(arguments, words):
 
 
 def test_help_exits_0_and_names_every_command():
-    for arguments in ([], ["--help"]):
+    for arguments in ([], ["--help"], ["train", "--help"]):
         status, out, _ = tpu_vm(*arguments)
         assert status == 0
         for command in ("train", "create", "setup", "status", "logs", "delete"):
