@@ -248,7 +248,7 @@ def test_the_notebook_is_stored_without_outputs_and_names_files_that_are_there()
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
     configs = re.findall(r"--config=(\S+)", "\n".join(sources))
     assert len(configs) == 2 and all((ROOT / config).is_file() for config in configs)
-    assert sources[0].startswith('REPOSITORY = ""') and "TRAIN_CIFAR10 = False" in sources[-1]
+    assert 'REPOSITORY = ""' in sources[0] and "TRAIN_CIFAR10 = False" in sources[-1]
 
 
 SHORT = """--config.model.channels=4 --config.model.multipliers=(1,) --config.model.attention=()
