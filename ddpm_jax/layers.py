@@ -108,7 +108,7 @@ def kept(key: Key[Array, ""], shape: tuple[int, ...], rate: float) -> Bool[Array
     bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
     bits = bits ^ (bits >> 16)
     # Or every user of the mask would make it again, rather than read it.
-    return jax.lax.optimization_barrier(bits >= jnp.uint32(round(rate * 2**32)))
+    return jax.lax.optimization_barrier(bits >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1)))
 
 
 def attend(q: Features, k: Features, v: Features) -> Features:
