@@ -63,6 +63,26 @@ def test_group_norm_and_its_gradients_are_linen_s_two_pass_ones_in_float64(x64, 
         np.testing.assert_allclose(a, b, atol=(1e-6 + 1e-7 * mean) * 4 * float(jnp.abs(b).max()))
 
 
+@pytest.mark.parametrize("mean", [0.0, 3.0, 30.0, 300.0])
+def test_one_pass_over_bfloat16_costs_less_than_rounding_to_it_has(mean):
+    """The error of the variance, beside that of rounding: of 8 bits, at least mean^2 2^-18 / 3."""
+    x = mean + normal(0, 2, 64, 64, 32)
+    rounded = x.astype(jnp.bfloat16)
+    means, variances = jax.jit(layers.moments)(rounded)
+    exact = np.asarray(rounded, np.float64)
+    np.testing.assert_allclose(means, exact.mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
+    error = np.abs(variances - exact.var(axis=(1, 2))).max()
+    assert error < 2e-6 + mean**2 * 2.0**-18 / 3
+    if mean >= 30.0:
+        lost = exact.var(axis=(1, 2)) - np.asarray(x, np.float64).var(axis=(1, 2))
+        assert error < 0.5 * np.abs(lost).mean()
+
+
+def test_the_variance_of_a_constant_is_not_below_zero():
+    x = jnp.full((1, 64, 64, 8), 1000.0, jnp.bfloat16) + normal(0, 8).astype(jnp.bfloat16)
+    assert float(layers.moments(x)[1].min()) >= 0.0
+
+
 def test_group_norm_can_be_differentiated_forwards_too():
     """The tangent's product with dy is the gradient's with dx: the one rule is the other's transpose."""
     x, dx, dy = (normal(seed, 2, 4, 4, 64) for seed in range(3))
@@ -75,6 +95,20 @@ def test_group_norm_can_be_differentiated_forwards_too():
     np.testing.assert_allclose(along, finite, atol=2e-3 * float(jnp.abs(along).max()))
     (back,) = jax.vjp(f, x)[1](dy)
     assert float((along * dy).sum()) == pytest.approx(float((back * dx).sum()), rel=1e-3, abs=1e-2)
+
+
+def test_group_norm_s_second_derivative_is_linen_s():
+    x, dx = normal(0, 2, 4, 4, 64), normal(1, 2, 4, 4, 64)
+    linen = nn.GroupNorm(32, epsilon=1e-6, use_fast_variance=False)
+
+    def along(module):
+        cubes = jax.grad(lambda x: (module.apply(affine(64), x) ** 3).sum())
+        return jax.jvp(cubes, (x,), (dx,))[1]
+
+    wanted = along(linen)
+    np.testing.assert_allclose(
+        along(layers.GroupNorm(jnp.float32)), wanted, atol=1e-5 * float(jnp.abs(wanted).max())
+    )
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
