@@ -28,6 +28,7 @@ flags.DEFINE_string("coordinator", "", "HOST:PORT of the first of several proces
 flags.DEFINE_integer("num_processes", 0, "How many processes make up the run; 0: ask the cluster.")
 flags.DEFINE_integer("process_id", 0, "Which of them this is, from 0.")
 flags.DEFINE_float("join_timeout", 300.0, "Seconds to wait at the start for the other processes.")
+flags.DEFINE_integer("stopped_status", 0, "The exit status of a run that a signal has stopped.")
 
 HELP = """Train a diffusion model, sample from it, measure it.
 
@@ -56,6 +57,8 @@ HELP = """Train a diffusion model, sample from it, measure it.
               one run by several processes, each started with its K of 0 to N - 1; on Cloud TPU, GKE,
               SLURM and Open MPI they find each other, and --num_processes=1 keeps one alone
   --join_timeout=SECONDS   how long each waits for the others at the start (300)
+  --stopped_status=75            exit with 75, not 0, when stopped by a signal with work left to do,
+              so that a scheduler can tell it from a run that is done
   --verbosity=1                  log more, and show the traceback of an error
 
 It exits 0 when done, 2 on wrong usage (before anything is written), 1 when the run failed."""

@@ -15,27 +15,26 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Key
 
 Features = Float[Array, "b h w _"]
+Resized = Float[Array, "b _ _ _"]
 PerChannel = Float[Array, "b _"]
 EPSILON = 1e-6
-CHANCES = 2**16  # dropout's probability is a multiple of 1 / CHANCES: 0.1 is 6554 / 65536
 
 
 class GroupNorm(nn.Module):
-    """GroupNorm in 32 groups (fewer where the channels do not divide by 32), of parts put together.
+    """GroupNorm in 32 groups (fewer where the channels do not divide by 32).
 
-    A part's moments are taken by themselves: two norms of one part then share them.
+    Where x was joined of parts, their moments are taken: two norms of one part then share them.
     """
 
     dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, parts: Sequence[Features]) -> Features:
-        x = joined(parts)
+    def __call__(self, x: Features, parts: Sequence[Features] = ()) -> Features:
         channels = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
         groups = math.gcd(32, *channels)
-        means, variances = (joined(each) for each in zip(*map(moments, parts), strict=True))
+        means, variances = (joined(each) for each in zip(*map(moments, parts or [x]), strict=True))
         mean = of_group(means, groups)
         variance = of_group(variances + jnp.square(means - mean), groups)
         per_std = jax.lax.rsqrt(variance + EPSILON)
@@ -47,9 +46,17 @@ def joined(parts: Sequence[Array]) -> Array:
 
 
 def moments(x: Features) -> tuple[PerChannel, PerChannel]:
-    """Mean and variance of every image's every channel; in two passes, which a large mean does not hurt."""
+    """Mean and variance of every image's every channel, in float32.
+
+    Of float32 in two passes, which a large mean does not hurt. Of bfloat16 in one, with the convolution
+    that makes x: rounding x to its 8 bits has cost its variance 1e-6 of the squared mean, and this costs
+    less. Where that is much, x has no variance left to speak of.
+    """
+    one_pass = x.dtype == jnp.bfloat16
     x = jax.lax.stop_gradient(x).astype(jnp.float32)
     mean = x.mean(axis=(1, 2))
+    if one_pass:
+        return mean, jnp.maximum(jnp.square(x).mean(axis=(1, 2)) - jnp.square(mean), 0.0)
     return mean, jnp.square(x - mean[:, None, None, :]).mean(axis=(1, 2))
 
 
@@ -74,16 +81,34 @@ def normalized_jvp(groups, primals, tangents):
     x, mean, per_std, scale, bias = primals
     dx, _, _, dscale, dbias = tangents
     dx = dx.astype(jnp.float32)
-    unit = (x.astype(jnp.float32) - mean[:, None, None, :]) * per_std[:, None, None, :]
-    factor = per_std * scale
+    unit = normalized(groups, x, mean, per_std, jnp.ones_like(scale), jnp.zeros_like(bias))
+    factor = inverse_deviation(groups, x, mean, per_std) * scale
     shift = dbias - factor * of_group(dx.mean(axis=(1, 2)), groups)
     tilt = dscale - factor * of_group((unit * dx).mean(axis=(1, 2)), groups)
     factor, shift, tilt = (a[:, None, None, :] for a in (factor, shift, tilt))
-    return unit * scale + bias, factor * dx + shift + tilt * unit
+    return normalized(groups, *primals), factor * dx + shift + tilt * unit
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def inverse_deviation(
+    groups: int, x: Features, mean: PerChannel, per_std: PerChannel
+) -> PerChannel:
+    """'per_std', which follows from x: what the second derivative needs to know."""
+    return per_std
+
+
+@inverse_deviation.defjvp
+def inverse_deviation_jvp(groups, primals, tangents):
+    x, mean, per_std = primals
+    dx = tangents[0].astype(jnp.float32)
+    whole = jnp.ones(x.shape[-1])
+    unit = normalized(groups, x, mean, per_std, whole, jnp.zeros_like(whole))
+    own = inverse_deviation(groups, x, mean, per_std)
+    return own, -jnp.square(own) * of_group((unit * dx).mean(axis=(1, 2)), groups)
 
 
 class Dropout(nn.Module):
-    """Zeroes with probability 'rate', to the nearest 1 / CHANCES, and divides what is left by the rest."""
+    """Zeroes elements with probability 'rate' and divides the others by what it leaves of 1."""
 
     rate: float
 
@@ -91,21 +116,25 @@ class Dropout(nn.Module):
     def __call__(self, x: Features, train: bool) -> Features:
         if not train or self.rate == 0.0:
             return x
-        drop = min(round(self.rate * CHANCES), CHANCES - 1)
-        keep = kept(self.make_rng("dropout"), x.shape, drop)
-        return jnp.where(keep, x * (CHANCES / (CHANCES - drop)), 0.0)
+        keep = kept(self.make_rng("dropout"), x.shape, self.rate)
+        return jnp.where(keep, x * (1.0 / (1.0 - self.rate)), 0.0)
 
 
-def kept(key: Key[Array, ""], shape: tuple[int, ...], drop: int) -> Bool[Array, "b h w c"]:
-    """Whether an element is kept: false 'drop' times in CHANCES, whatever devices share the batch."""
-    b, h, w, c = shape
-    # A key of threefry is the 64 bits it makes at once; random.bits would xor them into 32 and take
-    # 32 for each element, so four elements a quarter of the image apart share a key.
-    words = jax.random.key_data(jax.random.split(key, (b, -(-h // 4), w, c)))
-    chances = [part for i in range(2) for part in (words[..., i] & 0xFFFF, words[..., i] >> 16)]
-    keep = jnp.concatenate([chance >= drop for chance in chances], axis=1)[:, :h]
+def kept(key: Key[Array, ""], shape: tuple[int, ...], rate: float) -> Bool[Array, "b h w c"]:
+    """Which elements stay: a function of the key, the example's place in the batch and the element's.
+
+    Threefry gives each example 64 bits, and a hash of them and the element's number the 32 that decide:
+    MurmurHash3's finalizer, about 10 operations, where threefry's 20 rounds take over 100.
+    """
+    words = jax.random.bits(key, (shape[0], 2))[..., None, None, None]
+    first, second = words[:, 0], words[:, 1]
+    row, column, channel = (jax.lax.broadcasted_iota(jnp.uint32, shape, axis) for axis in (1, 2, 3))
+    bits = ((row * shape[2] + column) * shape[3] + channel) ^ first
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B) ^ second
+    bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
+    bits = bits ^ (bits >> 16)
     # Or every user of the mask would make it again, rather than read it.
-    return jax.lax.optimization_barrier(keep)
+    return jax.lax.optimization_barrier(bits >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1)))
 
 
 def attend(q: Features, k: Features, v: Features) -> Features:
@@ -116,3 +145,29 @@ def attend(q: Features, k: Features, v: Features) -> Features:
     logits = jnp.einsum("bqc,bkc->bqk", q, k, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(logits * channels**-0.5, axis=-1).astype(v.dtype)
     return jnp.einsum("bqk,bkc->bqc", weights, v).reshape(shape)
+
+
+@jax.custom_jvp
+def upsampled_conv(x: Features, kernel: Array) -> Resized:
+    """A 3x3 convolution of x with every pixel repeated 2x2."""
+    return convolve(x.repeat(2, axis=1).repeat(2, axis=2), kernel, "SAME")
+
+
+@upsampled_conv.defjvp
+def upsampled_conv_jvp(primals, tangents):
+    """In dx it is a 4x4 convolution of dx with zeros between its pixels.
+
+    So the gradient is one of stride 2: 16 products where 9 at each of 4 pixels would then be summed.
+    """
+    (x, kernel), (dx, dkernel) = primals, tangents
+    wide = kernel.astype(jnp.float32)
+    shifts = [(a, 1 - a) for a in (0, 1)]
+    sums = sum(jnp.pad(wide, [a, b, (0, 0), (0, 0)]) for a in shifts for b in shifts)
+    along_x = convolve(dx, sums.astype(kernel.dtype), ((2, 2), (2, 2)), spread=2)
+    nearest = x.repeat(2, axis=1).repeat(2, axis=2)
+    return upsampled_conv(x, kernel), along_x + convolve(nearest, dkernel, "SAME")
+
+
+def convolve(x: Features, kernel: Array, padding, spread: int = 1) -> Resized:
+    axes, spread = ("NHWC", "HWIO", "NHWC"), (spread, spread)
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, spread, dimension_numbers=axes)

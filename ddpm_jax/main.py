@@ -136,7 +136,7 @@ def in_words(error: BaseException) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """The exit status: 0 done or stopped when asked to, 2 wrong usage, 1 the run failed."""
+    """The exit status: 0 done, 2 wrong usage, 1 failed; --stopped_status if a signal stopped it."""
     stopping.listen()
     try:
         run, mode = prepare(argv)
@@ -150,7 +150,7 @@ def main(argv: list[str]) -> int:
     except stopping.Stopped as stopped:
         report.say(str(stopped))
         processes.finished()
-        return 0
+        return flags.FLAGS.stopped_status
     except Exception as error:
         return fail(error, 1)
 

@@ -72,6 +72,9 @@ def unet_of(
     if not multipliers or min(multipliers) < 1:
         raise ValueError(f"model.multipliers is {multipliers}; it must be one or more of 1, 2, ...")
     unet.check_size(*shape[:2], len(multipliers))
+    heights = [shape[0] // 2**i for i in range(len(multipliers))]
+    if not set(layout.remat) <= set(heights):
+        raise ValueError(f"parallel.remat is {layout.remat}; this network's heights are {heights}")
     return unet.UNet(
         out_channels=shape[-1] * (2 if learned_variance else 1),
         channels=channels,

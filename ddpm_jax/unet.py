@@ -24,11 +24,11 @@ def initializer(scale: float = 1.0):
     return nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
 
 
-def conv(channels: int, name: str, dtype: DTypeLike, scale: float = 1.0, stride: int = 1):
+def conv(channels: int, name: str, dtype: DTypeLike, scale: float = 1.0, stride: int = 1, **how):
     """A 3x3 convolution. At stride 2 "SAME" pads an even size at the bottom and right only."""
     init = initializer(scale)
     return nn.Conv(
-        channels, (3, 3), stride, padding="SAME", kernel_init=init, dtype=dtype, name=name
+        channels, (3, 3), stride, padding="SAME", kernel_init=init, dtype=dtype, name=name, **how
     )
 
 
@@ -68,10 +68,10 @@ class ResnetBlock(nn.Module):
     @nn.compact
     def __call__(self, parts: list[Features], temb: Embedding, train: bool) -> Features:
         x = layers.joined(parts)
-        h = nn.swish(layers.GroupNorm(self.dtype, name="norm1")(parts))
+        h = nn.swish(layers.GroupNorm(self.dtype, name="norm1")(x, parts))
         h = conv(self.channels, "conv1", self.dtype)(h)
         h += dense(self.channels, "temb_proj", self.dtype)(nn.swish(temb))[:, None, None, :]
-        h = nn.swish(layers.GroupNorm(self.dtype, name="norm2")([h]))
+        h = nn.swish(layers.GroupNorm(self.dtype, name="norm2")(h))
         h = layers.Dropout(self.dropout, name="Dropout_0")(h, train)
         h = conv(self.channels, "conv2", self.dtype, HEAD)(h)
         if x.shape[-1] != self.channels:
@@ -85,7 +85,7 @@ class AttentionBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Features) -> Features:
         channels = x.shape[-1]
-        h = layers.GroupNorm(self.dtype, name="norm")([x])
+        h = layers.GroupNorm(self.dtype, name="norm")(x)
         q, k, v = (dense(channels, name, self.dtype)(h) for name in "qkv")
         return x + dense(channels, "proj_out", self.dtype, HEAD)(layers.attend(q, k, v))
 
@@ -110,8 +110,10 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Features) -> Resized:
-        nearest = x.repeat(2, axis=1).repeat(2, axis=2)
-        return conv(x.shape[-1], "conv", self.dtype)(nearest)
+        def convolve(x, kernel, *_, **__):
+            return layers.upsampled_conv(x, kernel)
+
+        return conv(x.shape[-1], "conv", self.dtype, conv_general_dilated=convolve)(x)
 
 
 class Down(nn.Module):
@@ -218,7 +220,7 @@ class UNet(nn.Module):
             up = Up(channels, attention, i > 0, *rest, name=f"up_{i}")
             h = up(h, [skips.pop() for _ in range(self.blocks + 1)], temb, train)
 
-        h = nn.swish(layers.GroupNorm(self.dtype, name="norm_out")([h]))
+        h = nn.swish(layers.GroupNorm(self.dtype, name="norm_out")(h))
         return conv(self.out_channels, "conv_out", jnp.float32, HEAD)(h)
 
 

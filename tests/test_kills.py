@@ -208,6 +208,15 @@ def test_a_second_signal_ends_it_at_once_even_while_it_compiles(digits, tmp_path
     assert not checkpoints(tmp_path)
 
 
+def test_a_scheduler_can_tell_a_stopped_run_from_one_that_is_done(undisturbed, digits, tmp_path):
+    """--stopped_status is for the former only."""
+    args = [*ARGS, f"--config.data.data_dir={digits}", "--stopped_status=75"]
+    command = Command(tmp_path / "log-1", *args, f"--workdir={tmp_path}")
+    command.wait_for(lambda: checkpoints(tmp_path))
+    assert command.send(signal.SIGTERM) == 75, command.said()
+    Command(tmp_path / "log-2", *args, f"--workdir={undisturbed}").finish()
+
+
 FILL_UP = """
 set -e
 mount -t tmpfs -o size=8m tmpfs {disk} || exit 77

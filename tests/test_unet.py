@@ -202,10 +202,10 @@ def test_a_block_is_norm_swish_conv_plus_time_norm_swish_dropout_conv():
     block_out = next(out for name, _, _, out in calls if name == "down_1/block_0")
     same(found["conv1"][0], nn.swish(found["norm1"][1]))
     same(found["temb_proj"][0], nn.swish(temb))
-    same(found["norm2"][0][0], found["conv1"][1] + found["temb_proj"][1][:, None, None, :])
+    same(found["norm2"][0], found["conv1"][1] + found["temb_proj"][1][:, None, None, :])
     same(found["Dropout_0"][0], nn.swish(found["norm2"][1]))
     same(found["conv2"][0], found["Dropout_0"][1])
-    same(found["norm1"][0][0], block_in[0])
+    same(found["norm1"][0], block_in[0])
     same(found["nin_shortcut"][0], block_in[0])
     same(block_out, found["nin_shortcut"][1] + found["conv2"][1])
 
