@@ -44,7 +44,6 @@ ONLY_IN = {
     "torch": {"scores"},
     "matplotlib": {"figures"},
     "tensorflow_datasets": {"data", "datasets"},
-    "grain": {"data"},
     "absl": {"train", "command_line", "main", "datasets.prepare"},
     "tensorboardX": {"report"},
     "array_record": {"datasets"},
