@@ -89,9 +89,7 @@ def run(
     'present' are the devices there are, if not those that jax sees; 'of_images' spares the data set.
     """
     section, sections = settings.section, config.to_dict()
-    missing = [name for name in SECTIONS if name not in sections]
-    if missing:
-        raise ValueError(f"the config has no section {', '.join(missing)}")
+    check_sections(sections)
     settings.check_seed("seed", sections["seed"])
     # What needs no data set comes first: preparing one may take long.
     layout = section(parallel.layout, "parallel", sections["parallel"], present)
@@ -111,6 +109,12 @@ def run(
     checkpoints = directory / "checkpoints"
     programs = train, sample, evaluation
     return Run(directory, checkpoints, sections, seed, layout, data, model, optimize, *programs)
+
+
+def check_sections(sections: dict) -> None:
+    missing = [name for name in SECTIONS if name not in sections]
+    if missing:
+        raise ValueError(f"the config has no section {', '.join(missing)}")
 
 
 def images(data: data_settings.Data | data_settings.Folder, directory: epath.Path) -> ImageKind:

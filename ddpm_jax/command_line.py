@@ -11,15 +11,18 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from ddpm_jax import processes, workdir
+from ddpm_jax import processes, topology, workdir
 
 FLAGS = flags.FLAGS
-MODES = ("train", "sample", "evaluate", "figures")
+MODES = ("train", "sample", "evaluate", "figures", "preflight")
 
 config_flags.DEFINE_config_file("config", None, "The run: a file of configs/, or one like them.")
 flags.DEFINE_enum("mode", "train", MODES, "What to do with the run.")
 flags.DEFINE_bool("follow", False, "Evaluate each checkpoint as training writes it.")
 flags.DEFINE_list("figures", ["all"], "Which figures --mode=figures draws.")
+flags.DEFINE_string(
+    "topology", None, "The TPU that --mode=preflight compiles for; local by default."
+)
 flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config name>.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of the first of several processes.")
 flags.DEFINE_integer("num_processes", 0, "How many processes make up the run; 0: ask the cluster.")
@@ -36,6 +39,8 @@ HELP = """Train a diffusion model, sample from it, measure it.
       draws 64 images from the run in runs/digits.
   python -m ddpm_jax.main --workdir=runs/digits --mode=figures
       draws the paper's figures from it, as PNG and PDF, with the numbers behind them.
+  python -m ddpm_jax.main --config=configs/cifar10.py --mode=preflight --topology=v3:2x2
+      compiles the run for a TPU v3-8, without one: does it fit, how long might a step take.
 
   --config    {configs} (ablation.py:ROW takes a row of the paper's Table 2)
   --workdir   where the run's files are (default runs/<config name>); with one that holds a run,
@@ -43,6 +48,8 @@ HELP = """Train a diffusion model, sample from it, measure it.
   --mode      {modes}
   --figures   all, or some of grid, progressive, rate_distortion, shared_latents, interpolation,
               coarse_to_fine, nearest, with commas between them; rate_distortion needs --mode=evaluate
+  --topology  with --mode=preflight: local (the devices there are), or v2:2x2, v3:2x2, v4:2x2x1,
+              v5e:2x4, v5e:16x16, v5p:2x2x1, v6e:2x4, ...
   --follow    with --mode=evaluate: each checkpoint as training writes it, and the best is kept
   --config.SECTION.FIELD=VALUE   any number of the config, e.g. --config.train.batch_size=64
   --coordinator=HOST:PORT --num_processes=N --process_id=K
@@ -82,6 +89,11 @@ def parse(argv: list[str], usage: str = HELP) -> tuple[ConfigDict, epath.Path, s
     if rest[1:]:
         raise Usage(f"{rest[1]!r} is no flag; flags begin with -- and have no spaces")
     directory = FLAGS.workdir or default_workdir()
+    if FLAGS.topology is not None and FLAGS.mode != "preflight":
+        raise Usage(f"--topology goes with --mode=preflight, not {FLAGS.mode}")
+    if FLAGS.topology not in (None, topology.LOCAL):  # no devices of ours, and no other process
+        topology.begin(FLAGS.topology)
+        return FLAGS.config, epath.Path(directory), FLAGS.mode
     numbers = FLAGS.num_processes, FLAGS.process_id
     told = told_to_all(FLAGS.config, directory)
     processes.start(FLAGS.coordinator, *numbers, told, FLAGS.join_timeout)
@@ -142,6 +154,13 @@ def check_fields(argv: list[str]) -> None:
 
 def default_workdir() -> str:
     """runs/digits for configs/digits.py, runs/ablation-row for configs/ablation.py:row."""
+    return f"runs/{config_name()}"
+
+
+def config_name() -> str:
+    """What the run is called: by its config, or by its folder where that is all it was given by."""
     path, _, row = FLAGS["config"].config_filename.partition(":")
     name = epath.Path(path).stem
-    return f"runs/{name}-{row}" if row else f"runs/{name}"
+    if name == "stored_config":
+        return epath.Path(row).name
+    return f"{name}-{row}" if row else name

@@ -127,12 +127,35 @@ def opened(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -> So
     if not len(records):
         raise ValueError(f"split {split!r} of data set {name!r} holds no image")
     shape = decoded(name, records, np.array([0]))[0].shape
+    check_size(name, shape, image_size)
+    return Source(name, records, shape, levels_of(builder))
+
+
+def check_size(name: str, shape: tuple[int, ...], image_size: int) -> None:
     if shape[0] != image_size:
         raise ValueError(
             f"data.image_size is {image_size}, but images of {name!r} are {shape[0]}x{shape[1]}"
         )
-    levels = (builder.info.metadata or {}).get("levels", 256)
-    return Source(name, records, shape, levels)
+
+
+def levels_of(builder: tfds.core.DatasetBuilder) -> int:
+    return (builder.info.metadata or {}).get("levels", 256)
+
+
+def declared(name: str, data_dir: str, image_size: int) -> tuple[tuple[int, int, int], int]:
+    """Shape and grey levels by what a data set says of itself, which need not be there.
+
+    Raises ValueError if there is no such data set or its images are not of height 'image_size'.
+    """
+    if name in library.FROM_SOURCE:
+        shape, levels = (256, 256, 3), 256
+    else:
+        builder = library.found(name, data_dir)
+        height, width, channels = builder.info.features["image"].shape
+        shape = height or image_size, width or image_size, channels or 3
+        levels = levels_of(builder)
+    check_size(name, shape, image_size)
+    return shape, levels
 
 
 def loaded(source: Source) -> Source:

@@ -17,6 +17,10 @@ class Data(NamedTuple):
     def open(self, split: str) -> data.Source:
         return data.source(self.name, self.data_dir, split, self.image_size)
 
+    def declared(self) -> tuple[tuple[int, int, int], int]:
+        """Shape and grey levels of images, without them."""
+        return data.declared(self.name, self.data_dir, self.image_size)
+
 
 class Folder(NamedTuple):
     """A data section with a 'path': the user's own pictures."""
@@ -35,6 +39,10 @@ class Folder(NamedTuple):
     def open(self, split: str) -> data.Source:
         form = (self.image_size, self.channels, self.background, self.skip_unreadable)
         return data.folder(self.path, self.data_dir, split, *form)
+
+    def declared(self) -> tuple[tuple[int, int, int], int]:
+        """Shape and grey levels of pictures, without them."""
+        return (self.image_size, self.image_size, self.channels), 256
 
 
 def folder(**fields: Any) -> Folder:

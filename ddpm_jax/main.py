@@ -19,10 +19,12 @@ from ddpm_jax import (
     follow,
     generate,
     lock,
+    preflight,
     processes,
     report,
     roll_call,
     stopping,
+    topology,
     train,
     workdir,
 )
@@ -35,11 +37,11 @@ def prepare(argv: list[str]) -> tuple[Run, str]:
     config, directory, mode = command_line.parse(argv)
     quiet_libraries()
     following = mode == "evaluate" and flags.FLAGS.follow and workdir.stored(directory)
-    if mode != "train" and not following and not checkpoint.any_in(directory / "checkpoints"):
+    if mode not in NEED_NONE and not following and not checkpoint.any_in(directory / "checkpoints"):
         raise ValueError(f"{directory} holds no checkpoint to {mode} from; train first")
     workdir.check_writable(directory, *WRITES[mode])
     workdir.check_same_run(directory, config.to_dict())
-    run = build.run(config, directory)
+    run = BUILDS.get(mode, build.run)(config, directory)
     if flags.FLAGS.follow and mode != "evaluate":
         raise ValueError(f"--follow goes with --mode=evaluate, not {mode}")
     CHECKS[mode](run)
@@ -61,11 +63,18 @@ def train_and_measure(run: Run) -> None:
     )
 
 
+def wanted() -> str:
+    return flags.FLAGS.topology or topology.LOCAL
+
+
+NEED_NONE = ("train", "preflight")  # of the checkpoints that the others work on
+BUILDS = {"preflight": lambda config, directory: preflight.build_for(config, directory, wanted())}
 PROGRAMS = {
     "train": train_and_measure,
     "sample": generate.generate,
     "evaluate": lambda run: (follow.follow if flags.FLAGS.follow else evaluate.evaluate)(run),
     "figures": lambda run: figures.figures(run, flags.FLAGS.figures),
+    "preflight": lambda run: preflight.preflight(run, wanted(), command_line.config_name()),
 }
 
 
@@ -81,6 +90,7 @@ CHECKS = {
     "sample": lambda run: None,
     "evaluate": evaluate.check,
     "figures": lambda run: figures.check(run, flags.FLAGS.figures),
+    "preflight": lambda run: None,
 }
 
 
@@ -89,6 +99,7 @@ WRITES = {  # folders in the workdir, itself among them
     "sample": ("samples",),
     "evaluate": ("eval", "samples"),
     "figures": ("figures", "samples"),
+    "preflight": ("preflight",),
 }
 
 

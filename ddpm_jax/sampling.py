@@ -129,13 +129,15 @@ class Program(NamedTuple):
 
     Calling it, (params, keys, tick), gives images in [-1, 1], or near it; 'tick' is told the number
     of steps just taken. The parts of it are for who wants to keep the state between two segments,
-    to begin with an x_t of his own ('enter'), or to see x_0-hat on the way ('guess').
+    to begin with an x_t of his own ('enter'), or to see x_0-hat on the way ('guess'). 'loop' is what
+    'go_on' runs, for who wants to compile it only.
     """
 
     begin: Callable[[Key[Array, " b"]], State]
     enter: Callable[[Images], State]
     go_on: Callable[[Params, Key[Array, " b"], State, int, int], State]
     guess: Callable[[Params, State, int], Images]
+    loop: Callable[[Params, Key[Array, " b"], State, int, int], State]
     times: np.ndarray
     segment: int
 
@@ -179,14 +181,15 @@ def program(
         t = jnp.full(state[0].shape[:1], jnp.asarray(times)[i])
         return denoiser(params)(state[0], t).x_0
 
-    go_on = jax.jit(segment_of, donate_argnums=2)
+    loop = jax.jit(segment_of, donate_argnums=2)
     look = jax.jit(guess)
     return Program(
         begin=jax.jit(lambda keys: start(sched, sampler, keys, shape)),
         # A copy, or 'go_on' would take the caller's own array for its next state.
         enter=jax.jit(lambda x_t: (jnp.copy(x_t), sampler.init(x_t))),
-        go_on=lambda *args: jax.block_until_ready(go_on(*args)),
+        go_on=lambda *args: jax.block_until_ready(loop(*args)),
         guess=lambda params, state, i: look(params, state, i) if times[i] else state[0],
+        loop=loop,
         times=times,
         segment=segment,
     )

@@ -31,9 +31,13 @@ FLOORS = [
         "checkpoint",
         "parts",
         "scores",
+        "chips",
+        "topology",
+        "compiled",
+        "preflight_report",
     ],
     ["settings", "data_settings", "model_settings", "build", "state", "gradient"],
-    ["train", "generate", "quality", "evaluate", "figures", "follow"],
+    ["train", "generate", "quality", "evaluate", "figures", "follow", "preflight"],
     ["stored_config", "command_line", "main", "datasets.prepare"],
 ]
 # A floor's rooms are in order too: each may use those before it.

@@ -17,6 +17,7 @@ from conftest import ROOT
 from test_command_line import TINY, ddpm
 
 NEW = [f"--config={ROOT}/configs/digits.py", *TINY[1:], "--config.data.data_dir=data"]
+PREFLIGHT = ["--mode=preflight", "--topology=local", "--config.parallel.devices=0"]
 FACES = f"--config={ROOT}/configs/celebahq256.py"
 FOLDER = f"--config={ROOT}/configs/image_folder.py"
 ROOT_MAY = 1  # Linux's CAP_DAC_OVERRIDE: root may write what is read-only
@@ -86,6 +87,11 @@ CASES = {
         2, "parallel.devices is 9; this machine has 8", of("parallel.devices", 9)
     ),
     "indivisible batch": Bad(2, "8 devices cannot share evenly", of("parallel.devices", 8)),
+    "no such topology": Bad(2, "v5e:1x1 2x2 2x4", [*NEW, "--mode=preflight", "--topology=v5e:2x3"]),
+    "topology of what": Bad(2, "--topology goes with", [*NEW, "--topology=v3:2x2"]),
+    "a batch that the devices to be cannot share": Bad(
+        2, "8 devices cannot share", of("train.batch_size", 12, *PREFLIGHT)
+    ),
     # config files
     "not Python": Bad(
         2, "invalid syntax (c.py, line 1)", ["--config=c.py"], "a_config_that_is_not_python"

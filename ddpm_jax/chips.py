@@ -1,0 +1,96 @@
+"""What is known of accelerators, device by device as jax counts them, and the TPU slices there are.
+
+Memory is what the TPU compiler lets a program use (libtpu 0.0.42.1 says so where one does not fit).
+Peak bfloat16 FLOP/s and memory bandwidth: cloud.google.com/tpu/docs, a page a generation; a device
+of v2, v3 and TPU7x is half a chip. Clocks: Jouppi et al. 2023 (arXiv:2304.01433), Table 1, up to v4; for
+v5e and v5p what peak FLOP/s says of 4 units of 128x128 a core; of the others none is published.
+GPUs: NVIDIA's data sheets, dense bfloat16 or float16 tensor cores.
+"""
+
+import math
+from typing import NamedTuple
+
+GIB = 1 << 30
+
+
+class Chip(NamedTuple):
+    devices: int  # a chip
+    memory: float  # GiB a device
+    clock: float | None  # GHz
+    flops: float  # peak, bfloat16
+    bandwidth: float  # bytes/s
+
+
+CHIPS = {
+    "TPU v2": Chip(2, 7.48, 0.70, 23e12, 350e9),
+    "TPU v3": Chip(2, 15.48, 0.94, 61.5e12, 450e9),
+    "TPU v4": Chip(1, 30.75, 1.05, 275e12, 1228e9),
+    "TPU v5 lite": Chip(1, 15.75, 1.50, 197e12, 819e9),
+    "TPU v5": Chip(1, 95.74, 1.75, 459e12, 2765e9),
+    "TPU v6 lite": Chip(1, 31.25, None, 918e12, 1638e9),
+    "TPU7x": Chip(2, 94.75, None, 1153e12, 3690e9),
+}
+GPUS = {  # by a part of the name; longer ones first
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "V100": 125e12,
+    "T4": 65e12,
+}
+
+
+class Slice(NamedTuple):
+    """Some chips with their own network: what a topology's name names."""
+
+    kind: str
+    chips: int
+    options: dict  # that the compiler needs beside the name
+
+    @property
+    def devices(self) -> int:
+        return self.chips * CHIPS[self.kind].devices
+
+
+FLAT = ("2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8")
+SHAPES = {
+    "v2": ("TPU v2", ("2x2", "4x4", "8x8", "16x16")),
+    "v3": ("TPU v3", ("2x2", "4x4", "8x8", "16x16", "32x32")),
+    "v4": ("TPU v4", CUBES),
+    "v5e": ("TPU v5 lite", ("1x1", *FLAT)),
+    "v5p": ("TPU v5", CUBES),
+    "v6e": ("TPU v6 lite", ("1x1", *FLAT)),
+    "tpu7x": ("TPU7x", CUBES),
+}
+
+
+def slice_of(topology: str) -> Slice:
+    """Raises ValueError, naming those there are, for a name that is none."""
+    generation, _, shape = topology.partition(":")
+    kind, shapes = SHAPES.get(generation, ("", ()))
+    if shape not in shapes:
+        known = "; ".join(f"{name}:{' '.join(all_)}" for name, (_, all_) in SHAPES.items())
+        raise ValueError(f"there is no topology {topology!r}; there is local, {known}")
+    options = {}
+    if shape == "1x1":
+        options["chips_per_host_bounds"] = (1, 1, 1)
+    if generation == "v4":
+        options["chip_config_name"] = "megacore"  # two cores as one device, as jax has them
+    return Slice(kind, math.prod(map(int, shape.split("x"))), options)
+
+
+def memory(device_kind: str) -> int | None:
+    """Bytes that a program may use of a device's memory; None where that is not known."""
+    chip = CHIPS.get(device_kind)
+    return None if chip is None else round(chip.memory * GIB)
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """A device's peak bfloat16 FLOP/s, or None: of a CPU, or where that is not known."""
+    if device_kind in CHIPS:
+        return CHIPS[device_kind].flops
+    return next((flops for name, flops in GPUS.items() if name in device_kind), None)
