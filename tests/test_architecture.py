@@ -32,12 +32,13 @@ FLOORS = [
         "parts",
         "scores",
         "chips",
+        "timing",
         "topology",
         "compiled",
         "preflight_report",
     ],
     ["settings", "data_settings", "model_settings", "build", "state", "gradient"],
-    ["train", "generate", "quality", "evaluate", "figures", "follow", "preflight"],
+    ["train", "generate", "quality", "evaluate", "figures", "follow", "preflight", "benchmark"],
     ["stored_config", "command_line", "main", "datasets.prepare"],
 ]
 # A floor's rooms are in order too: each may use those before it.
