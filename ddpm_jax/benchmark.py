@@ -85,23 +85,30 @@ def train_step(run: Run, take: Callable[[Iterable, int], None], facts: Facts) ->
     return with_share(run, {"batch_size": size} | found.facts(size) | facts)
 
 
-def sampling_step(run: Run) -> Facts:
-    """One turn of the loop for a whole batch; its images/s are those of a whole chain."""
+def sampling(run: Run) -> tuple[Callable[[int], None], Facts]:
+    """Takes so many turns of the loop for a whole batch, with random weights; and what is said of one."""
     program, facts = compile_(run, preflight.sampling_step)
-    chain, size = build.sampling_program(run.model, run.sample.chain), run.sample.batch_size
-    keys = build.image_keys(run, run.sample.seed, 0, size)
-    state = jax.jit(chain.begin, out_shardings=parallel.by_image(run.mesh))(keys)
-    whole = parallel.replicated(run.mesh)
+    begin = build.sampling_program(run.model, run.sample.chain).begin
+    keys = build.image_keys(run, run.sample.seed, 0, run.sample.batch_size)
+    state = jax.jit(begin, out_shardings=parallel.by_image(run.mesh))(keys)
     initial = partial(build.initial, run.model, jax.random.key(run.seed))
-    params = jax.jit(initial, out_shardings=whole)()
+    params = jax.jit(initial, out_shardings=parallel.replicated(run.mesh))()
 
     def take(steps: int) -> None:
         nonlocal state
         state = jax.block_until_ready(program(params, keys, state, 0, steps))
 
-    found = timing.timed(take, chain.steps)
-    about = {"batch_size": size, "chain": run.sample.chain.name, "chain_steps": chain.steps}
-    return with_share(run, about | found.facts(size / chain.steps) | facts)
+    return take, facts
+
+
+def sampling_step(run: Run) -> Facts:
+    """The images/s are those of a whole chain."""
+    take, facts = sampling(run)
+    chain, size = run.sample.chain, run.sample.batch_size
+    steps = len(chain.times) - 1
+    found = timing.timed(take, steps)
+    about = {"batch_size": size, "chain": chain.name, "chain_steps": steps}
+    return with_share(run, about | found.facts(size / steps) | facts)
 
 
 def batches(run: Run, source: data.Source, first: int) -> Iterator[data.Bytes]:
