@@ -14,7 +14,7 @@ from ml_collections import ConfigDict, config_flags
 from ddpm_jax import processes, topology, workdir
 
 FLAGS = flags.FLAGS
-MODES = ("train", "sample", "evaluate", "figures", "preflight")
+MODES = ("train", "sample", "evaluate", "figures", "preflight", "benchmark")
 
 config_flags.DEFINE_config_file("config", None, "The run: a file of configs/, or one like them.")
 flags.DEFINE_enum("mode", "train", MODES, "What to do with the run.")
@@ -23,6 +23,7 @@ flags.DEFINE_list("figures", ["all"], "Which figures --mode=figures draws.")
 flags.DEFINE_string(
     "topology", None, "The TPU that --mode=preflight compiles for; local by default."
 )
+flags.DEFINE_list("benchmark", ["all"], "Which parts --mode=benchmark times.")
 flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config name>.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of the first of several processes.")
 flags.DEFINE_integer("num_processes", 0, "How many processes make up the run; 0: ask the cluster.")
@@ -42,6 +43,8 @@ HELP = """Train a diffusion model, sample from it, measure it.
       draws the paper's figures from it, as PNG and PDF, with the numbers behind them.
   python -m ddpm_jax.main --config=configs/cifar10.py --mode=preflight --topology=v3:2x2
       compiles the run for a TPU v3-8, without one: does it fit, how long might a step take.
+  python -m ddpm_jax.main --config=configs/cifar10.py --mode=benchmark
+      times it on the devices there are: a train step, a sampling step, the input, all together.
 
   --config    {configs} (ablation.py:ROW takes a row of the paper's Table 2)
   --workdir   where the run's files are (default runs/<config name>); with one that holds a run,
@@ -51,6 +54,8 @@ HELP = """Train a diffusion model, sample from it, measure it.
               coarse_to_fine, nearest, with commas between them; rate_distortion needs --mode=evaluate
   --topology  with --mode=preflight: local (the devices there are), or v2:2x2, v3:2x2, v4:2x2x1,
               v5e:2x4, v5e:16x16, v5p:2x2x1, v6e:2x4, ...
+  --benchmark all, or some of train_step, sampling_step, input_pipeline, end_to_end; the first two
+              need no data set
   --follow    with --mode=evaluate: each checkpoint as training writes it, and the best is kept
   --config.SECTION.FIELD=VALUE   any number of the config, e.g. --config.train.batch_size=64
   --coordinator=HOST:PORT --num_processes=N --process_id=K

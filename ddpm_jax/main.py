@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from absl import flags, logging
 
 from ddpm_jax import (
+    benchmark,
     build,
     checkpoint,
     command_line,
@@ -67,14 +68,20 @@ def wanted() -> str:
     return flags.FLAGS.topology or topology.LOCAL
 
 
-NEED_NONE = ("train", "preflight")  # of the checkpoints that the others work on
-BUILDS = {"preflight": lambda config, directory: preflight.build_for(config, directory, wanted())}
+NEED_NONE = ("train", "preflight", "benchmark")  # of the checkpoints that the others work on
+BUILDS = {
+    "preflight": lambda config, directory: preflight.build_for(config, directory, wanted()),
+    "benchmark": lambda *given: benchmark.build_for(*given, flags.FLAGS.benchmark),
+}
 PROGRAMS = {
     "train": train_and_measure,
     "sample": generate.generate,
     "evaluate": lambda run: (follow.follow if flags.FLAGS.follow else evaluate.evaluate)(run),
     "figures": lambda run: figures.figures(run, flags.FLAGS.figures),
     "preflight": lambda run: preflight.preflight(run, wanted(), command_line.config_name()),
+    "benchmark": lambda run: benchmark.benchmark(
+        run, flags.FLAGS.benchmark, command_line.config_name()
+    ),
 }
 
 
@@ -91,6 +98,7 @@ CHECKS = {
     "evaluate": evaluate.check,
     "figures": lambda run: figures.check(run, flags.FLAGS.figures),
     "preflight": lambda run: None,
+    "benchmark": lambda run: None,
 }
 
 
@@ -100,6 +108,7 @@ WRITES = {  # folders in the workdir, itself among them
     "evaluate": ("eval", "samples"),
     "figures": ("figures", "samples"),
     "preflight": ("preflight",),
+    "benchmark": ("benchmark",),
 }
 
 

@@ -181,8 +181,7 @@ def checked(run: Run, source: data.Source, state: TrainState) -> states.Window:
     step = int(window.first_skipped)
     if step == 0 or (settings.on_nonfinite == "skip" and window.in_a_row < TOO_MANY):
         return window
-    order = data.order(source.count, run.seed)
-    indices = data.indices_of(order, settings.batch_size, step - 1).tolist()
+    indices = data.indices_of(source.count, run.seed, settings.batch_size, step - 1).tolist()
     path = run.directory / f"nonfinite-{step}.json"
     workdir.write_json(path, {"step": step, "split": run.data.split, "indices": indices})
     raise FloatingPointError(

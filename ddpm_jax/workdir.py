@@ -12,7 +12,7 @@ from etils import epath
 
 from ddpm_jax import parallel
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 # What the same run may change between one start and the next; the rest decides its numbers.
 FREE = (
     "data.data_dir",

@@ -32,12 +32,13 @@ FLOORS = [
         "parts",
         "scores",
         "chips",
+        "timing",
         "topology",
         "compiled",
         "preflight_report",
     ],
     ["settings", "data_settings", "model_settings", "build", "state", "gradient"],
-    ["train", "generate", "quality", "evaluate", "figures", "follow", "preflight"],
+    ["train", "generate", "quality", "evaluate", "figures", "follow", "preflight", "benchmark"],
     ["stored_config", "command_line", "main", "datasets.prepare"],
 ]
 # A floor's rooms are in order too: each may use those before it.
@@ -48,7 +49,6 @@ ONLY_IN = {
     "torch": {"scores"},
     "matplotlib": {"figures"},
     "tensorflow_datasets": {"data", "datasets"},
-    "grain": {"data"},
     "absl": {"train", "command_line", "main", "datasets.prepare"},
     "tensorboardX": {"report"},
     "array_record": {"datasets"},

@@ -58,11 +58,43 @@ def test_slices_of_processes_make_up_the_global_batch(train):
 
 
 def test_every_epoch_is_another_whole_permutation():
-    order = data.order(100, 3)
-    epochs = [[order[i] for i in range(100 * e, 100 * e + 100)] for e in range(3)]
+    epochs = [data.indices_of(100, 3, 100, e).tolist() for e in range(3)]
     assert all(sorted(epoch) == list(range(100)) for epoch in epochs)
     assert all(a != b for a, b in itertools.combinations(epochs, 2))
-    assert [data.order(100, 4)[i] for i in range(100)] != epochs[0]
+    assert data.indices_of(100, 4, 100, 0).tolist() not in epochs
+
+
+@pytest.mark.parametrize("size", [7, 16, 100, 230])
+def test_batches_cut_one_sequence_wherever_epochs_end(size):
+    """A batch may end one epoch and begin the next, or hold more than a whole one."""
+    needed = -(-700 // size)
+    cut = np.concatenate([data.indices_of(100, 3, size, n) for n in range(needed)])
+    whole = np.concatenate([data.permutation(100, 3, epoch) for epoch in range(7)])
+    np.testing.assert_array_equal(cut[:700], whole)
+
+
+def test_the_order_is_the_one_of_every_release():
+    """Recorded: a run that goes on under another NumPy must go on with the same batches."""
+    assert data.permutation(10, 0, 0).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
+    assert data.indices_of(50_000, 0, 3, 700_000).tolist() == [12581, 32485, 32454]
+
+
+def test_neighbours_of_one_epoch_are_no_neighbours_of_the_next():
+    """Of random permutations, about two adjacent pairs are adjacent in both."""
+
+    def pairs(epoch):
+        order = data.permutation(50_000, 0, epoch)
+        return set(map(tuple, np.sort(np.stack([order[1:], order[:-1]], axis=1)).tolist()))
+
+    epochs = [pairs(e) for e in range(6)]
+    assert max(len(a & b) for a, b in itertools.pairwise(epochs)) < 12
+
+
+def test_reading_begins_late_as_soon_as_at_once(train):
+    """Two permutations, whatever the step: none is made for what came before."""
+    data.permutation.cache_clear()
+    take(train, 7, 16, slice(0, 16), 700_000, 700_002)
+    assert data.permutation.cache_info().misses <= 2
 
 
 def test_normalizing_is_the_release_s_and_quantizing_inverts_it():

@@ -50,8 +50,8 @@ def test_an_epoch_is_every_image_once_over_1_2_and_4_processes(name, data_dir, m
         parts = []
         for process in range(processes):
             monkeypatch.setattr(jax, "process_index", lambda k=process: k)
-            order, rows = data.order(count, seed), parallel.rows(size)
-            parts.append([data.indices_of(order, size, n, rows) for n in range(needed)])
+            rows = parallel.rows(size)
+            parts.append([data.indices_of(count, seed, size, n, rows) for n in range(needed)])
         batches = [np.concatenate(batch) for batch in zip(*parts, strict=True)]
         epoch = np.concatenate(batches)[:count]
         np.testing.assert_array_equal(np.sort(epoch), np.arange(count))

@@ -113,7 +113,7 @@ def real_images(trained: Trained, split: str, count: int) -> tuple[list[int], Fl
     """Images of a split, in -1..1, drawn by sample.seed, and their places in it."""
     run = trained.run
     source = run.data.open(split)
-    chosen = data.indices_of(data.order(source.count, run.sample.seed), count, 0)
+    chosen = data.indices_of(source.count, run.sample.seed, count, 0)
     images = jnp.asarray(source.read(chosen))
     return chosen.tolist(), np.asarray(data.normalize(images, run.model.levels))
 
