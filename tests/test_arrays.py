@@ -84,6 +84,7 @@ def test_a_damaged_file_is_refused(tmp_path, content):
         prepared(tmp_path / "none.npy", tmp_path)
 
 
+@pytest.mark.slow
 def test_gray_and_not_square_goes_through_every_program(tmp_path):
     np.save(tmp_path / "some.npy", rows())
     (tmp_path / "data").mkdir()

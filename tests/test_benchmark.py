@@ -22,9 +22,9 @@ def short(monkeypatch):
     monkeypatch.setattr(timing, "UNIT", 0.001)
 
 
-@pytest.fixture(params=[1, 8])
-def run(request, tiny, tmp_path):
-    tiny.parallel.devices = request.param
+@pytest.fixture
+def run(tiny, tmp_path):
+    tiny.parallel.devices = 8
     return build.run(tiny, epath.Path(tmp_path))
 
 
@@ -94,6 +94,7 @@ def test_the_median_is_that_of_the_units_whatever_the_order():
     assert facts["quartiles"] == np.quantile(seconds, [0.25, 0.75]).tolist()
 
 
+@pytest.mark.slow
 def test_parts_that_read_no_images_need_none(tiny, tmp_path):
     tiny.data.data_dir = ""
     tiny.data.name = "cifar10"  # which is not prepared, and not asked for

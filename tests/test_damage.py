@@ -204,6 +204,7 @@ def damage(folder, step):
     data.write_bytes(bytes(content))
 
 
+@pytest.mark.slow
 def test_training_sets_a_damaged_checkpoint_aside_and_ends_where_it_would_have(
     tiny, tmp_path, capsys
 ):
