@@ -11,10 +11,11 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from ddpm_jax import processes, topology, workdir
+from ddpm_jax import convert, imported_config, processes, stored_config, topology, workdir
 
 FLAGS = flags.FLAGS
-MODES = ("train", "sample", "evaluate", "figures", "preflight", "benchmark")
+MODES = ("train", "sample", "evaluate", "figures", "preflight", "benchmark", "import", "export")
+FORMATS = ("auto", *convert.FORMATS, "png", "npz")
 
 config_flags.DEFINE_config_file("config", None, "The run: a file of configs/, or one like them.")
 flags.DEFINE_enum("mode", "train", MODES, "What to do with the run.")
@@ -24,12 +25,24 @@ flags.DEFINE_string(
     "topology", None, "The TPU that --mode=preflight compiles for; local by default."
 )
 flags.DEFINE_list("benchmark", ["all"], "Which parts --mode=benchmark times.")
+flags.DEFINE_string("source", None, "The weights that --mode=import takes in.")
+flags.DEFINE_string("target", None, "Where --mode=export writes.")
+flags.DEFINE_enum("format", "auto", FORMATS, "Of --source, or of what is exported.")
+flags.DEFINE_enum("weights", "ema", ("ema", "raw"), "Which of them --mode=export takes.")
 flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config name>.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of the first of several processes.")
 flags.DEFINE_integer("num_processes", 0, "How many processes make up the run; 0: ask the cluster.")
 flags.DEFINE_integer("process_id", 0, "Which of them this is, from 0.")
 flags.DEFINE_float("join_timeout", 300.0, "Seconds to wait at the start for the other processes.")
 flags.DEFINE_integer("stopped_status", 0, "The exit status of a run that a signal has stopped.")
+
+GOES_WITH = {
+    "topology": ("preflight",),
+    "source": ("import",),
+    "target": ("export",),
+    "format": ("import", "export"),
+    "weights": ("export",),
+}
 
 HELP = """Train a diffusion model, sample from it, measure it.
 
@@ -45,6 +58,10 @@ HELP = """Train a diffusion model, sample from it, measure it.
       compiles the run for a TPU v3-8, without one: does it fit, how long might a step take.
   python -m ddpm_jax.main --config=configs/cifar10.py --mode=benchmark
       times it on the devices there are: a train step, a sampling step, the input, all together.
+  python -m ddpm_jax.main --mode=import --source=ddpm-cifar10-32 --workdir=runs/google
+      makes a run of somebody's weights, to sample from, measure and train on.
+  python -m ddpm_jax.main --workdir=runs/digits --mode=export --target=digits-for-diffusers
+      makes a folder for diffusers' DDPMPipeline of a run.
 
   --config    {configs} (ablation.py:ROW takes a row of the paper's Table 2)
   --workdir   where the run's files are (default runs/<config name>); with one that holds a run,
@@ -56,6 +73,12 @@ HELP = """Train a diffusion model, sample from it, measure it.
               v5e:2x4, v5e:16x16, v5p:2x2x1, v6e:2x4, ...
   --benchmark all, or some of train_step, sampling_step, input_pipeline, end_to_end; the first two
               need no data set
+  --source    with --mode=import: a checkpoint of the authors' (TensorFlow 1), pesser's PyTorch
+              conversion of it, or a folder of diffusers; --config=FILE says what else the run is of
+  --target    with --mode=export: where to write
+  --format    of the source: auto, tf1, pesser, diffusers; of what is exported: diffusers, or
+              png (a folder) or npz, which are sample.count samples
+  --weights   with --mode=export: ema or raw
   --follow    with --mode=evaluate: each checkpoint as training writes it, and the best is kept
   --config.SECTION.FIELD=VALUE   any number of the config, e.g. --config.train.batch_size=64
   --coordinator=HOST:PORT --num_processes=N --process_id=K
@@ -82,7 +105,7 @@ def parse(argv: list[str], usage: str = HELP) -> tuple[ConfigDict, epath.Path, s
         print(usage.format(configs="a file of configs/", modes=" | ".join(MODES)))
         raise SystemExit(0)
     argv = config_first(argv)
-    if not names_config("".join(argv[1:2])):
+    if not "".join(argv[1:2]).startswith("--config="):
         raise Usage(
             "no --config, and no --workdir that holds a run; give --config=configs/digits.py, say"
         )
@@ -97,8 +120,9 @@ def parse(argv: list[str], usage: str = HELP) -> tuple[ConfigDict, epath.Path, s
     if rest[1:]:
         raise Usage(f"{rest[1]!r} is no flag; flags begin with -- and have no spaces")
     directory = FLAGS.workdir or default_workdir()
-    if FLAGS.topology is not None and FLAGS.mode != "preflight":
-        raise Usage(f"--topology goes with --mode=preflight, not {FLAGS.mode}")
+    for name, modes in GOES_WITH.items():
+        if FLAGS[name].present and FLAGS.mode not in modes:
+            raise Usage(f"--{name} goes with --mode={' or '.join(modes)}, not {FLAGS.mode}")
     topology.begin(FLAGS.topology or topology.LOCAL)
     if FLAGS.topology not in (None, topology.LOCAL):  # no devices of ours, and no other process
         return FLAGS.config, epath.Path(directory), FLAGS.mode
@@ -118,43 +142,57 @@ def told_to_all(config: ConfigDict, directory: str) -> dict[str, Any]:
     return alike | flags_ | {"jax": metadata.version("jax"), "ddpm_jax's checksum": code}
 
 
-def names_config(arg: str) -> bool:
-    return re.match("--?config(=|$)", arg) is not None
+def taken(args: list[str], flag: str) -> tuple[str | None, list[str]]:
+    """The value of --flag=value or --flag value, None if it is not there, and the other arguments."""
+    for i, arg in enumerate(args):
+        match = re.fullmatch(f"--?{flag}(?:=(.*))?", arg, re.DOTALL)
+        if match and match[1] is not None:
+            return match[1], args[:i] + args[i + 1 :]
+        if match:
+            return "".join(args[i + 1 : i + 2]), args[:i] + args[i + 2 :]
+    return None, args
 
 
 def config_first(argv: list[str]) -> list[str]:
-    """Moves --config to the front, where config_flags wants it; a run's own config stands in."""
+    """Moves --config to the front, where config_flags wants it.
+
+    Without one a run's own stands in, and with --mode=import the one that weights have.
+    """
     program, *args = argv
-    for i, arg in enumerate(args):
-        if names_config(arg):
-            width = 1 if "=" in arg else 2
-            return [program, *args[i : i + width], *args[:i], *args[i + width :]]
-    for i, arg in enumerate(args):
-        match = re.match("--?workdir(?:=(.*))?$", arg)
-        if match:
-            folder = match[1] if match[1] is not None else "".join(args[i + 1 : i + 2])
-            if workdir.stored(epath.Path(folder)) is not None:
-                here = epath.Path(__file__).with_name("stored_config.py")
-                return [program, f"--config={here}:{folder}", *args]
-    return argv
+    config, rest = taken(args, "config")
+    folder, _ = taken(args, "workdir")
+    if taken(args, "mode")[0] == "import":
+        config = config_of_weights(args, config or "")
+    elif config is None and folder is not None and workdir.stored(epath.Path(folder)) is not None:
+        config = f"{stored_config.__file__}:{folder}"
+    return argv if config is None else [program, f"--config={config}", *rest]
+
+
+def config_of_weights(args: list[str], base: str) -> str:
+    """Raises ValueError, saying what is wrong with the weights or their base."""
+    source, format = taken(args, "source")[0], taken(args, "format")[0]
+    if not source:
+        raise Usage("--mode=import needs --source=PATH, a checkpoint or a folder of weights")
+    text = imported_config.text(source, format or "auto", base)
+    imported_config.get_config(text)  # config_flags would bury what it raises
+    return f"{imported_config.__file__}:{text}"
 
 
 def check_fields(argv: list[str]) -> None:
     """Raises Usage if there is no such config file, or no such field in it."""
     plain = flags.FlagValues()
-    width = 2 if "=" in argv[1] else 3
-    file = re.sub("^--?config=?", "", "".join(argv[1:width][-1:]))
-    if not epath.Path(file.partition(":")[0]).is_file():
-        raise Usage(f"--config: there is no file {file.partition(':')[0]}")
-    config_flags.DEFINE_config_file("config", flag_values=plain, sys_argv=argv[:width])
+    file = argv[1].removeprefix("--config=").partition(":")[0]
+    if not epath.Path(file).is_file():
+        raise Usage(f"--config: there is no file {file}")
+    config_flags.DEFINE_config_file("config", flag_values=plain, sys_argv=argv[:2])
     try:
-        plain(argv[:width])
+        plain(argv[:2])
     except (flags.Error, ValueError, TypeError, SyntaxError, ImportError) as error:
         # config_flags puts the config file's whole traceback in its message; the last line says it
         raise Usage(f"{argv[1]}: {str(error).strip().splitlines()[-1]}") from error
     config = plain.config.to_dict()
     known = workdir.flatten(config)
-    for arg in argv[width:]:
+    for arg in argv[2:]:
         match = re.match(r"--?(?:no)?config\.([^=]+)", arg)
         if match and match[1] not in known and match[1] not in config:
             raise Usage(f"the config has no field {match[1]}; {workdir.nearest(match[1], known)}")
@@ -171,4 +209,6 @@ def config_name() -> str:
     name = epath.Path(path).stem
     if name == "stored_config":
         return epath.Path(row).name
+    if name == "imported_config":
+        return imported_config.name_of(row)
     return f"{name}-{row}" if row else name

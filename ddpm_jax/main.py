@@ -27,6 +27,8 @@ from ddpm_jax import (
     stopping,
     topology,
     train,
+    weights,
+    weights_source,
     workdir,
 )
 from ddpm_jax.build import Run
@@ -68,10 +70,24 @@ def wanted() -> str:
     return flags.FLAGS.topology or topology.LOCAL
 
 
-NEED_NONE = ("train", "preflight", "benchmark")  # of the checkpoints that the others work on
+def source() -> weights_source.Source:
+    return weights_source.read(flags.FLAGS.source, flags.FLAGS.format)
+
+
+def as_what() -> str:
+    return "diffusers" if flags.FLAGS.format == "auto" else flags.FLAGS.format
+
+
+NEED_NONE = (
+    "train",
+    "preflight",
+    "benchmark",
+    "import",
+)  # of the checkpoints that the others work on
 BUILDS = {
     "preflight": lambda config, directory: preflight.build_for(config, directory, wanted()),
     "benchmark": lambda *given: benchmark.build_for(*given, flags.FLAGS.benchmark),
+    "import": lambda *given: weights.build_for(*given, source()),
 }
 PROGRAMS = {
     "train": train_and_measure,
@@ -82,6 +98,8 @@ PROGRAMS = {
     "benchmark": lambda run: benchmark.benchmark(
         run, flags.FLAGS.benchmark, command_line.config_name()
     ),
+    "import": lambda run: weights.import_weights(run, source()),
+    "export": lambda run: weights.export(run, flags.FLAGS.target, as_what(), flags.FLAGS.weights),
 }
 
 
@@ -99,6 +117,8 @@ CHECKS = {
     "figures": lambda run: figures.check(run, flags.FLAGS.figures),
     "preflight": lambda run: None,
     "benchmark": lambda run: None,
+    "import": lambda run: weights.check_import(run, source()),
+    "export": lambda run: weights.check_export(run, flags.FLAGS.target, as_what()),
 }
 
 
@@ -109,6 +129,8 @@ WRITES = {  # folders in the workdir, itself among them
     "figures": ("figures", "samples"),
     "preflight": ("preflight",),
     "benchmark": ("benchmark",),
+    "import": ("", "checkpoints"),
+    "export": ("samples",),
 }
 
 
@@ -149,7 +171,7 @@ def main(argv: list[str]) -> int:
     stopping.listen()
     try:
         run, mode = prepare(argv)
-        with lock.held(run.directory) if mode == "train" else nullcontext():
+        with lock.held(run.directory) if mode in ("train", "import") else nullcontext():
             stopping.check("before anything was begun")
             status = start(PROGRAMS[mode], run)
             processes.finished()

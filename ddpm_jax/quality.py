@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ddpm_jax import data, generate, parts, report, state, workdir
+from ddpm_jax import data, foreign, generate, parts, report, state, workdir
 from ddpm_jax.build import Run
 from ddpm_jax.scores import (
     classifier,
-    foreign,
     frechet,
     given,
     inception,

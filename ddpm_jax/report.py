@@ -163,14 +163,14 @@ def grid(images: UInt8[np.ndarray, "n h w c"]) -> Grid:
     return whole[:-gap, :-gap]
 
 
-def write_png(path: epath.Path, image: Grid) -> None:
+def write_png(path: epath.Path, image: Grid, enlarge: bool = True) -> None:
     """Small pictures are enlarged by whole pixels, so that a viewer shows them sharp.
 
     Gray, gray with alpha, RGB and RGBA as they are; of other channel counts the first is shown.
     """
     if image.shape[-1] not in (2, 3, 4):
         image = image[..., 0]
-    scale = max(1, 512 // max(image.shape[:2]))
+    scale = max(1, 512 // max(image.shape[:2])) if enlarge else 1
     image = image.repeat(scale, axis=0).repeat(scale, axis=1)
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")

@@ -90,8 +90,18 @@ def newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
 
 def averaged(run: Run) -> tuple[int, Any]:
     """The newest whole checkpoint's step and EMA weights. Raises ValueError if there is none yet."""
+    step, state = required(run)
+    return step, ema(run, state)
+
+
+def raw(run: Run) -> tuple[int, Any]:
+    """The same with the weights as they were trained."""
+    step, state = required(run)
+    return step, parallel.gathered(run.layout, state.params)
+
+
+def required(run: Run) -> tuple[int, TrainState]:
     found = newest(run)
     if found is None:
         raise ValueError(f"{run.directory} holds no finished checkpoint yet; train on first")
-    step, state, _ = found
-    return step, ema(run, state)
+    return found[:2]

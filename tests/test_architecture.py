@@ -30,6 +30,8 @@ FLOORS = [
         "digest",
         "checkpoint",
         "parts",
+        "foreign",
+        "convert",
         "scores",
         "chips",
         "timing",
@@ -37,16 +39,19 @@ FLOORS = [
         "compiled",
         "preflight_report",
     ],
-    ["settings", "data_settings", "model_settings", "build", "state", "gradient"],
-    ["train", "generate", "quality", "evaluate", "figures", "follow", "preflight", "benchmark"],
-    ["stored_config", "command_line", "main", "datasets.prepare"],
+    ["settings", "data_settings", "model_settings", "build", "state", "gradient"]
+    + ["diffusers_json", "weights_source"],
+    ["train", "generate", "quality", "evaluate", "figures", "follow", "preflight", "benchmark"]
+    + ["weights"],
+    ["stored_config", "imported_config", "command_line", "main", "datasets.prepare"],
 ]
 # A floor's rooms are in order too: each may use those before it.
 RANK = {room: rank for rank, room in enumerate(room for floor in FLOORS for room in floor)}
 ONLY_IN = {
     "orbax": {"checkpoint"},
-    "tensorflow": set(),
-    "torch": {"scores"},
+    "tensorflow": {"foreign"},
+    "torch": {"foreign"},
+    "safetensors": {"foreign", "weights"},
     "matplotlib": {"figures"},
     "tensorflow_datasets": {"data", "datasets"},
     "absl": {"train", "command_line", "main", "datasets.prepare"},

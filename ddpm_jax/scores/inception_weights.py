@@ -15,13 +15,17 @@ import jax
 import numpy as np
 from etils import epath
 
-from ddpm_jax import workdir
-from ddpm_jax.scores import foreign, graph_def, inception
+from ddpm_jax import foreign, workdir
+from ddpm_jax.scores import graph_def, inception
 from ddpm_jax.scores.inception import Weights
 
 GET = (
     "get inception-2015-12-05.tgz, TensorFlow's, or pt_inception-2015-12-05-6726825d.pth from"
     " pytorch-fid's releases"
+)
+INSTEAD = (
+    "convert it to .npz where there is one, or take TensorFlow's inception-2015-12-05.tgz, which"
+    " needs none"
 )
 HELP = """Convert the weights of the Inception network of FID and the Inception Score.
 
@@ -93,19 +97,7 @@ def from_torch(array: np.ndarray) -> np.ndarray:
 
 def read_pth(path: epath.Path) -> dict[str, np.ndarray]:
     """A dictionary of tensors that torch saved, by the graph's names."""
-    try:
-        import torch
-    except ImportError:
-        raise ValueError(
-            f"{path} is read with torch, which is not installed: 'pip install torch', convert it to"
-            " .npz where there is one, or take TensorFlow's inception-2015-12-05.tgz, which needs none"
-        ) from None
-    try:
-        with path.open("rb") as file:
-            tensors = torch.load(file, map_location="cpu", weights_only=True)
-        tensors = {name: value.numpy() for name, value in tensors.items()}
-    except Exception as error:  # of a damaged file torch raises anything
-        raise ValueError(f"{path} is truncated, or no dictionary of tensors; {GET}") from error
+    tensors = foreign.read_torch(path, INSTEAD, GET)
     names = {torch_name(name): name for name in inception.shapes()}
     return {names[name]: from_torch(array) for name, array in tensors.items() if name in names}
 

@@ -12,7 +12,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float, UInt8
 
-from ddpm_jax.scores import foreign, frechet
+from ddpm_jax import foreign
+from ddpm_jax.scores import frechet
 from ddpm_jax.scores.frechet import Statistics
 from ddpm_jax.scores.space import Space
 
