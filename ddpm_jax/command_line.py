@@ -3,6 +3,7 @@
 import re
 import sys
 import zlib
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ flags.DEFINE_string(
     "topology", None, "The TPU that --mode=preflight compiles for; local by default."
 )
 flags.DEFINE_list("benchmark", ["all"], "Which parts --mode=benchmark times.")
-flags.DEFINE_string("source", None, "The weights that --mode=import takes in.")
+flags.DEFINE_string("source", None, "What --mode=import, or the preparation of data, takes in.")
 flags.DEFINE_string("target", None, "Where --mode=export writes.")
 flags.DEFINE_enum("format", "auto", FORMATS, "Of --source, or of what is exported.")
 flags.DEFINE_enum("weights", "ema", ("ema", "raw"), "Which of them --mode=export takes.")
@@ -96,8 +97,10 @@ class Usage(ValueError):
     """What the user typed is wrong."""
 
 
-def parse(argv: list[str], usage: str = HELP) -> tuple[ConfigDict, epath.Path, str]:
-    """The config with its overrides, the run's folder, and the mode.
+def parse(
+    argv: list[str], usage: str = HELP, goes_with: Mapping[str, Sequence[str]] = GOES_WITH
+) -> tuple[ConfigDict, epath.Path, str]:
+    """The config with its overrides, the run's folder, and the mode; 'goes_with' has the modes of flags.
 
     Raises Usage for anything mistyped, SystemExit(0) for --help.
     """
@@ -120,7 +123,7 @@ def parse(argv: list[str], usage: str = HELP) -> tuple[ConfigDict, epath.Path, s
     if rest[1:]:
         raise Usage(f"{rest[1]!r} is no flag; flags begin with -- and have no spaces")
     directory = FLAGS.workdir or default_workdir()
-    for name, modes in GOES_WITH.items():
+    for name, modes in goes_with.items():
         if FLAGS[name].present and FLAGS.mode not in modes:
             raise Usage(f"--{name} goes with --mode={' or '.join(modes)}, not {FLAGS.mode}")
     topology.begin(FLAGS.topology or topology.LOCAL)

@@ -45,13 +45,23 @@ def base_for(source: Source) -> Path:
 
 def get_config(text: str) -> ConfigDict:
     path, format, base = text.split("\n")
-    source = weights_source.read(path, format)
-    file, _, row = (base or str(base_for(source))).partition(":")
+    return config_of(weights_source.read(path, format), base)
+
+
+def config_of(source: Source, base: str) -> ConfigDict:
+    """Raises ValueError if there is no such base."""
+    config = base_config(base or str(base_for(source)))
+    for section, fields in source.sections.items():
+        config[section].update({name: fields[name] for name in fields if name in config[section]})
+    T = config.diffusion.schedule.T
+    config.sample.steps = config.eval.steps = T
+    config.train.grid.steps = min(config.train.grid.steps, T)
+    return config
+
+
+def base_config(name: str) -> ConfigDict:
+    file, _, row = name.partition(":")
     if not Path(file).is_file():
         raise ValueError(f"there is no file {file} to take data and training from; give --config")
     read = runpy.run_path(file)["get_config"]
-    config = read(row) if row else read()
-    for section, fields in source.sections.items():
-        fields = {name: fields[name] for name in fields if name in config[section]}
-        config[section].update(fields)
-    return config
+    return read(row) if row else read()

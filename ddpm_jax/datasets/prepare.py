@@ -9,8 +9,6 @@ from ddpm_jax import command_line, data_settings, report, stopping
 from ddpm_jax.datasets import library
 from ddpm_jax.main import fail, quiet_libraries
 
-flags.DEFINE_string("source", "", "What the data set is made from, where it cannot fetch that.")
-
 HELP = """Prepare the data set of a config. Interrupted, the same command goes on.
 
   python -m ddpm_jax.datasets.prepare --config=configs/cifar10.py
@@ -30,11 +28,11 @@ It exits 0 when done, 2 on wrong usage, 1 when the preparation failed."""
 
 def prepare(argv: list[str]) -> None:
     """Raises ValueError for what is wrong before anything is written, RuntimeError for what fails."""
-    config, *_ = command_line.parse(argv, HELP)
+    config, *_ = command_line.parse(argv, HELP, {})
     quiet_libraries()
     jax.config.update("jax_platforms", "cpu")  # a TPU serves one process, and this one needs none
     section = config.data.to_dict()
-    data, source = data_settings.of(section), flags.FLAGS.source
+    data, source = data_settings.of(section), flags.FLAGS.source or ""
     if source:
         library.make(section["name"], section["data_dir"], source)
     for split in filter(None, (data.split, data.held_out)):
