@@ -61,7 +61,7 @@ HELP = """Train a diffusion model, sample from it, measure it.
       times it on the devices there are: a train step, a sampling step, the input, all together.
   python -m ddpm_jax.main --mode=import --source=ddpm-cifar10-32 --workdir=runs/google
       makes a run of somebody's weights, to sample from, measure and train on.
-  python -m ddpm_jax.main --workdir=runs/digits --mode=export --target=digits-for-diffusers
+  python -m ddpm_jax.main --workdir=runs/cifar10 --mode=export --target=my-cifar10
       makes a folder for diffusers' DDPMPipeline of a run.
 
   --config    {configs} (ablation.py:ROW takes a row of the paper's Table 2)

@@ -49,6 +49,7 @@ OUTPUTS = {"epsilon": "eps", "sample": "x_0"}
 # A learned one is not there: what the network gives is the variance itself in diffusers, here its log.
 VARIANCES = {"fixed_small": "fixed_small", "fixed_large": "fixed_large"}
 VARIANCES |= {f"{name}_log": ours for name, ours in VARIANCES.items()}
+GROUPS = 32  # of a norm; here fewer where channels, also of joined skips, do not divide by it
 LATENT = ("vae", "vqvae", "movq")
 
 
@@ -87,10 +88,8 @@ def check_network(said: Json) -> None:
     attended = [width for width, each in zip(widths, down, strict=False) if each.startswith("Attn")]
     if head is not None and any(width // head != 1 for width in [*attended, widths[-1]]):
         raise ValueError(f"its attention has heads of {head} channels; here it has one head of all")
-    if any(math.gcd(32, width) != groups for width in widths):
-        raise ValueError(
-            f"its norms of {widths} channels are in {groups} groups; here they are not"
-        )
+    if groups != GROUPS or any(width % GROUPS for width in widths):
+        raise ValueError(f"its norms of {widths} channels are in {groups} groups, not in {GROUPS}")
 
 
 def size(said: Json) -> tuple[int, int]:
@@ -127,16 +126,23 @@ def diffusion(said: Json) -> dict[str, Any]:
     return {"schedule": schedule, "output": output, "variance": variance, "loss": "simple"}
 
 
-def of_network(model: Model) -> dict[str, Any]:
-    """config.json of a run's U-Net. Raises ValueError for one that UNet2DModel cannot be."""
-    unet, (height, width, channels) = model.unet, model.shape
-    widths = [unet.channels * multiplier for multiplier in unet.multipliers]
-    groups = {math.gcd(32, each) for each in widths}
-    if len(groups) > 1:
+def widths_of(model: Model) -> list[int]:
+    return [model.unet.channels * multiplier for multiplier in model.unet.multipliers]
+
+
+def check_groups(model: Model) -> None:
+    """Raises ValueError for a network whose norms differ in their number of groups, as UNet2DModel's cannot."""
+    if any(width % GROUPS for width in widths_of(model)):
         raise ValueError(
-            f"norms of {widths} channels are in {sorted(groups)} groups here, and of one number in"
-            " diffusers; this network cannot be exported"
+            f"this network is {widths_of(model)} channels wide; diffusers has norms in {GROUPS} groups"
+            f" only where all are multiples of {GROUPS}, and it cannot be exported"
         )
+
+
+def of_network(model: Model) -> dict[str, Any]:
+    """config.json of a run's U-Net."""
+    unet, (height, width, channels) = model.unet, model.shape
+    widths = widths_of(model)
     at = ["Attn" if height // 2**i in unet.attention else "" for i in range(len(widths))]
     return {
         "_class_name": "UNet2DModel",
@@ -148,7 +154,7 @@ def of_network(model: Model) -> dict[str, Any]:
         "down_block_types": [f"{attention}DownBlock2D" for attention in at],
         "up_block_types": [f"{attention}UpBlock2D" for attention in reversed(at)],
         "attention_head_dim": None,
-        "norm_num_groups": groups.pop(),
+        "norm_num_groups": math.gcd(GROUPS, *widths),
         "dropout": unet.dropout,
         **{name: field.ours for name, field in FIXED.items()},
     }

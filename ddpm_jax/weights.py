@@ -137,6 +137,7 @@ def check_export(run: Run, target: str | None, format: str) -> None:
         raise ValueError(f"--target {target} is there already; give another")
     workdir.check_writable(path.parent, "")
     if format == "diffusers":
+        diffusers_json.check_groups(run.model)
         folder_json(run)
 
 

@@ -1,6 +1,5 @@
 """PyTorch's side of versus_torch.py: diffusers' network for a run of ours, and its two steps."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import torch
 from diffusers import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ddpm_jax import diffusers_json
 from ddpm_jax.build import Run
 
 Take = Callable[[int], Any]  # takes so many steps and waits for them
@@ -23,35 +23,13 @@ class Peer(NamedTuple):
     alpha_bar: torch.Tensor
 
 
-def their_network(run: Run) -> UNet2DModel:
-    """Of the run's model section."""
-    unet, (height, width, channels) = run.model.unet, run.model.shape
-    widths = [unet.channels * multiplier for multiplier in unet.multipliers]
-    at = ["Attn" if height // 2**i in unet.attention else "" for i in range(len(widths))]
-    return UNet2DModel(
-        sample_size=(height, width),
-        in_channels=channels,
-        out_channels=unet.out_channels,
-        layers_per_block=unet.blocks,
-        block_out_channels=widths,
-        down_block_types=[f"{attention}DownBlock2D" for attention in at],
-        up_block_types=[f"{attention}UpBlock2D" for attention in reversed(at)],
-        attention_head_dim=None,
-        norm_num_groups=math.gcd(32, *widths),
-        norm_eps=1e-6,
-        flip_sin_to_cos=False,
-        freq_shift=1,
-        downsample_padding=0,
-        dropout=unet.dropout,
-    )
-
-
 def peer(run: Run, eager: bool) -> Peer:
     """PyTorch's side of a run, on the same kind of device as ours."""
     device = torch.device("cpu" if run.mesh.devices.flat[0].platform == "cpu" else "cuda")
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    network = their_network(run).to(device, memory_format=torch.channels_last)
+    network = UNet2DModel.from_config(diffusers_json.of_network(run.model))
+    network = network.to(device, memory_format=torch.channels_last)
 
     def predict(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
