@@ -86,7 +86,7 @@ def check_network(said: Json) -> None:
         raise ValueError(f"its network is of {', '.join(down + up)}; here there are other blocks")
     groups, head = said.get("norm_num_groups", 32), said.get("attention_head_dim", 8)
     attended = [width for width, each in zip(widths, down, strict=False) if each.startswith("Attn")]
-    if head is not None and any(width // head != 1 for width in [*attended, widths[-1]]):
+    if head is not None and any(width != head for width in [*attended, widths[-1]]):
         raise ValueError(f"its attention has heads of {head} channels; here it has one head of all")
     if groups != GROUPS or any(width % GROUPS for width in widths):
         raise ValueError(f"its norms of {widths} channels are in {groups} groups, not in {GROUPS}")

@@ -5,10 +5,12 @@ import re
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import release
+from conftest import ROOT
 from etils import epath
 from safetensors.numpy import load_file, save_file
 
@@ -434,3 +436,17 @@ def test_schedules_of_any_kind_go_out(exported, tmp_path):
     short = run_of(weights_source.read(str(folder), "auto"), tmp_path)
     assert np.allclose(short.model.sched.beta, diffusion.quadratic(5, 1e-4, 0.02).beta)
     assert short.sample.chain.name == "ancestral-5"
+
+
+def test_the_python_of_the_page_runs(exported, tmp_path, monkeypatch):
+    source = weights_source.read(str(exported), "auto")
+    run = run_of(
+        source, tmp_path / "runs" / "ddpm-cifar10-32", sample={"solver": "ddim", "steps": 2}
+    )
+    weights.import_weights(run, source)
+    page = (ROOT / "launch" / "from_diffusers.md").read_text()
+    found: dict = {}
+    monkeypatch.chdir(tmp_path)
+    exec(re.search("```python\n(.*?)```", page, re.DOTALL)[1], found)
+    assert found["images"].shape == (8, 32, 32, 3)
+    assert found["predict"](found["images"], jnp.full(8, 3)).shape == (8, 32, 32, 3)
