@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from ddpm_jax import workdir
 
 
-def get_config(folder: str) -> ConfigDict:
+def get_config(folder: epath.PathLike) -> ConfigDict:
     return ConfigDict(tuples(workdir.stored(epath.Path(folder))["config"]))
 
 

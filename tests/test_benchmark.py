@@ -119,6 +119,7 @@ def test_bad_use_is_exit_2_and_writes_nothing(argument, fault, tmp_path):
     assert status == 2 and fault in err and not made.exists()
 
 
+@pytest.mark.slow
 def test_as_a_command_it_needs_no_checkpoint(digits, tmp_path):
     where = f"--config.data.data_dir={digits}", f"--workdir={tmp_path}/made"
     status, out, err = ddpm(

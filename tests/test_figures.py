@@ -259,6 +259,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
 
 
+@pytest.mark.slow
 def test_all_figures_are_files_and_the_same_files_again(digits, folder, capsys):
     run = run_of(digits, folder)
     program.figures(run, ["all"])

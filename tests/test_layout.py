@@ -61,7 +61,13 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+SLOW = ("groups in parts", "a device's groups in parts")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in LAYOUTS],
+)
 def test_numbers_do_not_depend_on_the_layout(steps_on, name, monkeypatch):
     """Without dropout, whose masks are of the parts that pass the network together."""
     monkeypatch.setattr(parallel, "SMALL", 1)
@@ -90,6 +96,7 @@ def test_fsdp_leaves_each_device_its_share_of_parameters_averages_and_moments(
     assert kernel.addressable_shards[0].data.size == kernel.size // 8
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_is_sampled_from_in_another_layout(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "SMALL", 1)
     spread = {"parallel.devices": 8, "parallel.params": "fsdp"}

@@ -175,6 +175,7 @@ def test_preflight_of_the_devices_there_are(eight, tmp_path, capsys, monkeypatch
     assert "digits at batch 32 fits local" in out and "train step, 32" in out
 
 
+@pytest.mark.slow
 def test_what_makes_a_run_fit_is_found_and_typed(eight, tmp_path, capsys, monkeypatch):
     """Half a byte less than the whole batch needs: two halves of it fit, and are said to."""
     monkeypatch.setattr(preflight, "sampling_step", preflight.train_step)
