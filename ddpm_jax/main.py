@@ -118,7 +118,9 @@ CHECKS = {
     "preflight": lambda run: None,
     "benchmark": lambda run: None,
     "import": lambda run: weights.check_import(run, source()),
-    "export": lambda run: weights.check_export(run, flags.FLAGS.target, as_what()),
+    "export": lambda run: weights.check_export(
+        run, flags.FLAGS.target, as_what(), flags.FLAGS.weights
+    ),
 }
 
 

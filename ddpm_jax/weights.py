@@ -51,9 +51,18 @@ def build_for(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
 
 def check_import(run: Run, source: Source) -> None:
     """Raises ValueError for a folder that holds a run, and for tensors that are not all of the network's."""
+    check_alone()
     if checkpoint.any_in(run.checkpoints):
         raise ValueError(f"{run.directory} holds a run; import into another --workdir")
     weights_of(source, state.abstract(run).params)
+
+
+def check_alone() -> None:
+    if jax.process_count() > 1:
+        raise ValueError(
+            "import and export are the work of one process; start one, with --num_processes=1 and,"
+            " on a host of a TPU pod, JAX_PLATFORMS=cpu"
+        )
 
 
 def weights_of(source: Source, like: Any) -> Weights:
@@ -126,12 +135,15 @@ def tell(run: Run, source: Source, found: Weights) -> None:
     )
 
 
-def check_export(run: Run, target: str | None, format: str) -> None:
+def check_export(run: Run, target: str | None, format: str, weights: str = "ema") -> None:
     """Raises ValueError for a target that is there, and for a run that the format cannot hold."""
+    check_alone()
     if not target:
         raise ValueError("--mode=export needs --target=PATH, where to write")
     if format not in EXPORTS:
         raise ValueError(f"--format {format} cannot be exported; there is {', '.join(EXPORTS)}")
+    if weights == "raw" and format != "diffusers":
+        raise ValueError(f"--weights=raw goes with --format=diffusers; {format} is of EMA samples")
     path = epath.Path(target)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise ValueError(f"--target {target} is there already; give another")

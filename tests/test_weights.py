@@ -413,7 +413,7 @@ def test_what_diffusers_cannot_be_is_not_exported(change, words, exported, tmp_p
         weights.check_export(run, str(tmp_path / "out"), "diffusers")
 
 
-def test_nothing_is_exported_over_what_is_there(exported, tmp_path):
+def test_nothing_is_exported_over_what_is_there_nor_what_cannot_be(exported, tmp_path, monkeypatch):
     run = run_of(weights_source.read(str(exported), "auto"), tmp_path)
     (tmp_path / "there").mkdir()
     weights.check_export(run, str(tmp_path / "there"), "diffusers")
@@ -421,6 +421,11 @@ def test_nothing_is_exported_over_what_is_there(exported, tmp_path):
     for target, words in ((tmp_path / "there", "is there already"), ("", "needs --target=PATH")):
         with pytest.raises(ValueError, match=words):
             weights.check_export(run, str(target), "diffusers")
+    with pytest.raises(ValueError, match="--weights=raw goes with"):
+        weights.check_export(run, str(tmp_path / "new"), "png", "raw")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="the work of one process"):
+        weights.check_export(run, str(tmp_path / "new"), "png")
 
 
 def test_schedules_of_any_kind_go_out(exported, tmp_path):
