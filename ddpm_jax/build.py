@@ -24,6 +24,7 @@ from ddpm_jax import (
     parameterization,
     sampling,
     settings,
+    solver_settings,
     unet,
     workdir,
 )
@@ -96,7 +97,7 @@ def run(
     mesh = layout.mesh
     data = data_settings.of(sections["data"])
     diffused = section(model_settings.diffusion_of, "diffusion", sections["diffusion"])
-    chain_of = partial(settings.chain, *diffused[:3])
+    chain_of = partial(solver_settings.chain, *diffused[:3])
     optimize = section(optimizer.adam, "optimizer", sections["optimizer"])
     train = section(settings.train, "train", sections["train"], layout, chain_of)
     sample = section(settings.sample, "sample", sections["sample"], mesh, chain_of)

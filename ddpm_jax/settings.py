@@ -9,17 +9,10 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from jax.sharding import Mesh
 
-from ddpm_jax import likelihood, parallel, parameterization, sampling, workdir
+from ddpm_jax import likelihood, parallel, sampling, workdir
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.likelihood import Strata
 from ddpm_jax.parallel import Layout
-from ddpm_jax.parameterization import Parameterization, Variance
-
-STEPS = {  # each takes the run's variance and eta, and uses what it needs
-    "ancestral": lambda variance, eta: sampling.ancestral(variance),
-    "ddim": lambda variance, eta: sampling.ddim(eta),
-}
-
 
 SPACES = {"inception": None, "classifier": None, "pixels": None}
 
@@ -125,34 +118,6 @@ def check_seed(field: str, seed: int) -> None:
     check_type(field, seed, int)
     if not 0 <= seed < 2**31:
         raise ValueError(f"{field} is {seed}; it must lie between 0 and 2^31 - 1")
-
-
-def chain(
-    sched: Schedule,
-    parameterization_: Parameterization,
-    variance: Variance,
-    section: str,
-    solver: str,
-    steps: int,
-    eta: float,
-) -> Chain:
-    """Raises ValueError for steps on which the network's own mean or variance is not defined."""
-    step = choice(f"{section}.solver", solver, STEPS)(variance, eta)
-    times = sampling.path(sched.T, steps)
-    own_mean = parameterization_ is parameterization.x_prev
-    own_variance = variance is parameterization.learned
-    if steps != sched.T and own_mean:
-        raise ValueError(
-            f"{section}.steps is {steps}, but this network's own mean is for single steps;"
-            f" take all {sched.T}"
-        )
-    if steps != sched.T and own_variance and solver == "ancestral":
-        raise ValueError(
-            f"{section}.steps is {steps}, but this network's own variance is for single steps;"
-            f" take all {sched.T}, or {section}.solver ddim, which does not use it"
-        )
-    name = f"{solver}-{steps}" + (f"-eta{eta:g}" if solver == "ddim" else "")
-    return Chain(sampling.lift(step), times, name)
 
 
 def sample_grid(

@@ -15,6 +15,7 @@ FLOORS = [
         "objective",
         "likelihood",
         "sampling",
+        "solvers",
         "optimizer",
         "roll_call",
         "processes",
@@ -39,7 +40,7 @@ FLOORS = [
         "compiled",
         "preflight_report",
     ],
-    ["settings", "data_settings", "model_settings", "build", "state", "gradient"]
+    ["settings", "solver_settings", "data_settings", "model_settings", "build", "state", "gradient"]
     + ["diffusers_json", "weights_source"],
     ["train", "generate", "quality", "evaluate", "figures", "follow", "preflight", "benchmark"]
     + ["weights"],

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm_jax import diffusion, parameterization, sampling
+from ddpm_jax import diffusion, parameterization, sampling, solvers
 from ddpm_jax.parameterization import Denoised
 
 SCHED = diffusion.linear(1000, 1e-4, 0.02)
@@ -16,7 +16,10 @@ SAMPLERS = {
     "ddim-0.5": sampling.ddim(0.5),
     "ddim-1": sampling.ddim(1.0),
 }
-every_sampler = pytest.mark.parametrize("name", SAMPLERS)
+every_step = pytest.mark.parametrize("name", SAMPLERS)
+ALL = {name: sampling.lift(step) for name, step in SAMPLERS.items()}
+ALL |= {"dpm_solver": solvers.dpm_solver(), "heun": solvers.heun()}
+every_sampler = pytest.mark.parametrize("name", ALL)
 
 
 def normal(seed, shape=(4, 2, 2, 3)):
@@ -34,7 +37,7 @@ def standard_normal(x_t, t):
 
 
 def run(name, denoiser, steps=100, count=64, shape=(8, 8, 1), until=None, segment=20):
-    sampler = sampling.lift(SAMPLERS[name])
+    sampler = ALL[name]
     times = sampling.path(SCHED.T, steps)[:until]
     keys = sampling.image_keys(jax.random.key(0), jnp.arange(count))
     make = sampling.program(SCHED, sampler, lambda params: denoiser, times, shape, segment)
@@ -89,7 +92,7 @@ def test_eta_scales_the_standard_deviation_of_ddim_s_noise(eta):
     np.testing.assert_allclose(moved, expected, atol=1e-5)
 
 
-@every_sampler
+@every_step
 def test_a_strided_chain_is_the_chain_of_the_respaced_schedule(name):
     times = sampling.path(SCHED.T, 25)
     respaced = diffusion.schedule(
@@ -104,7 +107,7 @@ def test_a_strided_chain_is_the_chain_of_the_respaced_schedule(name):
         np.testing.assert_allclose(strided, step(respaced, x_t, guess, i, i - 1, noise), atol=2e-5)
 
 
-@every_sampler
+@every_step
 def test_the_last_step_is_free_of_noise(name):
     x_t, guess, one = normal(0), Denoised(jnp.clip(normal(2), -1, 1)), jnp.full(4, 1)
     step = SAMPLERS[name]
@@ -132,7 +135,7 @@ def test_a_mean_of_the_network_s_own_is_where_ancestral_sampling_goes():
 
 @every_sampler
 def test_image_i_is_the_same_in_any_batch_and_any_segments(name):
-    sampler = sampling.lift(SAMPLERS[name])
+    sampler = ALL[name]
     times = sampling.path(SCHED.T, 7)
 
     def draw(numbers, segment):

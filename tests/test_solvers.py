@@ -1,0 +1,84 @@
+"""The fast solvers on Gaussian data, where the ODE they solve has a closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ddpm_jax import diffusion, sampling, solvers
+from ddpm_jax.parameterization import Denoised
+
+FINE = diffusion.linear(100_000, 1e-6, 2e-4)  # times close enough for rounding not to matter
+MEAN, VARIANCE = 0.3, 0.25
+
+
+def gaussian(x_t, t):
+    """E[x_0 | x_t] of data that is N(MEAN, VARIANCE)."""
+    signal, noise = diffusion.signal(FINE, t), diffusion.sigma(FINE, t) ** 2
+    gain = VARIANCE * signal / (VARIANCE * signal**2 + noise)
+    return Denoised(MEAN + gain * (x_t - signal * MEAN))
+
+
+def exact(x_T, t):
+    """x_t on the ODE's path from x_T: in x~ the deviations from the mean keep their ratio to q's."""
+    level, start = (solvers.noise_level(FINE)[each] for each in (t, FINE.T))
+    deviation = x_T / FINE.alpha_bar[-1] ** 0.5 - MEAN
+    shrunk = deviation * ((VARIANCE + level**2) / (VARIANCE + start**2)) ** 0.5
+    return FINE.alpha_bar[t] ** 0.5 * (MEAN + shrunk)
+
+
+def error(sampler, times):
+    x_T = jnp.array([-1.5, 0.2, 1.0]).reshape(3, 1, 1, 1)
+    state = x_T, sampler.init(x_T)
+    keys = sampling.image_keys(jax.random.key(0), jnp.arange(3))
+    path = jnp.asarray(times)
+    x, _ = sampling.advance(
+        FINE, sampler, gaussian, keys, path, state, jnp.array(0), jnp.array(len(times) - 1)
+    )
+    return float(np.abs(x - exact(x_T, int(times[-1]))).max())
+
+
+def evenly(steps):
+    """From T to T / 20, where uniform steps in t are still fine ones."""
+    return np.round(np.linspace(FINE.T, FINE.T // 20, steps + 1)).astype(np.int32)
+
+
+@pytest.mark.parametrize(
+    "sampler, times, order",
+    [
+        (sampling.lift(sampling.ddim(0.0)), evenly, 1),
+        (solvers.dpm_solver(), evenly, 2),
+        (solvers.heun(), evenly, 2),
+        (solvers.heun(), lambda steps: solvers.karras(FINE, steps)[:-1], 2),
+    ],
+    ids=["ddim", "dpm_solver", "heun", "heun on its own times"],
+)
+def test_the_error_falls_with_the_order_of_the_method(sampler, times, order, x64):
+    """Twice the steps, 2^order times less of it."""
+    errors = [error(sampler, times(steps)) for steps in (40, 80, 160)]
+    found = np.log2(np.array(errors[:-1]) / errors[1:])
+    assert np.abs(found - order).max() < 0.25, (errors, found)
+
+
+def test_ddim_is_the_euler_method_of_the_same_ode(x64):
+    x_t, t, s = jnp.full((1, 1, 1, 1), 0.7), jnp.array([60_000]), jnp.array([50_000])
+    x = x_t / diffusion.signal(FINE, t)
+    level = solvers.noise_level(FINE)
+    slope = (x - gaussian(x_t, t).x_0) / level[60_000]
+    euler = diffusion.signal(FINE, s) * (x + (level[50_000] - level[60_000]) * slope)
+    theirs = sampling.ddim(0.0)(FINE, x_t, gaussian(x_t, t), t, s, jnp.zeros_like(x_t))
+    np.testing.assert_allclose(theirs, euler, rtol=1e-9)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 35, 500, 999, 1000])
+def test_karras_times_fall_from_T_to_0_each_once(steps):
+    sched = diffusion.linear(1000, 1e-4, 0.02)
+    times = solvers.karras(sched, steps)
+    assert times[0] == 1000 and times[-1] == 0 and len(times) == steps + 1
+    assert np.all(np.diff(times) < 0) and (steps < 2 or times[-2] == 1)
+
+
+def test_karras_times_are_of_the_papers_noise_levels():
+    """Eq. 5 with rho = 7: in sigma~^(1/7) they are evenly spaced, to the grid of whole t."""
+    levels = solvers.noise_level(FINE)[solvers.karras(FINE, 18)[:-1]] ** (1 / 7)
+    np.testing.assert_allclose(np.diff(levels), np.diff(levels).mean(), rtol=0.01)
