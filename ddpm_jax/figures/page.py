@@ -70,6 +70,7 @@ class Plot(NamedTuple):
     x_label: str
     y_label: str
     lines: Sequence[Line]
+    log: bool = False  # both axes
 
 
 def shown(images: Float[np.ndarray, "*n h w c"], levels: int) -> UInt8[np.ndarray, "*n h w c"]:
@@ -158,6 +159,8 @@ def draw(axes: Any, panel: Plot) -> None:
         look |= {"color": colour, "label": line.label or None, "markersize": 3}
         axes.plot([x for x, _ in there], [y for _, y in there], **look)
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
+    if panel.log:
+        axes.set(xscale="log", yscale="log")
     if any(line.label for line in panel.lines):
         axes.legend(handlelength=1.2)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from ddpm_jax import build, checkpoint, digest, parts, report, state, stopping, workdir
 from ddpm_jax.build import Run
-from ddpm_jax.figures import latents, nearest, page, rate, samples
+from ddpm_jax.figures import latents, nearest, page, rate, samples, solvers
 from ddpm_jax.figures.chains import Trained
 
 FIGURES = {
@@ -16,8 +16,10 @@ FIGURES = {
     "interpolation": latents.interpolation,
     "coarse_to_fine": latents.coarse_to_fine,
     "nearest": nearest.nearest,
+    "solvers": solvers.solvers,
 }
 ALL = "all"
+ASKED_FOR = ("solvers",)  # no figures of the paper's; they compile a program for every line
 
 
 def chosen(names: Sequence[str]) -> list[str]:
@@ -29,7 +31,8 @@ def chosen(names: Sequence[str]) -> list[str]:
             )
     if not names:
         raise ValueError(f"--figures is empty; there is {', '.join([ALL, *FIGURES])}")
-    return [name for name in FIGURES if name in names or ALL in names]
+    of_all = [name for name in FIGURES if name not in ASKED_FOR] if ALL in names else []
+    return [name for name in FIGURES if name in names or name in of_all]
 
 
 def check(run: Run, names: Sequence[str]) -> None:
@@ -38,6 +41,8 @@ def check(run: Run, names: Sequence[str]) -> None:
     steps = checkpoint.steps_in(run.checkpoints)
     if "rate_distortion" in names and steps and rate.evaluated(run, steps[-1]) is None:
         raise ValueError(rate.missing(run, steps[-1]))
+    if "solvers" in wanted:
+        solvers.check(run)
     if "nearest" in wanted:
         run.data.open(run.data.split)
     if {"interpolation", "coarse_to_fine"} & set(wanted):

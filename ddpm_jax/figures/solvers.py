@@ -1,0 +1,68 @@
+"""How far fast solvers are from the end of the ODE that they solve, after few looks at the network.
+
+A figure of the paper's successors: Song et al. 2021 (DDIM), Lu et al. 2022, Karras et al. 2022.
+"""
+
+import numpy as np
+
+from ddpm_jax import build, solver_settings
+from ddpm_jax.build import Run
+from ddpm_jax.figures import chains, page
+from ddpm_jax.figures.chains import Floats, Trained, Walk
+from ddpm_jax.figures.page import Drawn, Line, Plot
+from ddpm_jax.settings import Chain
+
+SOLVERS = {"ddim": 1, "dpm_solver": 1, "heun": 2}  # and the looks that a step takes
+STEPS = (3, 5, 10, 20, 50, 100)
+COUNT = 64
+SHOWN = 10
+
+
+def chain(run: Run, solver: str, steps: int) -> Chain:
+    """Raises ValueError for a network whose own mean keeps it from taking few steps."""
+    model = run.model
+    fields = {"solver": solver, "steps": steps, "eta": 0.0}
+    return solver_settings.chain(
+        model.sched, model.parameterization, model.variance, "--figures=solvers", **fields
+    )
+
+
+def check(run: Run) -> None:
+    chain(run, "ddim", 1)
+
+
+def sampled(trained: Trained, solver: str, steps: int) -> Floats:
+    """Images 0..COUNT - 1, from the x_T that every solver begins with."""
+    program = build.sampling_program(trained.run.model, chain(trained.run, solver, steps))
+    walk = Walk((0, steps), np.arange(COUNT))
+    label = f"solvers-{solver}-{steps}"
+    (seen,) = chains.go(trained._replace(program=program), label, [walk])
+    return seen[-1]
+
+
+def solvers(trained: Trained) -> Drawn:
+    """RMSE to Heun's method in all T steps, which is as near to the ODE's end as the schedule allows."""
+    T, levels = trained.run.model.sched.T, trained.run.model.levels
+    steps = [n for n in STEPS if n < T]
+    exact = sampled(trained, "heun", T)
+    made = {name: [sampled(trained, name, n) for n in steps] for name in SOLVERS}
+    looks = {name: [n if each == 1 else 2 * n - 1 for n in steps] for name, each in SOLVERS.items()}
+    errors = {
+        name: [float(chains.rmse(images, exact).mean()) for images in of_solver]
+        for name, of_solver in made.items()
+    }
+    lines = [Line(looks[name], errors[name], name) for name in SOLVERS]
+    plot = Plot("looks at the network", f"RMSE to heun, {T} (0–255)", lines, log=True)
+    rows = [
+        (name, n, images) for name in SOLVERS for n, images in zip(steps, made[name], strict=True)
+    ]
+    cells = np.stack([exact[:SHOWN], *(images[:SHOWN] for *_, images in rows)])
+    texts = [f"heun, {T}", *(f"{name.replace('_', ' ')}, {n}" for name, n, _ in rows)]
+    facts = {"reference": f"heun-{T}", "images": COUNT, "steps": steps}
+    return Drawn(
+        {
+            "": page.plots([plot]),
+            "-samples": page.sheet(page.shown(cells, levels), texts, []),
+        },
+        facts | {"looks": looks, "rmse": errors},
+    )
