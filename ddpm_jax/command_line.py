@@ -147,8 +147,8 @@ def told_to_all(config: ConfigDict, directory: str) -> dict[str, Any]:
 
 
 def taken(args: list[str], flag: str) -> tuple[str | None, list[str]]:
-    """The value of --flag=value or --flag value, None if it is not there, and the other arguments."""
-    for i, arg in enumerate(args):
+    """The last value of --flag=value or --flag value, None if it is not there, and the other arguments."""
+    for i, arg in reversed(list(enumerate(args))):
         match = re.fullmatch(f"--?{flag}(?:=(.*))?", arg, re.DOTALL)
         if match and match[1] is not None:
             return match[1], args[:i] + args[i + 1 :]

@@ -44,6 +44,14 @@ OF_SCHEDULER = {
     "thresholding": Field(False, False),
     "rescale_betas_zero_snr": Field(False, False),
 }
+SCHEDULERS = ("DDPM", "DDIM", "PNDM", "DPMSolverMultistep", "DPMSolverSinglestep", "DEISMultistep")
+SCHEDULERS += (
+    "EulerDiscrete",
+    "EulerAncestralDiscrete",
+    "HeunDiscrete",
+    "LMSDiscrete",
+    "UniPCMultistep",
+)
 BETAS = {"linear": "linear", "scaled_linear": "quadratic"}
 OUTPUTS = {"epsilon": "eps", "sample": "x_0"}
 # A learned one is not there: what the network gives is the variance itself in diffusers, here its log.
@@ -67,7 +75,8 @@ def check_fixed(what: str, said: Json, fields: Mapping[str, Field]) -> None:
         value = said.get(name, default)
         if value != ours:
             left_out = "" if name in said else ", diffusers' default"
-            raise ValueError(f"its {what} has {name} {value!r}{left_out}; here it is {ours!r}")
+            brief = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:50]} ..."
+            raise ValueError(f"its {what} has {name} {brief}{left_out}; here it is {ours!r}")
 
 
 def check_network(said: Json) -> None:
@@ -76,18 +85,23 @@ def check_network(said: Json) -> None:
     if kind != "UNet2DModel":
         raise ValueError(f"its network is a {kind}, not a UNet2DModel")
     if said.get("num_class_embeds") or said.get("class_embed_type"):
-        raise ValueError("its network is class-conditional, which this one is not")
+        raise ValueError("its network is class-conditional (num_class_embeds), which ours is not")
     swish = {"act_fn": "silu"} if said.get("act_fn") == "swish" else {}
     check_fixed("network", {**said, **swish}, FIXED)
     widths = list(said.get("block_out_channels") or (224, 448, 672, 896))
     down, up = (list(said.get(f"{way}_block_types") or ()) for way in ("down", "up"))
     mirrored = [each.replace("Down", "Up") for each in reversed(down)]
     if not set(down) <= {"DownBlock2D", "AttnDownBlock2D"} or up != mirrored:
-        raise ValueError(f"its network is of {', '.join(down + up)}; here there are other blocks")
+        raise ValueError(
+            f"its down_block_types and up_block_types are {', '.join(down + up)}; here there are"
+            " DownBlock2D and AttnDownBlock2D, and their likes upwards in reverse"
+        )
     groups, head = said.get("norm_num_groups", 32), said.get("attention_head_dim", 8)
     attended = [width for width, each in zip(widths, down, strict=False) if each.startswith("Attn")]
     if head is not None and any(width != head for width in [*attended, widths[-1]]):
-        raise ValueError(f"its attention has heads of {head} channels; here it has one head of all")
+        raise ValueError(
+            f"its attention has heads of {head} channels, attention_head_dim; here one"
+        )
     if groups != GROUPS or any(width % GROUPS for width in widths):
         raise ValueError(f"its norms of {widths} channels are in {groups} groups, not in {GROUPS}")
 
@@ -102,6 +116,9 @@ def size(said: Json) -> tuple[int, int]:
 
 def diffusion(said: Json) -> dict[str, Any]:
     """Our 'diffusion' section, of what scheduler_config.json says. Raises ValueError for what there is not here."""
+    kind = said.get("_class_name", "DDPMScheduler")
+    if kind.removeprefix("Flax").removesuffix("Scheduler") not in SCHEDULERS:
+        raise ValueError(f"its scheduler is a {kind}, whose schedule is not known here")
     check_fixed("scheduler", said, OF_SCHEDULER)
     choices = (
         ("beta_schedule", "linear", BETAS),
@@ -116,12 +133,17 @@ def diffusion(said: Json) -> dict[str, Any]:
                 f"its scheduler has {name} {value!r}; here there is {', '.join(known)}"
             )
         chosen[name] = known[value]
-    schedule = {
-        "name": chosen["beta_schedule"],
-        "T": said.get("num_train_timesteps", 1000),
-        "beta_1": said.get("beta_start", 1e-4),
-        "beta_T": said.get("beta_end", 0.02),
-    }
+    schedule = {"name": chosen["beta_schedule"]}
+    for name, ours, default in (
+        ("num_train_timesteps", "T", 1000),
+        ("beta_start", "beta_1", 1e-4),
+        ("beta_end", "beta_T", 0.02),
+    ):
+        schedule[ours] = said.get(name, default)
+        if type(schedule[ours]) is not type(default):
+            raise ValueError(
+                f"its scheduler has {name} {schedule[ours]!r}, which is no number for it"
+            )
     output, variance = chosen["prediction_type"], chosen["variance_type"]
     return {"schedule": schedule, "output": output, "variance": variance, "loss": "simple"}
 

@@ -85,8 +85,8 @@ def tensorflow_prefix(path: epath.Path) -> epath.Path | None:
 
 
 def step_of(name: str) -> int | None:
-    """ "model.ckpt-790000" and "model-790000.ckpt" are of step 790000."""
-    match = re.search(r"-(\d+)(\.\w+)?$", name)
+    """ "model.ckpt-790000" and "model-790000.ckpt" are of step 790000; other names do not say."""
+    match = re.fullmatch(r"model(?:\.ckpt)?-(\d{1,9})(?:\.\w+)?", name)
     return int(match[1]) if match else None
 
 

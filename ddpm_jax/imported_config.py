@@ -17,7 +17,7 @@ from ddpm_jax.weights_source import Source
 CONFIGS = Path(__file__).parents[1] / "configs"
 BASES = {  # words in the names under which the paper's models circulate
     "cifar10": "cifar10.py",
-    "celeba": "celebahq256.py",
+    "celebahq": "celebahq256.py",
     "church": "lsun_church256.py",
     "bedroom": "lsun_bedroom256.py",
     "cat": "lsun_cat256.py",
@@ -30,17 +30,23 @@ def text(source: str, format: str, base: str) -> str:
 
 def name_of(text: str) -> str:
     """The folder that the weights are, or are in."""
-    path = epath.Path(text.split("\n")[0])
-    return (path if path.is_dir() else path.resolve().parent).name
+    path = absolute(epath.Path(text.split("\n")[0]))
+    return (path if path.is_dir() else path.parent).name
 
 
 def base_for(source: Source) -> Path:
     """By the name of its file or folder, of its size; the user's own pictures if that says nothing."""
-    name = "/".join(epath.Path(source.path).parts[-2:]).lower()
+    name = "/".join(absolute(source.path).parts[-2:]).lower()
     for word, file in BASES.items():
-        if re.search(rf"(^|[^a-z]){word}", name) and (source.shape[0] == 32) == (word == "cifar10"):
+        named = re.search(rf"(^|[^a-z]){word}($|[^a-z0-9])", name)
+        if named and source.shape[0] == (32 if word == "cifar10" else 256):
             return CONFIGS / file
     return CONFIGS / "image_folder.py"
+
+
+def absolute(path: epath.Path) -> epath.Path:
+    """With the names of its folders; what a bucket has is so already."""
+    return path if "://" in str(path) else path.resolve()
 
 
 def get_config(text: str) -> ConfigDict:
@@ -49,13 +55,28 @@ def get_config(text: str) -> ConfigDict:
 
 
 def config_of(source: Source, base: str) -> ConfigDict:
-    """Raises ValueError if there is no such base."""
+    """What the weights say, over a base.
+
+    Where they say nothing of the diffusion, as the authors' files, the release's is taken without a base,
+    and the base's with one. Raises ValueError if there is no such base, or it is no config.
+    """
     config = base_config(base or str(base_for(source)))
-    for section, fields in source.sections.items():
-        config[section].update({name: fields[name] for name in fields if name in config[section]})
-    T = config.diffusion.schedule.T
-    config.sample.steps = config.eval.steps = T
-    config.train.grid.steps = min(config.train.grid.steps, T)
+    known = dict(source.sections)
+    if base and source.format != "diffusers":
+        known.pop("diffusion")
+    try:
+        for section, fields in known.items():
+            kept = {name: fields[name] for name in fields if name in config[section]}
+            config[section].update(kept)
+        T = config.diffusion.schedule.T
+        for chain in (config.sample, config.eval, config.train.grid):
+            chain.steps = min(chain.steps, T)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{base} is no whole config, or --source of other types: {error}"
+        ) from error
+    if not base:
+        config.sample.steps = config.eval.steps = T
     return config
 
 
@@ -63,5 +84,8 @@ def base_config(name: str) -> ConfigDict:
     file, _, row = name.partition(":")
     if not Path(file).is_file():
         raise ValueError(f"there is no file {file} to take data and training from; give --config")
-    read = runpy.run_path(file)["get_config"]
-    return read(row) if row else read()
+    try:
+        read = runpy.run_path(file)["get_config"]
+        return read(row) if row else read()
+    except Exception as error:  # a config file is a program
+        raise ValueError(f"--config {name}: {type(error).__name__}: {error}") from error

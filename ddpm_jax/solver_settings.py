@@ -3,20 +3,25 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Int
+
 from ddpm_jax import parameterization, sampling, settings, solvers
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.parameterization import Parameterization, Variance
 from ddpm_jax.settings import Chain
+
+Times = Int[np.ndarray, " n"]
 
 
 class Solver(NamedTuple):
     """A value of 'solver': its sampler, of the run's variance and eta, and the times it visits."""
 
     sampler: Callable[[Variance, float], sampling.Sampler]
-    times: Callable[[Schedule, int], sampling.Path]
+    times: Callable[[Schedule, int], Times]
 
 
-def evenly(sched: Schedule, steps: int) -> sampling.Path:
+def evenly(sched: Schedule, steps: int) -> Times:
     return sampling.path(sched.T, steps)
 
 

@@ -29,8 +29,8 @@ def minus_log(sched: Schedule, t: Steps) -> Coefficient:
 def dpm_solver() -> Sampler:
     """DPM-Solver++(2M): Lu et al. 2022 (arXiv:2211.01095), Algorithm 2. One look a step, order 2.
 
-    The line through the last two x_0-hats is integrated exactly; the first step has but one, and the
-    step to t = 0 takes one, as x_0-hat is where it ends.
+    x_0-hat is carried on along the line through the last two; the first step has but one, and the step to
+    t = 0 takes one, as x_0-hat is where it ends.
     """
 
     def step(sched, denoiser, x_t, t, s, noise, carry):

@@ -16,6 +16,7 @@ from ddpm_jax import (
     build,
     checkpoint,
     convert,
+    data_settings,
     diffusers_json,
     generate,
     report,
@@ -42,11 +43,18 @@ class Weights(NamedTuple):
 
 
 def build_for(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
-    """The run that a foreign checkpoint becomes; no data set is looked at."""
-    height, width, channels = source.shape
-    if config.data.image_size != height:
-        height = width = config.data.image_size
-    return build.run(config, directory, of_images=((height, width, channels), 256))
+    """The run that a foreign checkpoint becomes; its data set need not be there.
+
+    Raises ValueError for weights and data that do not go together.
+    """
+    shape, levels = data_settings.of(config.data.to_dict()).declared()
+    if shape[0] == source.shape[0]:
+        shape = (*source.shape[:2], shape[2])  # a folder's are declared square
+    if shape[2] != source.shape[2]:
+        raise ValueError(
+            f"the weights are of {source.shape[2]} channels, images of {config.data.name} have {shape[2]}"
+        )
+    return build.run(config, directory, of_images=(shape, levels))
 
 
 def check_import(run: Run, source: Source) -> None:
@@ -122,6 +130,10 @@ def tell(run: Run, source: Source, found: Weights) -> None:
     count = sum(leaf.size for leaf in jax.tree.leaves(found.params))
     step = step_of(source)
     report.say(f"source   {source.path}, {source.format}: {count:,} parameters, step {step}")
+    if step >= run.train.steps:
+        report.say(
+            f"  train.steps is {run.train.steps}: to train on give more, --config.train.steps=N"
+        )
     one = found.ema is None
     report.say(
         f"  {'one set of weights, the EMA too' if one else 'weights and their EMA'}, the optimiser's"
@@ -144,18 +156,20 @@ def check_export(run: Run, target: str | None, format: str, weights: str = "ema"
         raise ValueError(f"--format {format} cannot be exported; there is {', '.join(EXPORTS)}")
     if weights == "raw" and format != "diffusers":
         raise ValueError(f"--weights=raw goes with --format=diffusers; {format} is of EMA samples")
-    path = epath.Path(target)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    path = checkpoint.absolute(epath.Path(target))
+    if path.exists() and (format == "npz" or not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"--target {target} is there already; give another")
-    workdir.check_writable(path.parent, "")
-    if format == "diffusers":
+    workdir.check_writable(path.parent, "", flag="--target")
+    if format != "diffusers":
+        workdir.check_writable(run.directory, "samples")
+    else:
         diffusers_json.check_groups(run.model)
         folder_json(run)
 
 
 def export(run: Run, target: str, format: str, weights: str) -> None:
     """Writes what 'format' says to 'target'; of 'weights' "ema" or "raw"."""
-    EXPORTS[format](run, epath.Path(target), weights)
+    EXPORTS[format](run, checkpoint.absolute(epath.Path(target)), weights)
     report.say(f"exported {target}")
 
 
@@ -209,7 +223,7 @@ def to_png(run: Run, target: epath.Path, weights: str) -> None:
     images = samples(run)
     with whole(target) as folder, report.progress("writing", len(images), unit="image") as bar:
         for number, image in enumerate(images):
-            stopping.check(f"at image {number} of {len(images)}")
+            stopping.check(f"at file {number} of {len(images)}, whose images are kept")
             report.write_png(folder / f"{number:05d}.png", image, enlarge=False)
             bar.update()
 

@@ -38,7 +38,7 @@ def read(path: str, format: str) -> Source:
         raise ValueError(f"--source {path} does not exist")
     try:
         source = opened(place)
-    except ValueError as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:  # JSON of other types, too
         raise ValueError(f"--source {path} cannot be imported: {error}") from error
     if format not in ("auto", source.format):
         raise ValueError(f"--source {path} is of format {source.format}, not {format}")
@@ -78,7 +78,8 @@ def released(path: epath.Path, tensors: Tensors, step: int | None) -> Source:
     loss = "vlb" if learned else "simple"
     diffusion = RELEASED | {"output": "eps", "variance": variance, "loss": loss}
     shape = size, size, found.channels_in
-    notes = ("its network learns a variance: output eps, loss vlb are a guess",) if learned else ()
+    guess = ", ".join(f"{name} {diffusion[name]}" for name in ("output", "variance", "loss"))
+    notes = (f"such files do not say: {guess}, linear schedule, unless --config=FILE says it",)
     return Source(path, format, tensors, step, shape, sections(found, shape, diffusion), notes)
 
 
@@ -108,6 +109,8 @@ def from_folder(folder: epath.Path, file: epath.Path | None = None) -> Source:
     shape = *diffusers_json.size(said), found.channels_in
     of_scheduler, notes = scheduler_of(inner)
     made = sections(found, shape, diffusers_json.diffusion(of_scheduler))
+    if "dropout" in said:
+        made["model"]["dropout"] = float(said["dropout"])
     return Source(folder, "diffusers", tensors, None, shape, made, notes)
 
 
@@ -126,8 +129,9 @@ def scheduler_of(inner: epath.Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     if not there:
         return {}, ("it has no scheduler_config.json: the schedule is DDPMScheduler's default",)
     said = read_json(there[0])
-    clips = said.get("clip_sample", True)
-    return said, () if clips else ("its scheduler does not clip x_0, which samplers here do",)
+    if said.get("clip_sample", True) and said.get("clip_sample_range", 1.0) == 1.0:
+        return said, ()
+    return said, ("its scheduler does not clip x_0 to -1..1, which samplers here do",)
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:

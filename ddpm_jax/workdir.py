@@ -86,14 +86,14 @@ def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def check_writable(workdir: epath.Path, *names: str) -> None:
-    """Raises ValueError if one of its folders, on this machine, cannot be made or written."""
+def check_writable(workdir: epath.Path, *names: str, flag: str = "--workdir") -> None:
+    """Raises ValueError, naming the flag, if one of its folders, on this machine, cannot be made or written."""
     if "://" in str(workdir):
         return
     for folder in (workdir / name for name in names):
         there = next(path for path in (folder, *folder.parents) if path.exists())
         if not (there.is_dir() and os.access(there, os.W_OK)):
-            raise ValueError(f"--workdir {workdir}: {there} is no folder that can be written")
+            raise ValueError(f"{flag} {workdir}: {there} is no folder that can be written")
 
 
 def check_same_run(workdir: epath.Path, config: dict) -> None:

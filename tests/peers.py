@@ -29,6 +29,8 @@ def torchvision():
         stubs["torchvision.transforms"].functional = stubs["torchvision.transforms.functional"]
         stubs["torchvision"].transforms = stubs["torchvision.transforms"]
     sys.modules.update(stubs)
-    yield
-    for name in stubs:  # diffusers looks for it too, and is not to find it
-        del sys.modules[name]
+    try:
+        yield
+    finally:
+        for name in stubs:  # diffusers looks for it too, and is not to find it
+            del sys.modules[name]

@@ -95,7 +95,7 @@ def test_twice_the_channels_are_a_learned_variance(tmp_path):
     source = source_of(shapes_only(release.variables(*CIFAR, out=6)))
     run = run_of(source, tmp_path)
     assert run.config["diffusion"]["variance"] == "learned" and run.model.unet.out_channels == 6
-    assert any("guess" in note for note in source.notes)
+    assert any("unless --config=FILE says it" in note for note in source.notes)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,8 @@ def test_twice_the_channels_are_a_learned_variance(tmp_path):
         ("ddpm-ema-cat-256", "lsun_cat256.py"),
         ("ema_lsun_church/model-4432000.ckpt", "lsun_church256.py"),
         ("located/somewhere", "image_folder.py"),
+        ("cathedrals-256", "image_folder.py"),
+        ("ddpm-cifar100-32", "image_folder.py"),
     ],
 )
 def test_the_name_says_which_data(name, base):
@@ -311,10 +313,15 @@ SPOILED = {
         "True, diffusers' default; here it is",
     ),
     "another padding": (of_network(downsample_padding=1), "downsample_padding 1; here it is 0"),
-    "heads": (of_network(attention_head_dim=8), "heads of 8 channels"),
+    "heads": (of_network(attention_head_dim=8), "heads of 8 channels, attention_head_dim"),
     "groups": (of_network(norm_num_groups=16), "in 16 groups, not in 32"),
     "other blocks": (of_network(down_block_types=["SkipDownBlock2D"] * 2), "SkipDownBlock2D"),
     "no size": (of_network(sample_size=None), "does not say the images' size"),
+    "another kind of schedule": (
+        of_scheduler(_class_name="FlowMatchEulerDiscreteScheduler"),
+        "FlowMatchEulerDiscreteScheduler",
+    ),
+    "a chain without a length": (of_scheduler(num_train_timesteps=None), ""),
     "a cosine schedule": (of_scheduler(beta_schedule="squaredcos_cap_v2"), "squaredcos_cap_v2"),
     "v": (of_scheduler(prediction_type="v_prediction"), "v_prediction"),
     "an interpolated variance": (of_scheduler(variance_type="learned_range"), "learned_range"),
@@ -366,6 +373,8 @@ def test_what_cannot_be_imported_is_told_in_one_line(name, exported, tmp_path):
             "no file no.py",
         ),
         (["--source={exported}", "--config.model.widht=1"], "no field model.widht"),
+        (["--source={exported}", f"--config={ROOT}/README.md"], "README.md: SyntaxError"),
+        (["--source={exported}", f"--config={ROOT}/configs/digits.py:row"], "TypeError"),
     ],
 )
 def test_wrong_usage_of_import(args, words, exported, tmp_path):

@@ -19,7 +19,7 @@ FIGURES = {
     "solvers": solvers.solvers,
 }
 ALL = "all"
-ASKED_FOR = ("solvers",)  # no figures of the paper's; they compile a program for every line
+ASKED_FOR = ("solvers",)  # no figure of the paper's; it compiles a program for every point
 
 
 def chosen(names: Sequence[str]) -> list[str]:
