@@ -72,9 +72,7 @@ def config_of(source: Source, base: str) -> ConfigDict:
         for chain in (config.sample, config.eval, config.train.grid):
             chain.steps = min(chain.steps, T)
     except (KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{base} is no whole config, or --source of other types: {error}"
-        ) from error
+        raise ValueError(f"--config {base} is no whole config: {error}") from error
     if not base:
         config.sample.steps = config.eval.steps = T
     return config

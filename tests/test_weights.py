@@ -321,7 +321,10 @@ SPOILED = {
         of_scheduler(_class_name="FlowMatchEulerDiscreteScheduler"),
         "FlowMatchEulerDiscreteScheduler",
     ),
-    "a chain without a length": (of_scheduler(num_train_timesteps=None), ""),
+    "a chain without a length": (
+        of_scheduler(num_train_timesteps=None),
+        "num_train_timesteps None, which is no number",
+    ),
     "a cosine schedule": (of_scheduler(beta_schedule="squaredcos_cap_v2"), "squaredcos_cap_v2"),
     "v": (of_scheduler(prediction_type="v_prediction"), "v_prediction"),
     "an interpolated variance": (of_scheduler(variance_type="learned_range"), "learned_range"),
