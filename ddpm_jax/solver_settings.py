@@ -19,6 +19,8 @@ class Solver(NamedTuple):
 
     sampler: Callable[[Variance, float], sampling.Sampler]
     times: Callable[[Schedule, int], Times]
+    uses_variance: bool = False
+    uses_eta: bool = False
 
 
 def evenly(sched: Schedule, steps: int) -> Times:
@@ -26,8 +28,12 @@ def evenly(sched: Schedule, steps: int) -> Times:
 
 
 SOLVERS = {
-    "ancestral": Solver(lambda variance, eta: sampling.lift(sampling.ancestral(variance)), evenly),
-    "ddim": Solver(lambda variance, eta: sampling.lift(sampling.ddim(eta)), evenly),
+    "ancestral": Solver(
+        lambda variance, eta: sampling.lift(sampling.ancestral(variance)),
+        evenly,
+        uses_variance=True,
+    ),
+    "ddim": Solver(lambda variance, eta: sampling.lift(sampling.ddim(eta)), evenly, uses_eta=True),
     "dpm_solver": Solver(lambda variance, eta: solvers.dpm_solver(), evenly),
     "heun": Solver(lambda variance, eta: solvers.heun(), solvers.karras),
 }
@@ -42,13 +48,17 @@ def chain(
     steps: int,
     eta: float,
 ) -> Chain:
-    """Raises ValueError for steps on which the network's own mean or variance is not defined."""
+    """Raises ValueError for steps on which the network's own mean or variance is not defined, and for an
+    eta where there is none.
+    """
     chosen = settings.choice(f"{section}.solver", solver, SOLVERS)
     sampler = chosen.sampler(variance, eta)
     if not 1 <= steps <= sched.T:
         raise ValueError(f"{section}.steps is {steps}; it must lie between 1 and T = {sched.T}")
-    if eta and solver not in ("ancestral", "ddim"):
-        raise ValueError(f"{section}.eta is {eta}, but {solver} adds no noise; it is ddim's")
+    if eta and not chosen.uses_eta:
+        raise ValueError(
+            f"{section}.eta is {eta}, but {solver} has none; {section}.solver ddim has"
+        )
     own_mean = parameterization_ is parameterization.x_prev
     own_variance = variance is parameterization.learned
     if steps != sched.T and own_mean:
@@ -56,10 +66,10 @@ def chain(
             f"{section}.steps is {steps}, but this network's own mean is for single steps;"
             f" take all {sched.T}"
         )
-    if steps != sched.T and own_variance and solver == "ancestral":
+    if steps != sched.T and own_variance and chosen.uses_variance:
         raise ValueError(
             f"{section}.steps is {steps}, but this network's own variance is for single steps;"
             f" take all {sched.T}, or another {section}.solver, which does not use it"
         )
-    name = f"{solver}-{steps}" + (f"-eta{eta:g}" if solver == "ddim" else "")
+    name = f"{solver}-{steps}" + (f"-eta{eta:g}" if chosen.uses_eta else "")
     return Chain(sampler, chosen.times(sched, steps), name)

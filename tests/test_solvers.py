@@ -1,11 +1,13 @@
 """The fast solvers on Gaussian data, where the ODE they solve has a closed form."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ddpm_jax import diffusion, sampling, solvers
+from ddpm_jax import diffusion, parameterization, sampling, solver_settings, solvers
 from ddpm_jax.parameterization import Denoised
 
 FINE = diffusion.linear(100_000, 1e-6, 2e-4)  # times close enough for rounding not to matter
@@ -82,3 +84,13 @@ def test_karras_times_are_of_the_papers_noise_levels():
     """Eq. 5 with rho = 7: in sigma~^(1/7) they are evenly spaced, to the grid of whole t."""
     levels = solvers.noise_level(FINE)[solvers.karras(FINE, 18)[:-1]] ** (1 / 7)
     np.testing.assert_allclose(np.diff(levels), np.diff(levels).mean(), rtol=0.01)
+
+
+@pytest.mark.parametrize("solver", ["ancestral", "dpm_solver", "heun"])
+def test_only_ddim_has_an_eta(solver):
+    fields = parameterization.eps, parameterization.fixed_small, "sample"
+    chain = partial(solver_settings.chain, FINE, *fields)
+    with pytest.raises(ValueError, match=f"sample.eta is 0.5, but {solver} has none"):
+        chain(solver, 10, 0.5)
+    assert chain(solver, 10, 0.0).name == f"{solver}-10"
+    assert chain("ddim", 10, 0.5).name == "ddim-10-eta0.5"
