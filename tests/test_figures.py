@@ -17,7 +17,7 @@ from ddpm_jax.figures import chains, latents, nearest, page, program, rate, samp
 from ddpm_jax.figures.chains import Trained, Walk
 from ddpm_jax.scores import space
 
-NAMES = [name for name in program.FIGURES if name != "rate_distortion"]
+NAMES = [name for name in program.FIGURES if name not in ("rate_distortion", *program.ASKED_FOR)]
 
 
 def run_of(digits, directory, **fields):
