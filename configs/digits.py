@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
                 "output": "eps",
                 "variance": "fixed_large",
                 "loss": "simple",
+                "timesteps": "uniform",
                 "log_cdf": "normal",
             },
             "optimizer": {

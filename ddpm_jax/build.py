@@ -32,6 +32,7 @@ from ddpm_jax.diffusion import Images, Schedule
 from ddpm_jax.objective import Objective
 from ddpm_jax.parallel import Layout
 from ddpm_jax.parameterization import Denoiser, Network, Parameterization, Variance
+from ddpm_jax.timesteps import Timesteps
 
 SECTIONS = (
     "seed",
@@ -56,6 +57,7 @@ class Model(NamedTuple):
     parameterization: Parameterization
     variance: Variance
     objective: Objective
+    timesteps: Timesteps
     unet: unet.UNet
     shape: tuple[int, int, int]
     levels: int
@@ -103,9 +105,10 @@ def run(
     sample = section(settings.sample, "sample", sections["sample"], mesh, chain_of)
     evaluation = section(settings.evaluation, "eval", sections["eval"], mesh, diffused.sched)
     shape, levels = of_images or images(data, directory)
-    is_learned = diffused.variance is parameterization.learned
+    is_learned = diffused.variance in parameterization.LEARNED
     network = section(model_settings.unet_of, "model", sections["model"], shape, is_learned, layout)
-    model = Model(*diffused[:3], diffused.objective(levels), network, shape, levels)
+    objective, draws = diffused.objective(levels), diffused.timesteps
+    model = Model(*diffused[:3], objective, draws, network, shape, levels)
     seed = sections["seed"]
     checkpoints = directory / "checkpoints"
     programs = train, sample, evaluation

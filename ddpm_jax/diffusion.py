@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Float64, Int
+from jaxtyping import Array, Float, Float64, Int, Num
 
 Images = Float[Array, "b h w c"]
 Steps = Int[Array, " b"]
+Times = Num[Array, " b"]  # whole or between
 PerImage = Float[Array, " b"]
 Coefficient = Float[Array, "b 1 1 1"]
 
@@ -61,6 +62,16 @@ def quadratic(T: int, beta_1: float, beta_T: float) -> Schedule:
 def constant(T: int, beta_1: float, beta_T: float) -> Schedule:
     """beta_T at every step, one of the three that Sec. 4 mentions; beta_1 has no part in it."""
     return schedule(np.full(T, beta_T, dtype=np.float64))
+
+
+def cosine(T: int, beta_1: float, beta_T: float) -> Schedule:
+    """alpha_bar falls as a squared cosine: Nichol and Dhariwal 2021 (arXiv:2102.09672), Eq. 17.
+
+    Their s = 0.008 and beta <= 0.999 are in it; beta_1 and beta_T have no part.
+    """
+    angle = (np.arange(T + 1, dtype=np.float64) / T + 0.008) / 1.008 * (0.5 * np.pi)
+    alpha_bar = np.cos(angle) ** 2
+    return schedule(np.minimum(1.0 - alpha_bar[1:] / alpha_bar[:-1], 0.999))
 
 
 def at(table: Float64[np.ndarray, " n"], t: Steps) -> Coefficient:

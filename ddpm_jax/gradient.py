@@ -5,7 +5,6 @@ are of the parts, and that a group's gradient is clipped by itself.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,14 +14,20 @@ from jaxtyping import Array, Float, Key
 
 from ddpm_jax import build, optimizer, parallel
 from ddpm_jax.build import Run
-from ddpm_jax.diffusion import Images, Steps
+from ddpm_jax.diffusion import Images, PerImage, Times
 
 Params = Any
-Examples = tuple[Images, Steps, Images]  # x_0, t, eps
+
+
+class Examples(NamedTuple):
+    x_0: Images
+    t: Times
+    eps: Images
+    weight: PerImage  # of its loss in the mean
 
 
 class Gradient(NamedTuple):
-    loss: Float[Array, ""]
+    losses: PerImage  # not weighted
     grads: Params
     norm: Float[Array, ""]  # of the gradient before it was clipped
 
@@ -38,13 +43,17 @@ def gradient(run: Run, params: Params, examples: Examples, dropout: Key[Array, "
         found = clipped(run, whole, examples, dropout)
     elif groups % devices == 0:
         # Every device its own groups, as the paper's cores had them: nothing waits for another.
-        shares = PartitionSpec("data")
-        local = partial(of_groups, run, groups // devices)
+        shares, all_alike = PartitionSpec("data"), PartitionSpec()
+
+        def local(*args):
+            losses, *averaged = of_groups(run, groups // devices, *args)
+            return Gradient(losses, *jax.lax.pmean(averaged, "data"))
+
         found = jax.shard_map(
-            lambda *args: jax.lax.pmean(local(*args), "data"),
+            local,
             mesh=run.mesh,
-            in_specs=(PartitionSpec(), shares, shares),
-            out_specs=PartitionSpec(),
+            in_specs=(all_alike, shares, shares),
+            out_specs=Gradient(shares, all_alike, all_alike),
             check_vma=False,  # or jax would sum the gradients of what is whole before they are clipped
         )(whole, examples, jax.random.split(dropout, groups))
     else:
@@ -57,26 +66,28 @@ def of_groups(run: Run, groups: int, params: Params, examples: Examples, keys) -
     """The mean of the groups' clipped gradients."""
     split = jax.tree.map(lambda a: a.reshape(groups, -1, *a.shape[1:]), examples)
     # One group after another: jax 0.7 cannot vmap the convolutions' gradient on CPUs.
-    results = jax.lax.map(lambda group: clipped(run, params, *group), (split, keys))
-    return jax.tree.map(lambda leaf: leaf.mean(axis=0), results)
+    losses, *each = jax.lax.map(lambda group: clipped(run, params, *group), (split, keys))
+    return Gradient(losses.reshape(-1), *jax.tree.map(lambda leaf: leaf.mean(axis=0), each))
 
 
 def clipped(run: Run, params: Params, examples: Examples, dropout: Key[Array, ""]) -> Gradient:
-    def of_mean(examples: Examples, dropout: Key[Array, ""]) -> tuple[Array, Params]:
-        x_0, t, eps = examples
+    def of_mean(examples: Examples, dropout: Key[Array, ""]) -> tuple[PerImage, Params]:
+        x_0, t, eps, weight = examples
 
         def loss(params):
             network = build.network(run.model, params, dropout)
-            return run.model.objective(run.model.sched, network, x_0, t, eps).mean()
+            losses = run.model.objective(run.model.sched, network, x_0, t, eps)
+            return jnp.mean(weight * losses), losses
 
-        return jax.value_and_grad(loss)(params)
+        grads, losses = jax.grad(loss, has_aux=True)(params)
+        return losses, grads
 
-    value, grads = in_parts(of_mean, run.layout.accumulation, examples, dropout)
-    return Gradient(value, *optimizer.clip(grads, run.train.clip))
+    losses, grads = in_parts(of_mean, run.layout.accumulation, examples, dropout)
+    return Gradient(losses, *optimizer.clip(grads, run.train.clip))
 
 
 def in_parts(of_mean: Callable, parts: int, examples: Examples, dropout: Key[Array, ""]):
-    """The mean of 'of_mean' over parts of the examples, one after another, so that memory is a part's.
+    """The losses, and the mean of the gradients of parts, taken one after another: memory is a part's.
 
     Part j has the examples j, j + parts, ...: a share of every device's, wherever they are.
     """
@@ -85,10 +96,11 @@ def in_parts(of_mean: Callable, parts: int, examples: Examples, dropout: Key[Arr
     split = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), examples)
 
     def add(total, part):
-        return jax.tree.map(jnp.add, total, of_mean(*part)), None
+        losses, grads = of_mean(*part)
+        return jax.tree.map(jnp.add, total, grads), losses
 
     keys = jax.random.split(dropout, parts)
-    first = jax.eval_shape(of_mean, jax.tree.map(lambda a: a[0], split), keys[0])
+    _, first = jax.eval_shape(of_mean, jax.tree.map(lambda a: a[0], split), keys[0])
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
-    total, _ = jax.lax.scan(add, nothing, (split, keys))
-    return jax.tree.map(lambda leaf: leaf / parts, total)
+    total, losses = jax.lax.scan(add, nothing, (split, keys))
+    return losses.swapaxes(0, 1).reshape(-1), jax.tree.map(lambda leaf: leaf / parts, total)

@@ -5,18 +5,28 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from ddpm_jax import diffusion, objective, parameterization, settings, unet
+from ddpm_jax import diffusion, objective, parameterization, settings, timesteps, unet
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.objective import Objective
 from ddpm_jax.parallel import Layout
 from ddpm_jax.parameterization import Parameterization, Variance
+from ddpm_jax.timesteps import Timesteps
 
-SCHEDULES = {f.__name__: f for f in (diffusion.linear, diffusion.quadratic, diffusion.constant)}
+SCHEDULES = {
+    f.__name__: f
+    for f in (diffusion.linear, diffusion.quadratic, diffusion.constant, diffusion.cosine)
+}
 OUTPUTS = {name: getattr(parameterization, name) for name in ("eps", "x_0", "x_prev")}
 VARIANCES = {
     f.__name__: f
-    for f in (parameterization.fixed_small, parameterization.fixed_large, parameterization.learned)
+    for f in (
+        parameterization.fixed_small,
+        parameterization.fixed_large,
+        parameterization.learned,
+        parameterization.learned_range,
+    )
 }
+TIMESTEPS = {f.__name__: f for f in (timesteps.uniform, timesteps.importance)}
 LIKELIHOODS = {
     "normal": diffusion.discretized_log_likelihood,
     "tanh": diffusion.released_log_likelihood,
@@ -29,6 +39,7 @@ class Diffusion(NamedTuple):
     parameterization: Parameterization
     variance: Variance
     objective: Callable[[int], Objective]  # of the number of grey levels
+    timesteps: Timesteps
 
 
 def diffusion_of(
@@ -38,19 +49,30 @@ def diffusion_of(
     variance: str,
     loss: str,
     log_cdf: str,
+    timesteps: str,
 ) -> Diffusion:
     """Raises ValueError for a name that is none, and for a variance that nothing would train."""
     reading = settings.choice("diffusion.output", output, OUTPUTS)
     of_reverse = settings.choice("diffusion.variance", variance, VARIANCES)
     likelihood = settings.choice("diffusion.log_cdf", log_cdf, LIKELIHOODS)
-    if loss == "simple" and variance == "learned":
-        raise ValueError("diffusion.loss simple does not train a learned variance; use vlb")
+    draws = settings.choice("diffusion.timesteps", timesteps, TIMESTEPS)
+    is_learned = of_reverse in parameterization.LEARNED
+    if loss == "simple" and is_learned:
+        raise ValueError(
+            f"diffusion.loss simple does not train a {variance} variance; use hybrid or vlb"
+        )
+    if loss == "hybrid" and not is_learned:
+        raise ValueError(
+            f"diffusion.loss hybrid trains a variance, and {variance} is fixed; use learned_range"
+        )
     losses = {
         "simple": lambda levels: objective.simple(reading),
         "vlb": lambda levels: objective.vlb(reading, of_reverse, levels, likelihood),
+        "hybrid": lambda levels: objective.hybrid(reading, of_reverse, levels, likelihood),
     }
     sched = settings.section(schedule_of, "diffusion.schedule", schedule)
-    return Diffusion(sched, reading, of_reverse, settings.choice("diffusion.loss", loss, losses))
+    chosen = settings.choice("diffusion.loss", loss, losses)
+    return Diffusion(sched, reading, of_reverse, chosen, draws(sched.T))
 
 
 def unet_of(

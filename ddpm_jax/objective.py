@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -11,6 +12,7 @@ from ddpm_jax.diffusion import Images, PerImage, Schedule, Steps
 from ddpm_jax.parameterization import Denoised, Network, Parameterization, Variance
 
 Objective = Callable[[Schedule, Network, Images, Steps, Images], PerImage]
+LAMBDA = 0.001  # what the bound weighs in L_hybrid
 LogLikelihood = Callable[[Images, Array, Array, int], Images]
 
 
@@ -51,6 +53,30 @@ def vlb(
         x_t = diffusion.q_sample(sched, x_0, t, eps)
         out = parameterization.denoised(parameterization_, sched, network(x_t, t), x_t, t)
         return bound_term(sched, variance, out, x_0, x_t, t, levels, log_likelihood)
+
+    return loss
+
+
+def hybrid(
+    parameterization_: Parameterization,
+    variance: Variance,
+    levels: int,
+    log_likelihood: LogLikelihood,
+) -> Objective:
+    """L_simple + lambda L_vlb: Nichol and Dhariwal 2021, Eq. 16, where the bound trains the variance only.
+
+    L_vlb is a sum over t, so its term, in bits/dim as in their release, counts T times.
+    """
+
+    def loss(sched: Schedule, network: Network, x_0: Images, t: Steps, eps: Images) -> PerImage:
+        x_t = diffusion.q_sample(sched, x_0, t, eps)
+        output = network(x_t, t)
+        mean, fraction = jnp.split(output, 2, axis=-1)
+        target = parameterization_.target(sched, x_0, x_t, eps, t)
+        still = jnp.concatenate([jax.lax.stop_gradient(mean), fraction], axis=-1)
+        out = parameterization.denoised(parameterization_, sched, still, x_t, t)
+        bound = bound_term(sched, variance, out, x_0, x_t, t, levels, log_likelihood)
+        return per_image((target - mean) ** 2) + LAMBDA * sched.T * bound
 
     return loss
 

@@ -106,6 +106,20 @@ def learned(sched: Schedule, out: Denoised, t: Steps, s: Steps) -> LogVariance:
     return out.variance
 
 
+def learned_range(sched: Schedule, out: Denoised, t: Steps, s: Steps) -> LogVariance:
+    """Between log beta-tilde and log beta, where the network says: Nichol and Dhariwal 2021, Eq. 15.
+
+    Its output -1 is the first and 1 the second, and more or less is beyond them (the release). It is a
+    fraction, so it holds for any s.
+    """
+    fraction = 0.5 * (out.variance + 1.0)
+    large = jnp.log(diffusion.transition_variance(sched, t, s))
+    return fraction * large + (1.0 - fraction) * fixed_small(sched, out, t, s)
+
+
+LEARNED = learned, learned_range  # what needs the network's other half
+
+
 def reverse(sched: Schedule, variance: Variance, out: Denoised, x_t: Images, t: Steps, s: Steps):
     """The mean and the log-variance of p(x_s | x_t). Eqs. 1 and 11."""
     mean = out.mean

@@ -8,7 +8,7 @@ import optax
 from clu import metrics
 from jaxtyping import Array, Bool, Int
 
-from ddpm_jax import build, checkpoint, optimizer, parallel, report
+from ddpm_jax import build, checkpoint, optimizer, parallel, report, timesteps
 from ddpm_jax.build import Run
 
 
@@ -28,6 +28,7 @@ class TrainState(NamedTuple):
     step: Int[Array, ""]
     params: Any
     opt_state: optax.OptState  # the EMA of the parameters is in it
+    memory: timesteps.Memory  # what the drawing of t goes by
     window: Window
 
 
@@ -65,7 +66,8 @@ def resumed(run: Run, state: TrainState) -> TrainState:
 def initial(run: Run) -> TrainState:
     """Jit it: eager initialisation takes tens of seconds."""
     params = build.initial(run.model, jax.random.key(run.seed))
-    return TrainState(jnp.zeros([], jnp.int32), params, run.optimizer.init(params), empty_window())
+    opt_state, memory = run.optimizer.init(params), run.model.timesteps.init()
+    return TrainState(jnp.zeros([], jnp.int32), params, opt_state, memory, empty_window())
 
 
 def abstract(run: Run) -> TrainState:

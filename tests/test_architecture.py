@@ -14,6 +14,7 @@ FLOORS = [
         "parameterization",
         "objective",
         "likelihood",
+        "timesteps",
         "sampling",
         "solvers",
         "optimizer",

@@ -105,6 +105,9 @@ def test_a_row_that_is_not_there_is_named():
         ("diffusion.output", "epsilon", "diffusion.output"),
         ("diffusion.loss", "huber", "diffusion.loss"),
         ("diffusion.variance", "learned", "does not train a learned variance"),
+        ("diffusion.variance", "learned_range", "use hybrid or vlb"),
+        ("diffusion.loss", "hybrid", "fixed_large is fixed; use learned_range"),
+        ("diffusion.timesteps", "importanse", "did you mean importance"),
         ("optimizer.b2", 1.0, "optimizer.b2"),
         ("sample.solver", "ddmi", "did you mean ddim"),
         ("sample.steps", 9, "between 1 and T = 8"),
@@ -124,6 +127,24 @@ def test_a_wrong_number_is_named_with_its_field(tiny, tmp_path, field, value, fa
         build.run(tiny, epath.Path(tmp_path))
 
 
+def test_the_improved_config_is_that_paper_s_recipe(tmp_path):
+    run = built(load("cifar10_improved"), tmp_path)
+    assert run.model.sched.T == 4000 and run.model.sched.beta[-1] == 0.999
+    assert run.model.variance is parameterization.learned_range
+    assert run.model.unet.out_channels == 6
+    config = load("cifar10_improved", "vlb")
+    assert (config.diffusion.loss, config.diffusion.timesteps) == ("vlb", "importance")
+    built(config, tmp_path / "vlb")
+    with pytest.raises(ValueError, match="no row 'vbl'"):
+        load("cifar10_improved", "vbl")
+
+
+def test_a_variance_range_may_take_few_steps(tiny, tmp_path):
+    tiny.diffusion.update(variance="learned_range", loss="hybrid")
+    tiny.sample.steps = 4
+    build.run(tiny, epath.Path(tmp_path))
+
+
 def test_steps_a_learned_variance_is_not_defined_on_are_refused(tiny, tmp_path):
     tiny.diffusion.update(variance="learned", loss="vlb")
     tiny.sample.steps = 4
@@ -136,7 +157,7 @@ def test_steps_a_learned_variance_is_not_defined_on_are_refused(tiny, tmp_path):
         build.run(tiny, epath.Path(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["quadratic", "constant"])
+@pytest.mark.parametrize("name", ["quadratic", "constant", "cosine"])
 def test_every_schedule_can_be_chosen_by_name_alone(tiny, tmp_path, name):
     tiny.diffusion.schedule.name = name
     betas = build.run(tiny, epath.Path(tmp_path)).model.sched.beta

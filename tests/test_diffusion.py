@@ -96,6 +96,18 @@ def test_the_prior_term_of_the_linear_schedule():
     np.testing.assert_allclose(bits, 2.911e-5, rtol=2e-3)
 
 
+def test_the_cosine_schedule_is_the_improved_paper_s():
+    """Eq. 17 itself, but for the last steps, whose beta is cut at 0.999."""
+    sched = diffusion.cosine(4000, 0.5, 0.5)
+    f = [math.cos((t / 4000 + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(4001)]
+    uncut = sched.beta < 0.999
+    assert uncut[:-1].all() and sched.beta[-1] == 0.999
+    np.testing.assert_allclose(sched.alpha_bar[:-1], np.array(f[:-1]) / f[0], rtol=1e-9)
+    assert 0.4 < sched.alpha_bar[2000] < 0.5  # the linear schedule has 0.08 left there
+    with pytest.raises(ValueError, match="at least 2"):
+        diffusion.cosine(1, 0.5, 0.5)
+
+
 @every_schedule
 def test_posterior_is_bayes(sched, x64):
     """q(x_s | x_t, x_0) q(x_t | x_0) = q(x_t | x_s) q(x_s | x_0), at any point, for any s < t."""

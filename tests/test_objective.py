@@ -74,6 +74,40 @@ def test_the_last_channels_are_the_learned_log_variance(output):
     np.testing.assert_array_equal(out.x_0, single.x_0)
 
 
+def test_a_variance_range_goes_from_beta_tilde_to_beta_for_any_two_steps():
+    x_0, _, t, _ = noised()
+    for s in (t - 1, jnp.array([0, 1, 4, 7])):
+        for value, bound in ((-1.0, parameterization.fixed_small), (1.0, None)):
+            out = Denoised(x_0, variance=jnp.full_like(x_0, value))
+            found = parameterization.learned_range(SCHED, out, t, s)
+            large = jnp.log(diffusion.transition_variance(SCHED, t, s))
+            expected = bound(SCHED, out, t, s) if bound else large
+            np.testing.assert_allclose(found, jnp.broadcast_to(expected, found.shape), atol=1e-5)
+        half = parameterization.learned_range(SCHED, Denoised(x_0, variance=0.0 * x_0), t, s)
+        small = parameterization.fixed_small(SCHED, out, t, s)
+        np.testing.assert_allclose(
+            half, jnp.broadcast_to((small + large) / 2, half.shape), rtol=1e-5
+        )
+
+
+def test_the_hybrid_loss_gives_the_mean_no_gradient_from_its_bound():
+    """And the variance none from L_simple: that half's gradient is lambda T times the bound's."""
+    x_0, eps, t, _ = noised()
+    output = jnp.concatenate([normal(3), 0.3 * normal(4)], axis=-1)
+    fields = parameterization.eps, parameterization.learned_range, 256, LIKELIHOOD
+
+    def gradient(loss, output):
+        return jax.grad(lambda o: loss(SCHED, lambda x, t: o, x_0, t, eps).sum())(output)
+
+    of_mean, of_variance = jnp.split(gradient(objective.hybrid(*fields), output), 2, axis=-1)
+    simple = gradient(objective.simple(parameterization.eps), output[..., :2])
+    np.testing.assert_allclose(of_mean, simple, rtol=1e-6)
+    bound_mean, bound = jnp.split(gradient(objective.vlb(*fields), output), 2, axis=-1)
+    np.testing.assert_allclose(of_variance, 0.001 * SCHED.T * bound, rtol=1e-5, atol=1e-9)
+    assert float(jnp.abs(bound_mean).max()) > 1e-3  # the bound alone would move the mean
+    assert float(jnp.abs(of_variance).max()) > 0.0
+
+
 def test_fixed_variances_are_the_entropy_bounds_of_section_3_2(x64):
     """x_s given x_t varies by beta-tilde if x_0 is a point, by beta if x_0 ~ N(0, 1), else between."""
     t = jnp.arange(2, 21)

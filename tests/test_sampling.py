@@ -107,6 +107,21 @@ def test_a_strided_chain_is_the_chain_of_the_respaced_schedule(name):
         np.testing.assert_allclose(strided, step(respaced, x_t, guess, i, i - 1, noise), atol=2e-5)
 
 
+def test_a_variance_range_is_strided_as_it_is_respaced():
+    times = sampling.path(SCHED.T, 25)
+    respaced = diffusion.schedule(
+        1.0 - (SCHED.alpha_bar[times[:-1]] / SCHED.alpha_bar[times[1:]])[::-1]
+    )
+    x_t, noise = normal(0), normal(1)
+    guess = Denoised(jnp.clip(normal(2), -1, 1), variance=0.7 * normal(3))
+    step = sampling.ancestral(parameterization.learned_range)
+    for i in (2, 13, 25):
+        t, s = (jnp.full(4, times[25 - i + j]) for j in (0, 1))
+        i = jnp.full(4, i)
+        strided = step(SCHED, x_t, guess, t, s, noise)
+        np.testing.assert_allclose(strided, step(respaced, x_t, guess, i, i - 1, noise), atol=2e-5)
+
+
 @every_step
 def test_the_last_step_is_free_of_noise(name):
     x_t, guess, one = normal(0), Denoised(jnp.clip(normal(2), -1, 1)), jnp.full(4, 1)

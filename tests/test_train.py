@@ -61,19 +61,21 @@ def test_clip_groups_clip_each_share_of_the_batch_then_average(tiny, tmp_path):
     params = jax.jit(lambda: state.initial(run))().params
     x_0 = jax.random.uniform(jax.random.key(0), (16, 8, 8, 1), minval=-1.0)
     eps, t = jax.random.normal(jax.random.key(1), x_0.shape), jnp.arange(16) % 8 + 1
-    key = jax.random.key(2)
-    _, grads, norm = jax.jit(lambda p: gradient.gradient(run, p, (x_0, t, eps), key))(params)
+    key, whole = jax.random.key(2), gradient.Examples(x_0, t, eps, jnp.ones(16))
+    _, grads, norm = jax.jit(lambda p: gradient.gradient(run, p, whole, key))(params)
 
     one = run._replace(train=run.train._replace(clip_groups=1))
-    share = jax.jit(lambda p, *batch: gradient.gradient(one, p, batch, key))
-    parts = [share(params, x_0[i : i + 4], t[i : i + 4], eps[i : i + 4]) for i in range(0, 16, 4)]
+    share = jax.jit(lambda p, batch: gradient.gradient(one, p, batch, key))
+    parts = [
+        share(params, gradient.Examples(*(a[i : i + 4] for a in whole))) for i in (0, 4, 8, 12)
+    ]
     assert float(norm) == pytest.approx(np.mean([part[2] for part in parts]), rel=1e-4)
     assert all(float(part[2]) > 0.05 for part in parts)  # or nothing was clipped
     mean = jax.tree.map(lambda *g: sum(g) / 4, *[part[1] for part in parts])
     for a, b in zip(leaves(grads), leaves(mean), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    _, whole, _ = share(params, x_0, t, eps)
-    assert float(optax.global_norm(jax.tree.map(jnp.subtract, grads, whole))) > 1e-3
+    _, as_one, _ = share(params, whole)
+    assert float(optax.global_norm(jax.tree.map(jnp.subtract, grads, as_one))) > 1e-3
 
 
 def test_the_train_step_asks_the_objective_about_normalised_images_and_every_t(tiny, tmp_path):
