@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
                 "attention": (16,),
                 "dropout": 0.1,
                 "dtype": "auto",
+                "classes": 0,
             },
             "diffusion": {
                 "schedule": {"name": "linear", "T": 1000, "beta_1": 1e-4, "beta_T": 0.02},
@@ -59,6 +60,7 @@ def get_config() -> ConfigDict:
                 "batch_size": 128,
                 "clip": 1.0,
                 "clip_groups": 1,
+                "label_dropout": 0.0,
                 "on_nonfinite": "stop",
                 "log_every": 100,
                 "checkpoint_every": 5000,
@@ -77,6 +79,8 @@ def get_config() -> ConfigDict:
                 "count": 256,
                 "batch_size": 256,
                 "seed": 0,
+                "guidance": 0.0,
+                "label": -1,
             },
             "eval": {
                 "images": 0,

@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
                 "attention": (4,),
                 "dropout": 0.0,
                 "dtype": "auto",
+                "classes": 0,
             },
             "diffusion": {
                 "schedule": {"name": "linear", "T": 100, "beta_1": 1e-3, "beta_T": 0.2},
@@ -51,6 +52,7 @@ def get_config() -> ConfigDict:
                 "batch_size": 64,
                 "clip": 1.0,
                 "clip_groups": 1,
+                "label_dropout": 0.0,
                 "on_nonfinite": "stop",
                 "log_every": 100,
                 "checkpoint_every": 600,
@@ -68,6 +70,8 @@ def get_config() -> ConfigDict:
                 "count": 64,
                 "batch_size": 64,
                 "seed": 0,
+                "guidance": 0.0,
+                "label": -1,
             },
             "eval": {
                 "images": 360,

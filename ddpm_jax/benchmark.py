@@ -80,7 +80,8 @@ def train_step(run: Run, take: Callable[[Iterable, int], None], facts: Facts) ->
     size = run.train.batch_size
     shape = size // jax.process_count(), *run.model.shape
     local = np.random.default_rng(run.seed).integers(0, run.model.levels, shape).astype(np.uint8)
-    batch = parallel.put(run.mesh, local)
+    labels = np.zeros(len(local), np.int32) if run.model.unet.classes else None
+    batch = parallel.put(run.mesh, data.Batch(local, labels))
     found = timing.timed(partial(take, repeat(batch)))
     return with_share(run, {"batch_size": size} | found.facts(size) | facts)
 
@@ -93,6 +94,7 @@ def sampling(run: Run) -> tuple[Callable[[int], None], Facts]:
     state = jax.jit(begin, out_shardings=parallel.by_image(run.mesh))(keys)
     initial = partial(build.initial, run.model, jax.random.key(run.seed))
     params = jax.jit(initial, out_shardings=parallel.replicated(run.mesh))()
+    params = build.given(run, params, run.sample.chain, np.arange(run.sample.batch_size))
 
     def take(steps: int) -> None:
         nonlocal state
@@ -111,9 +113,9 @@ def sampling_step(run: Run) -> Facts:
     return with_share(run, about | found.facts(size / steps) | facts)
 
 
-def batches(run: Run, source: data.Source, first: int) -> Iterator[data.Bytes]:
-    size = run.train.batch_size
-    return data.batches(source, run.seed, size, parallel.rows(size), first, timing.ENDLESS)
+def batches(run: Run, source: data.Source, first: int) -> Iterator[data.Batch]:
+    size, labels = run.train.batch_size, run.model.unet.classes > 0
+    return data.batches(source, run.seed, size, parallel.rows(size), first, timing.ENDLESS, labels)
 
 
 def input_pipeline(run: Run, source: data.Source, load_seconds: float) -> Facts:

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from ddpm_jax import (
     data_settings,
+    guidance,
     model_settings,
     optimizer,
     parallel,
@@ -33,6 +34,7 @@ from ddpm_jax.objective import Objective
 from ddpm_jax.parallel import Layout
 from ddpm_jax.parameterization import Denoiser, Network, Parameterization, Variance
 from ddpm_jax.timesteps import Timesteps
+from ddpm_jax.unet import Labels
 
 SECTIONS = (
     "seed",
@@ -107,6 +109,7 @@ def run(
     shape, levels = of_images or images(data, directory)
     is_learned = diffused.variance in parameterization.LEARNED
     network = section(model_settings.unet_of, "model", sections["model"], shape, is_learned, layout)
+    settings.check_labels(sample, train, network.classes)
     objective, draws = diffused.objective(levels), diffused.timesteps
     model = Model(*diffused[:3], objective, draws, network, shape, levels)
     seed = sections["seed"]
@@ -130,36 +133,66 @@ def images(data: data_settings.Data | data_settings.Folder, directory: epath.Pat
     return source.shape, source.levels
 
 
-def network(model: Model, params: Any, dropout: Key[Array, ""] | None = None) -> Network:
+def network(
+    model: Model,
+    params: Any,
+    dropout: Key[Array, ""] | None = None,
+    labels: Labels | None = None,
+) -> Network:
     """The network as a function of x_t and t = 1..T; it itself is fed t - 1, as the release's is.
 
-    A key for dropout puts it in training.
+    A key for dropout puts it in training. One that has classes needs a label per image.
     """
+    of_class = () if labels is None else (labels,)
     rngs = {} if dropout is None else {"dropout": dropout}
 
     def predict(x_t: Images, t):
-        return model.unet.apply({"params": params}, x_t, t - 1, dropout is not None, rngs=rngs)
+        return model.unet.apply(
+            {"params": params}, x_t, t - 1, dropout is not None, *of_class, rngs=rngs
+        )
 
     return predict
 
 
-def denoiser(model: Model, params: Any) -> Denoiser:
-    """Network, parameterization, clip: in this order (guidance comes before the clip)."""
-    reading = parameterization.denoiser(model.parameterization, model.sched, network(model, params))
-    return parameterization.clip(reading)
+def denoiser(model: Model, params: Any, labels: Labels | None = None, w: float = 0.0) -> Denoiser:
+    """Network, parameterization, guidance of weight w, clip: in this order."""
+
+    def reading(labels: Labels | None) -> Denoiser:
+        network_ = network(model, params, labels=labels)
+        return parameterization.denoiser(model.parameterization, model.sched, network_)
+
+    if not w:
+        return parameterization.clip(reading(labels))
+    of_any = reading(jnp.full_like(labels, model.unet.classes))
+    return parameterization.clip(guidance.classifier_free(w, reading(labels), of_any))
 
 
 def initial(model: Model, key: Key[Array, ""]) -> Any:
     """Initial parameters; jit it, for eager initialisation takes tens of seconds."""
     x, t = jnp.zeros((1, *model.shape)), jnp.zeros((1,), jnp.int32)
-    return model.unet.init(key, x, t)["params"]
+    labels = jnp.zeros((1,), jnp.int32) if model.unet.classes else None
+    return model.unet.init(key, x, t, labels=labels)["params"]
 
 
 def sampling_program(model: Model, chain: settings.Chain) -> sampling.Program:
+    """Called with parameters, or what 'given' makes of them for a network that has classes."""
+
     def of_params(params: Any) -> Denoiser:
-        return denoiser(model, params)
+        params, labels = params if model.unet.classes else (params, None)
+        return denoiser(model, params, labels, chain.guidance)
 
     return sampling.program(model.sched, chain.sampler, of_params, chain.times, model.shape)
+
+
+def given(run: Run, params: Any, chain: settings.Chain, numbers: Int[np.ndarray, " n"]) -> Any:
+    """Parameters for a sampling program, with each image's label where the network has classes."""
+    classes = run.model.unet.classes
+    if not classes:
+        return params
+    labels = (
+        numbers % classes if chain.label == settings.ALL else np.full_like(numbers, chain.label)
+    )
+    return params, parallel.put(run.mesh, labels.astype(np.int32)[parallel.rows(len(labels))])
 
 
 def image_keys(run: Run, seed: int, first: int, count: int) -> Key[Array, " count"]:

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
@@ -30,6 +31,11 @@ PIECE = (
 )
 
 
+class Batch(NamedTuple):
+    images: Bytes | Array
+    labels: Indices | Array | None = None  # where a network asks for them
+
+
 class Source(NamedTuple):
     """One split of a data set: 'read' takes indices and returns their images."""
 
@@ -37,17 +43,24 @@ class Source(NamedTuple):
     records: Bytes | Sequence[dict]  # decoded images, or TFDS's records with encoded ones
     shape: tuple[int, int, int]
     levels: int  # the number of grey levels, 0..levels - 1
+    classes: int = 0  # of the labels, where there are any
+    known: Indices | None = None  # the labels of a source that is loaded
 
     @property
     def count(self) -> int:
         return len(self.records)
 
     def labels(self, indices: Indices) -> Indices:
-        """Of a source that is not loaded. Raises ValueError if the data set has none."""
+        """Raises ValueError if the data set has none."""
+        if self.known is not None:
+            return self.known[indices]
         records = self.records.__getitems__(indices.tolist())
         if "label" not in records[0]:
             raise ValueError(f"data set {self.name!r} has no labels")
-        return np.array([int(record["label"]) for record in records])
+        return np.array([int(record["label"]) for record in records], np.int32)
+
+    def batch(self, indices: Indices, labelled: bool) -> Batch:
+        return Batch(self.read(indices), self.labels(indices) if labelled else None)
 
     def read(self, indices: Indices) -> Bytes:
         if isinstance(self.records, np.ndarray):
@@ -128,7 +141,8 @@ def opened(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -> So
         raise ValueError(f"split {split!r} of data set {name!r} holds no image")
     shape = decoded(name, records, np.array([0]))[0].shape
     check_size(name, shape, image_size)
-    return Source(name, records, shape, levels_of(builder))
+    classes = builder.info.features["label"].num_classes if "label" in builder.info.features else 0
+    return Source(name, records, shape, levels_of(builder), classes)
 
 
 def check_size(name: str, shape: tuple[int, ...], image_size: int) -> None:
@@ -136,6 +150,13 @@ def check_size(name: str, shape: tuple[int, ...], image_size: int) -> None:
         raise ValueError(
             f"data.image_size is {image_size}, but images of {name!r} are {shape[0]}x{shape[1]}"
         )
+
+
+def check_classes(source: Source, classes: int) -> None:
+    """Raises ValueError if a network of so many classes, 0 for none, cannot learn from these labels."""
+    if classes and classes != source.classes:
+        labels = f"labels of {source.classes} classes" if source.classes else "no labels"
+        raise ValueError(f"model.classes is {classes}, but data set {source.name!r} has {labels}")
 
 
 def levels_of(builder: tfds.core.DatasetBuilder) -> int:
@@ -158,14 +179,15 @@ def declared(name: str, data_dir: str, image_size: int) -> tuple[tuple[int, int,
     return shape, levels
 
 
-def loaded(source: Source) -> Source:
-    """The source with every image decoded, by threads, if they fit in memory."""
+def loaded(source: Source, labelled: bool = False) -> Source:
+    """The source with every image decoded, by threads, if they fit in memory; with its labels if asked."""
     if source.count * int(np.prod(source.shape)) > IN_MEMORY:
         return source
     spans = np.array_split(np.arange(source.count), max(source.count // 1000, 1))
     with ThreadPoolExecutor() as pool:
         images = np.concatenate(list(pool.map(source.read, spans)))
-    return source._replace(records=images)
+        known = np.concatenate(list(pool.map(source.labels, spans))) if labelled else None
+    return source._replace(records=images, known=known)
 
 
 @lru_cache(maxsize=2)  # a batch may be in two epochs
@@ -184,20 +206,21 @@ def indices_of(count: int, seed: int, size: int, n: int, rows: slice = slice(Non
 
 
 def batches(
-    source: Source, seed: int, size: int, rows: slice, first: int, last: int
-) -> Iterator[Bytes]:
+    source: Source, seed: int, size: int, rows: slice, first: int, last: int, labelled: bool = False
+) -> Iterator[Batch]:
     """The rows 'rows' of global batches first..last - 1 of 'size' images, made ahead by threads."""
     piece = size if isinstance(source.records, np.ndarray) else PIECE
 
     def begun(n: int) -> list[Future]:
         chosen = indices_of(source.count, seed, size, n, rows)
         places = range(0, len(chosen), piece)
-        return [pool.submit(source.read, chosen[i : i + piece]) for i in places]
+        return [pool.submit(source.batch, chosen[i : i + piece], labelled) for i in places]
 
     with ThreadPoolExecutor() as pool:
         ahead = deque(begun(n) for n in range(first, min(first + AHEAD, last)))
         for n in range(first, last):
-            ready = np.concatenate([part.result() for part in ahead.popleft()])
+            parts = [part.result() for part in ahead.popleft()]
+            ready = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
             if n + AHEAD < last:
                 ahead.append(begun(n + AHEAD))
             yield ready

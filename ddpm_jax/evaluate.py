@@ -99,9 +99,9 @@ def bounds(
     """
 
     @jax.jit
-    def batch_bound(params, images, keys):
-        x_0 = data.normalize(images, run.model.levels)
-        denoiser = build.denoiser(run.model, params)
+    def batch_bound(params, batch, keys):
+        x_0 = data.normalize(batch.images, run.model.levels)
+        denoiser = build.denoiser(run.model, params, batch.labels)
         model = run.model
         return likelihood.bound(
             model.sched, model.variance, denoiser, x_0, keys, run.eval.strata, model.levels
@@ -112,7 +112,8 @@ def bounds(
     def batch(number: int) -> parts.Arrays:
         started = time.monotonic()
         numbers = np.arange(number * size, (number + 1) * size)
-        local = source.read(np.minimum(numbers, count - 1)[parallel.rows(size)])
+        rows = np.minimum(numbers, count - 1)[parallel.rows(size)]
+        local = source.batch(rows, run.model.unet.classes > 0)
         keys = build.image_keys(run, run.eval.seed, number * size, size)
         found = parallel.fetch(batch_bound(params, parallel.put(run.mesh, local), keys))
         bar.update()

@@ -50,7 +50,7 @@ def images(run: Run, step: int, params: Any) -> Bytes:
 
 def found(run: Run, step: int, count: int) -> Bytes | None:
     """The first 'count' images of a file that 'images' has left, whatever sample.count was; or None."""
-    pattern = f"{step}-{run.sample.chain.name}-*-seed{run.sample.seed}.npz"
+    pattern = f"{step}-{run.sample.chain.name}-[0-9]*-seed{run.sample.seed}.npz"
     for path in sorted((run.directory / "samples").glob(pattern)):
         made = (parts.read(path) or {}).get("arr_0", np.empty(0))
         if len(made) >= count:
@@ -61,7 +61,9 @@ def found(run: Run, step: int, count: int) -> Bytes | None:
 def draw(run: Run, program: sampling.Program, params, number: int, path: epath.Path, tick):
     """The images of a batch, from the state at 'path' if an interrupted call left one there."""
     size = run.sample.batch_size
-    keys = build.image_keys(run, run.sample.seed, number * size, size)
+    numbers = np.arange(number * size, (number + 1) * size)
+    keys = build.keys_of(run, run.sample.seed, numbers)
+    params = build.given(run, params, run.sample.chain, numbers)
     current, done = program.begin(keys), 0
     left = parts.read(path)
     if left is not None:

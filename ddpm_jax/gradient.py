@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key
 from ddpm_jax import build, optimizer, parallel
 from ddpm_jax.build import Run
 from ddpm_jax.diffusion import Images, PerImage, Times
+from ddpm_jax.unet import Labels
 
 Params = Any
 
@@ -24,6 +25,7 @@ class Examples(NamedTuple):
     t: Times
     eps: Images
     weight: PerImage  # of its loss in the mean
+    labels: Labels | None = None
 
 
 class Gradient(NamedTuple):
@@ -72,10 +74,10 @@ def of_groups(run: Run, groups: int, params: Params, examples: Examples, keys) -
 
 def clipped(run: Run, params: Params, examples: Examples, dropout: Key[Array, ""]) -> Gradient:
     def of_mean(examples: Examples, dropout: Key[Array, ""]) -> tuple[PerImage, Params]:
-        x_0, t, eps, weight = examples
+        x_0, t, eps, weight, labels = examples
 
         def loss(params):
-            network = build.network(run.model, params, dropout)
+            network = build.network(run.model, params, dropout, labels)
             losses = run.model.objective(run.model.sched, network, x_0, t, eps)
             return jnp.mean(weight * losses), losses
 

@@ -16,6 +16,7 @@ from ddpm_jax import (
     build,
     checkpoint,
     command_line,
+    data,
     evaluate,
     follow,
     generate,
@@ -104,8 +105,8 @@ PROGRAMS = {
 
 
 def check_train(run: Run) -> None:
-    """Raises ValueError for splits that are not there."""
-    run.data.open(run.data.split)
+    """Raises ValueError for splits that are not there, and for labels that the network does not know."""
+    data.check_classes(run.data.open(run.data.split), run.model.unet.classes)
     if run.eval.images and run.data.held_out:
         run.data.open(run.data.held_out)
 

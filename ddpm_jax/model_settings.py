@@ -86,9 +86,11 @@ def unet_of(
     attention: tuple[int, ...],
     dropout: float,
     dtype: str,
+    classes: int,
 ) -> unet.UNet:
     """Raises ValueError for numbers out of range, and for images that cannot be halved so often."""
     settings.at_least(1, "model", channels=channels, blocks=blocks)
+    settings.at_least(0, "model", classes=classes)
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"model.dropout is {dropout}; it must be at least 0 and below 1")
     if not multipliers or min(multipliers) < 1:
@@ -106,6 +108,7 @@ def unet_of(
         dropout=dropout,
         dtype=compute_dtype(dtype, layout.mesh.devices.flat[0].platform),
         remat=layout.remat,
+        classes=classes,
     )
 
 

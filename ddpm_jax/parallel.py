@@ -6,13 +6,12 @@ spread too, array by array; a step's numbers are the same up to the order of flo
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array
 
 SMALL = 1 << 12  # elements; an array below this is not worth a collective of its own
 
@@ -114,9 +113,10 @@ def rows(size: int) -> slice:
     return slice(jax.process_index() * each, (jax.process_index() + 1) * each)
 
 
-def put(mesh: Mesh, local: np.ndarray) -> Array:
-    """A global batch, out of the rows that this process read."""
-    return jax.make_array_from_process_local_data(by_image(mesh), local)
+def put(mesh: Mesh, local: Any) -> Any:
+    """A global batch, out of the rows that this process read, array by array."""
+    put_one = partial(jax.make_array_from_process_local_data, by_image(mesh))
+    return jax.tree.map(put_one, local)
 
 
 def fetch(tree: Any) -> Any:

@@ -19,6 +19,7 @@ from ddpm_jax import (
     build,
     chips,
     compiled,
+    data,
     data_settings,
     parallel,
     report,
@@ -43,9 +44,9 @@ def build_for(config: ConfigDict, directory: epath.Path, name: str) -> Run:
     sections = config.to_dict()
     build.check_sections(sections)
     present = None if name == topology.LOCAL else topology.devices(name)
-    data = data_settings.of(sections["data"])
+    chosen = data_settings.of(sections["data"])
     record = workdir.stored(directory)
-    of_images = build.images(data, directory) if record else data.declared()
+    of_images = build.images(chosen, directory) if record else chosen.declared()
     devices = sections["parallel"].get("devices") or len(present or jax.devices())
     for field, size in rounded(sections, devices).items():
         section, at = field.split(".")
@@ -83,9 +84,16 @@ def changed(run: Run, overrides: Overrides) -> Run | None:
 
 
 def train_step(run: Run) -> jax.stages.Lowered:
-    shape = (run.train.batch_size, *run.model.shape)
-    batch = jax.ShapeDtypeStruct(shape, jnp.uint8, sharding=parallel.by_image(run.mesh))
+    size, spread = run.train.batch_size, parallel.by_image(run.mesh)
+    images = jax.ShapeDtypeStruct((size, *run.model.shape), jnp.uint8, sharding=spread)
+    batch = data.Batch(images, labels(run, size))
     return train.compiled_step(run).lower(states.abstract(run), batch)
+
+
+def labels(run: Run, size: int) -> jax.ShapeDtypeStruct | None:
+    spread = parallel.by_image(run.mesh)
+    has_classes = run.model.unet.classes > 0
+    return jax.ShapeDtypeStruct((size,), jnp.int32, sharding=spread) if has_classes else None
 
 
 def sampling_step(run: Run) -> jax.stages.Lowered:
@@ -101,7 +109,9 @@ def sampling_step(run: Run) -> jax.stages.Lowered:
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), run.sample.batch_size))
     params = jax.eval_shape(lambda: build.initial(run.model, jax.random.key(0)))
     state = placed(jax.eval_shape(program.begin, keys), spread)
-    return program.loop.lower(placed(params, whole), placed(keys, spread), state, 0, 1)
+    params, of_class = placed(params, whole), labels(run, run.sample.batch_size)
+    params = params if of_class is None else (params, of_class)
+    return program.loop.lower(params, placed(keys, spread), state, 0, 1)
 
 
 def tried(run: Run, step: Callable[[Run], jax.stages.Lowered]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ddpm_jax.diffusion import Schedule
 from ddpm_jax.likelihood import Strata
 from ddpm_jax.parallel import Layout
 
+ALL = -1
 SPACES = {"inception": None, "classifier": None, "pixels": None}
 
 
@@ -23,6 +24,8 @@ class Chain(NamedTuple):
     sampler: sampling.Sampler
     times: sampling.Path
     name: str
+    guidance: float = 0.0  # w of classifier-free guidance
+    label: int = ALL  # whose images are made; ALL: image i is of class i modulo their number
 
 
 class Grid(NamedTuple):
@@ -37,6 +40,7 @@ class Train(NamedTuple):
     batch_size: int  # global
     clip: float
     clip_groups: int
+    label_dropout: float  # the part of the labels that training hides, for classifier-free guidance
     on_nonfinite: str  # "stop" or "skip" at a step whose loss or gradient is not finite
     log_every: int
     checkpoint_every: int
@@ -140,6 +144,10 @@ def train(
     )
     if not chosen.clip > 0.0:
         raise ValueError(f"train.clip is {chosen.clip}; it must be above 0")
+    if not 0.0 <= chosen.label_dropout < 1.0:
+        raise ValueError(
+            f"train.label_dropout is {chosen.label_dropout}; it must be at least 0 and below 1"
+        )
     if chosen.batch_size % chosen.clip_groups:
         raise ValueError(
             f"train.batch_size is {chosen.batch_size}, which train.clip_groups"
@@ -170,11 +178,41 @@ def sample(
     count: int,
     batch_size: int,
     seed: int,
+    guidance: float,
+    label: int,
 ) -> Sample:
     at_least(1, "sample", count=count)
     check_seed("sample.seed", seed)
     parallel.check_batch(mesh, batch_size, "sample.batch_size")
-    return Sample(chain_of("sample", solver, steps, eta), count, batch_size, seed)
+    if not guidance >= -1.0:
+        raise ValueError(f"sample.guidance is {guidance}; it must be -1 or more, and 0 is none")
+    chain = chain_of("sample", solver, steps, eta)
+    of_labels = (f"-w{guidance:g}" if guidance else "") + (f"-label{label}" if label != ALL else "")
+    chain = Chain(chain.sampler, chain.times, chain.name + of_labels, guidance, label)
+    return Sample(chain, count, batch_size, seed)
+
+
+def check_labels(sample: Sample, train: Train, classes: int) -> None:
+    """Raises ValueError for what only a network with labels can do."""
+    guidance, label = sample.chain.guidance, sample.chain.label
+    wants = {
+        "sample.guidance": guidance != 0.0,
+        "sample.label": label != ALL,
+        "train.label_dropout": train.label_dropout > 0.0,
+    }
+    for field, is_set in wants.items():
+        if is_set and not classes:
+            raise ValueError(
+                f"{field} is set, but this network knows no labels; train one with"
+                " model.classes, as configs/digits_conditional.py does"
+            )
+    if guidance and not train.label_dropout:
+        raise ValueError(
+            "sample.guidance is set, but this network was trained with train.label_dropout 0, so"
+            " it does not know images of any class; train one with 0.1"
+        )
+    if not ALL <= label < max(classes, 1):
+        raise ValueError(f"sample.label is {label}; it must lie between 0 and {classes - 1}")
 
 
 def of_samples(**fields: Any) -> Quality:

@@ -6,10 +6,10 @@ from contextlib import closing
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from absl import logging
 from clu import parameter_overview
-from jaxtyping import Array, UInt8
 
 from ddpm_jax import (
     build,
@@ -26,22 +26,25 @@ from ddpm_jax import state as states
 from ddpm_jax.build import Run
 from ddpm_jax.state import TrainState
 
-Batch = UInt8[Array, "b h w c"]
 TOO_MANY = 10  # steps left out in a row, after which leaving out more will not help
 
 
-def train_step(run: Run, state: TrainState, batch: Batch) -> TrainState:
+def train_step(run: Run, state: TrainState, batch: data.Batch) -> TrainState:
     """One update. Its randomness is a global array, so no device count changes it. Algorithm 1."""
     key = jax.random.fold_in(jax.random.key(run.seed), state.step)
-    key_flip, key_t, key_eps, key_dropout = jax.random.split(key, 4)
-    count = batch.shape[:1]
+    key_flip, key_t, key_eps, key_dropout, key_label = jax.random.split(key, 5)
+    images, labels = batch
+    count = images.shape[:1]
     if run.data.flip:
-        batch = data.flip(batch, jax.random.bernoulli(key_flip, shape=count))
-    x_0 = data.normalize(batch, run.model.levels)
+        images = data.flip(images, jax.random.bernoulli(key_flip, shape=count))
+    if run.train.label_dropout:
+        hidden = jax.random.bernoulli(key_label, run.train.label_dropout, count)
+        labels = jnp.where(hidden, run.model.unet.classes, labels)
+    x_0 = data.normalize(images, run.model.levels)
     t, weight = run.model.timesteps.draw(state.memory, key_t, count)
     eps = jax.random.normal(key_eps, x_0.shape)
 
-    examples = gradient.Examples(x_0, t, eps, weight)
+    examples = gradient.Examples(x_0, t, eps, weight, labels)
     losses, grads, norm = gradient.gradient(run, state.params, examples, key_dropout)
     loss = jnp.mean(weight * losses)
     updates, opt_state = run.optimizer.update(grads, state.opt_state, state.params)
@@ -54,7 +57,7 @@ def train_step(run: Run, state: TrainState, batch: Batch) -> TrainState:
     return TrainState(state.step + 1, *kept, window)
 
 
-def compiled_step(run: Run) -> Callable[[TrainState, Batch], TrainState]:
+def compiled_step(run: Run) -> Callable[[TrainState, data.Batch], TrainState]:
     places = states.shardings(run)
     return jax.jit(
         lambda state, batch: train_step(run, state, batch),
@@ -92,10 +95,12 @@ def grids(run: Run) -> Callable[[TrainState], report.Grid]:
     sample = build.sampling_program(run.model, run.train.grid.chain)
     wanted = run.train.grid.count
     count = -(-wanted // run.mesh.size) * run.mesh.size
-    keys = build.image_keys(run, run.sample.seed, 0, count)
+    numbers = np.arange(count)
+    keys = build.keys_of(run, run.sample.seed, numbers)
 
     def draw(state: TrainState) -> report.Grid:
-        images = parallel.fetch(sample(states.ema(run, state), keys))
+        params = build.given(run, states.ema(run, state), run.train.grid.chain, numbers)
+        images = parallel.fetch(sample(params, keys))
         return report.grid(data.quantize(images[:wanted], run.model.levels))
 
     return draw
@@ -114,14 +119,17 @@ def train(run: Run) -> None:
     if first >= last:
         report.say(f"nothing to train: step {first} of {last} is done")
         return
-    source = data.loaded(run.data.open(run.data.split))
+    labelled = run.model.unet.classes > 0
+    source = data.loaded(run.data.open(run.data.split), labelled)
     workdir.store(run.directory, run.config, run.model.shape, run.model.levels)
     step_fn, draw = compiled_step(run), grids(run)
     rows = parallel.rows(settings.batch_size)
     keep = (settings.keep, settings.keep_every, settings.keep_best)
     rate = None
     with (
-        closing(data.batches(source, run.seed, settings.batch_size, rows, first, last)) as batches,
+        closing(
+            data.batches(source, run.seed, settings.batch_size, rows, first, last, labelled)
+        ) as batches,
         closing(checkpoint.manager(run.checkpoints, *keep)) as manager,
         closing(report.writer(run.directory, first)) as writer,
         report.progress("training", last, first) as bar,

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Int, Num
 
 from ddpm_jax import layers
 
 Features = Float[Array, "b h w _"]
 Resized = Float[Array, "b _ _ _"]
 Embedding = Float[Array, "b e"]
+Labels = Int[Array, " b"]
 HEAD = 1e-10  # the release's "scale 0": uniform within 1e-5 of the usual limit, never exact zeros
 
 
@@ -183,7 +184,8 @@ class UNet(nn.Module):
 
     'attention' lists the heights at which every block is followed by attention; the middle block
     always has one. 'remat' lists those whose blocks keep no activations for the backward pass, which
-    computes them again. 'time' may be integer or float, and is what the network is fed: 0 for t = 1.
+    computes them again. A network of 'classes' takes a label per image: 0..classes - 1, or 'classes' for
+    none of them. 'time' may be integer or float, and is what the network is fed: 0 for t = 1.
     Raises ValueError if height or width is not divisible by 2^(levels - 1).
     """
 
@@ -195,9 +197,12 @@ class UNet(nn.Module):
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
     remat: Sequence[int] = ()
+    classes: int = 0
 
     @nn.compact
-    def __call__(self, x: Features, time: Num[Array, " b"], train: bool = False) -> Features:
+    def __call__(
+        self, x: Features, time: Num[Array, " b"], train: bool = False, labels: Labels | None = None
+    ) -> Features:
         levels, (height, width) = len(self.multipliers), x.shape[1:3]
         check_size(height, width, levels)
 
@@ -207,6 +212,9 @@ class UNet(nn.Module):
             return self.channels * self.multipliers[i], at in self.attention, *rest
 
         temb = TimeMLP(self.channels, self.dtype, name="temb")(time)
+        if self.classes:
+            embed = nn.Embed(self.classes + 1, temb.shape[-1], dtype=self.dtype, name="label_emb")
+            temb += embed(labels)
         skips = [conv(self.channels, "conv_in", self.dtype)(x)]
         for i in range(levels):
             channels, attention, *rest = level(i)

@@ -12,6 +12,7 @@ FLOORS = [
     ["diffusion", "layers", "unet"],
     [
         "parameterization",
+        "guidance",
         "objective",
         "likelihood",
         "timesteps",

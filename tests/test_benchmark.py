@@ -71,13 +71,13 @@ def test_what_is_timed_end_to_end_is_training_on_the_data_set(run):
     seen = []
 
     def take(batches, steps):
-        seen.extend(np.asarray(next(batches)) for _ in range(steps))
+        seen.extend(np.asarray(next(batches).images) for _ in range(steps))
 
     source, _ = benchmark.loaded(run)
     facts = benchmark.end_to_end(run, take, source)
     assert len(seen) == 2 + facts["units"] * facts["steps_a_unit"]
     for batch, other in zip(seen, benchmark.batches(run, source, 0), strict=False):
-        np.testing.assert_array_equal(batch, other)
+        np.testing.assert_array_equal(batch, other.images)
 
 
 def test_a_unit_is_of_several_steps_where_they_are_short_and_never_too_many():

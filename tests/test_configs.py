@@ -108,6 +108,13 @@ def test_a_row_that_is_not_there_is_named():
         ("diffusion.variance", "learned_range", "use hybrid or vlb"),
         ("diffusion.loss", "hybrid", "fixed_large is fixed; use learned_range"),
         ("diffusion.timesteps", "importanse", "did you mean importance"),
+        ("model.classes", -1, "model.classes is -1"),
+        ("sample.guidance", 2.0, "knows no labels; train one with model.classes"),
+        ("sample.guidance", -1.5, "must be -1 or more"),
+        ("sample.guidance", float("nan"), "must be -1 or more"),
+        ("sample.label", 3, "sample.label is set, but this network knows no labels"),
+        ("train.label_dropout", 0.1, "train.label_dropout is set, but this network knows no"),
+        ("train.label_dropout", 1.0, "at least 0 and below 1"),
         ("optimizer.b2", 1.0, "optimizer.b2"),
         ("sample.solver", "ddmi", "did you mean ddim"),
         ("sample.steps", 9, "between 1 and T = 8"),
@@ -137,6 +144,31 @@ def test_the_improved_config_is_that_paper_s_recipe(tmp_path):
     built(config, tmp_path / "vlb")
     with pytest.raises(ValueError, match="no row 'vbl'"):
         load("cifar10_improved", "vbl")
+
+
+@pytest.mark.parametrize(
+    "fields, fault",
+    [
+        ({"sample.label": 10}, "between 0 and 9"),
+        ({"sample.label": -2}, "between 0 and 9"),
+        ({"sample.guidance": 1.0}, "label_dropout 0, so it does not know images of any class"),
+    ],
+)
+def test_labels_that_are_none_and_guidance_untrained_are_refused(tiny, tmp_path, fields, fault):
+    tiny.model.classes = 10
+    tiny.update_from_flattened_dict(fields)
+    with pytest.raises(ValueError, match=fault):
+        build.run(tiny, epath.Path(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["digits_conditional", "cifar10_conditional"])
+def test_the_conditional_configs_have_a_label_in_ten_hidden(name, tmp_path):
+    shape, levels = ((8, 8, 1), 17) if name.startswith("digits") else ((32, 32, 3), 256)
+    run = built(load(name), tmp_path, shape, levels)
+    assert (run.model.unet.classes, run.train.label_dropout) == (10, 0.1)
+    assert parameters(run) - parameters(
+        built(load(name.split("_")[0]), tmp_path, shape, levels)
+    ) == (11 * 4 * run.model.unet.channels)
 
 
 def test_a_variance_range_may_take_few_steps(tiny, tmp_path):

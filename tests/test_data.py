@@ -19,7 +19,7 @@ def train(digits):
 
 
 def take(source, seed, size, rows, first, last):
-    return np.stack(list(data.batches(source, seed, size, rows, first, last)))
+    return np.stack([batch.images for batch in data.batches(source, seed, size, rows, first, last)])
 
 
 def test_digits_are_scikit_learn_s_split_in_two(digits, train):

@@ -77,7 +77,8 @@ def go(trained: Trained, label: str, walks: Sequence[Walk], see: See = x_t_itsel
 
 def followed(trained: Trained, batch: Walk, see: See, tick: Callable[[int], None]) -> Seen:
     """One batch on its way; 'tick' is told the steps it has taken."""
-    run, program, params = trained.run, trained.program, trained.params
+    run, program = trained.run, trained.program
+    params = build.given(run, trained.params, run.sample.chain, batch.numbers)
     keys = build.keys_of(run, run.sample.seed, batch.numbers)
     if batch.x_t is None:
         state = program.begin(keys)

@@ -21,9 +21,10 @@ SHOWN = 10
 def chain(run: Run, solver: str, steps: int) -> Chain:
     model = run.model
     fields = {"solver": solver, "steps": steps, "eta": 0.0}
-    return solver_settings.chain(
+    chosen = solver_settings.chain(
         model.sched, model.parameterization, model.variance, "--figures=solvers", **fields
     )
+    return chosen._replace(guidance=run.sample.chain.guidance)
 
 
 def check(run: Run) -> None:
