@@ -13,7 +13,7 @@ from PIL import Image
 from test_command_line import ddpm
 
 from ddpm_jax import build, command_line, data, diffusion, state, stopping, train
-from ddpm_jax.figures import chains, latents, nearest, page, program, rate, samples
+from ddpm_jax.figures import chains, guidance, latents, nearest, page, program, rate, samples
 from ddpm_jax.figures.chains import Trained, Walk
 from ddpm_jax.scores import space
 
@@ -343,8 +343,8 @@ def test_figures_that_cannot_be_are_refused_before_anything_is_drawn(digits, fol
 def test_figures_come_in_one_order_each_once():
     assert program.chosen(["nearest", "grid", "grid"]) == ["grid", "nearest"]
     of_all = program.chosen(["grid", "all"])
-    assert of_all == [name for name in program.FIGURES if name != "solvers"]
-    assert program.chosen(["all", "solvers"]) == list(program.FIGURES)
+    assert of_all == [name for name in program.FIGURES if name not in ("solvers", "guidance")]
+    assert program.chosen(["all", "solvers", "guidance"]) == list(program.FIGURES)
 
 
 def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(folder):
@@ -357,3 +357,34 @@ def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(fo
 def test_matplotlib_is_not_loaded_before_a_figure_is_drawn():
     code = "import ddpm_jax.main, sys; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.slow
+def test_guidance_draws_every_class_at_every_weight(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(guidance, "EACH", 2)
+    fields = {"model.classes": 10, "train.label_dropout": 0.5}
+    run = run_of(digits, tmp_path, **fields)
+    train.train(run)
+    program.figures(run, ["guidance"])
+    record = json.loads((tmp_path / "figures" / "2-guidance.json").read_text())
+    assert record["by_class"].keys() == {"0", "1", "2", "4"}
+    assert record["classifier_right_on_held_out"] > 0.9
+    assert np.mean(record["by_class"]["2"]) < 0.6  # a network of two steps knows no digits
+    with pytest.raises(ValueError, match="configs/digits_conditional.py"):
+        program.check(run_of(digits, tmp_path), ["guidance"])
+
+
+def test_guided_walks_share_their_noise_and_keep_their_classes(digits, tmp_path):
+    """w = 0 of the figure is what --mode=sample draws without guidance."""
+    run = run_of(digits, tmp_path, **{"model.classes": 10, "train.label_dropout": 0.5})
+    train.train(run)
+    weights = state.averaged(run)
+    it = Trained(
+        run,
+        *weights,
+        build.sampling_program(run.model, run.sample.chain),
+        epath.Path(tmp_path) / "k",
+    )
+    keys = build.keys_of(run, 0, np.arange(8))
+    given = build.given(run, it.params, run.sample.chain, np.arange(8))
+    close(guidance.sampled(it, 0.0, 8), it.program(given, keys))

@@ -41,7 +41,7 @@ STYLE = {
     "legend.fontsize": TEXT - 1,
     "pdf.fonttype": 42,  # fonts that an editor can read
 }
-COLOURS = ("#1f4e79", "#b5482a", "#4d7c3a")  # told apart in gray, too
+COLOURS = ("#1f4e79", "#b5482a", "#4d7c3a", "#8a8a8a")  # told apart in gray, too
 
 
 class Drawn(NamedTuple):
