@@ -3,7 +3,7 @@
 Every check that needs no running is made here, and speaks of a field by the name the user knows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -156,15 +156,20 @@ def network(
 
 def denoiser(model: Model, params: Any, labels: Labels | None = None, w: float = 0.0) -> Denoiser:
     """Network, parameterization, guidance of weight w, clip: in this order."""
+    return parameterization.clip(unclipped(model, params, labels, w))
+
+
+def unclipped(model: Model, params: Any, labels: Labels | None = None, w: float = 0.0) -> Denoiser:
+    """The same without the clip, smooth in x_t: for what goes along an ODE both ways."""
 
     def reading(labels: Labels | None) -> Denoiser:
         network_ = network(model, params, labels=labels)
         return parameterization.denoiser(model.parameterization, model.sched, network_)
 
     if not w:
-        return parameterization.clip(reading(labels))
+        return reading(labels)
     of_any = reading(jnp.full_like(labels, model.unet.classes))
-    return parameterization.clip(guidance.classifier_free(w, reading(labels), of_any))
+    return guidance.classifier_free(w, reading(labels), of_any)
 
 
 def initial(model: Model, key: Key[Array, ""]) -> Any:
@@ -174,12 +179,14 @@ def initial(model: Model, key: Key[Array, ""]) -> Any:
     return model.unet.init(key, x, t, labels=labels)["params"]
 
 
-def sampling_program(model: Model, chain: settings.Chain) -> sampling.Program:
+def sampling_program(
+    model: Model, chain: settings.Chain, denoiser_of: Callable[..., Denoiser] = denoiser
+) -> sampling.Program:
     """Called with parameters, or what 'given' makes of them for a network that has classes."""
 
     def of_params(params: Any) -> Denoiser:
         params, labels = params if model.unet.classes else (params, None)
-        return denoiser(model, params, labels, chain.guidance)
+        return denoiser_of(model, params, labels, chain.guidance)
 
     return sampling.program(model.sched, chain.sampler, of_params, chain.times, model.shape)
 

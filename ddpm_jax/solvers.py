@@ -72,6 +72,23 @@ def heun() -> Sampler:
     return Sampler(lambda x_T: (), step)
 
 
+def inversion() -> Sampler:
+    """DDIM with eta = 0 towards more noise, images to latents: Song et al. 2021 (arXiv:2010.02502), Sec. 4.3.
+
+    Euler's method again, so that decoding by DDIM undoes it up to the steps' error. At t = 0, where the
+    network knows nothing, it is asked about t = 1.
+    """
+
+    def step(sched, denoiser, x_t, t, s, noise, carry):
+        asked = jnp.maximum(t, 1)
+        eps = diffusion.eps_from_x_0(sched, x_t, denoiser(x_t, asked).x_0, asked)
+        level_t, level_s = (diffusion.at(noise_level(sched), each) for each in (t, s))
+        x = x_t / diffusion.signal(sched, t) + (level_s - level_t) * eps
+        return diffusion.signal(sched, s) * x, carry
+
+    return Sampler(lambda x_T: (), step)
+
+
 def karras(sched: Schedule, steps: int) -> Int[np.ndarray, " n"]:
     """'steps' + 1 whole times from T down to 0: those nearest to Eq. 5 of Karras et al. 2022.
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ddpm_jax import diffusion, parameterization, sampling, solver_settings, solvers
+from ddpm_jax.figures import inversion
 from ddpm_jax.parameterization import Denoised
 
 FINE = diffusion.linear(100_000, 1e-6, 2e-4)  # times close enough for rounding not to matter
@@ -60,6 +61,39 @@ def test_the_error_falls_with_the_order_of_the_method(sampler, times, order, x64
     errors = [error(sampler, times(steps)) for steps in (40, 80, 160)]
     found = np.log2(np.array(errors[:-1]) / errors[1:])
     assert np.abs(found - order).max() < 0.25, (errors, found)
+
+
+def test_inversion_reaches_the_latent_and_decoding_undoes_it(x64):
+    """With an error of first order: twice the steps, half of it."""
+    x_0 = jnp.array([-0.4, 0.3, 0.9]).reshape(3, 1, 1, 1)
+    level = solvers.noise_level(FINE)[-1]
+    spread = ((VARIANCE + level**2) / VARIANCE) ** 0.5
+    x_T = FINE.alpha_bar[-1] ** 0.5 * (MEAN + (x_0 - MEAN) * spread)
+    keys = sampling.image_keys(jax.random.key(0), jnp.arange(3))
+
+    def along(sampler, times, x):
+        ends, path = jnp.array([0, len(times) - 1]), jnp.asarray(times)
+        return sampling.advance(FINE, sampler, gaussian, keys, path, (x, ()), *ends)[0]
+
+    ups, rounds = [], []
+    for steps in (200, 400, 800):
+        times = solvers.karras(FINE, steps)
+        latent = along(solvers.inversion(), times[::-1], x_0)
+        back = along(sampling.lift(sampling.ddim(0.0)), times, latent)
+        ups.append(float(np.abs(latent - x_T).max()))
+        rounds.append(float(np.abs(back - x_0).max()))
+    for errors in (ups, rounds):
+        found = np.log2(np.array(errors[:-1]) / errors[1:])
+        assert np.abs(found - 1.0).max() < 0.3, errors
+
+
+def test_between_latents_the_norm_is_theirs_and_the_ends_are_they():
+    raw = np.random.default_rng(0).standard_normal((2, 3, 4, 4, 2)).astype(np.float32)
+    one, other = raw / np.linalg.norm(raw.reshape(2, 3, 32), axis=2)[:, :, None, None, None]
+    path = inversion.slerp(one, other, inversion.ALPHAS)
+    np.testing.assert_allclose(path[0], one, atol=1e-6)
+    np.testing.assert_allclose(path[-1], other, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(path.reshape(-1, 32), axis=1), 1.0, rtol=1e-5)
 
 
 def test_ddim_is_the_euler_method_of_the_same_ode(x64):

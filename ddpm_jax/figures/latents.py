@@ -7,6 +7,7 @@ the run's sampler visits.
 import numpy as np
 from jaxtyping import Float
 
+from ddpm_jax.build import Run
 from ddpm_jax.figures import chains, page
 from ddpm_jax.figures.chains import Floats, Trained, Walk
 from ddpm_jax.figures.page import Drawn, Header
@@ -65,8 +66,8 @@ def decoding(trained: Trained, x_t: Floats, place: int) -> Walk:
     return Walk((place, trained.program.steps), numbers, mixtures.reshape(-1, *x_t.shape[1:]))
 
 
-def split_of(trained: Trained) -> str:
-    return trained.run.data.held_out or trained.run.data.split
+def split_of(run: Run) -> str:
+    return run.data.held_out or run.data.split
 
 
 def headers() -> list[Header]:
@@ -83,7 +84,7 @@ def framed(x_0: Floats, decoded: Float[np.ndarray, "p l h w c"], levels: int) ->
 def interpolation(trained: Trained) -> Drawn:
     """Fig. 8: mixtures of pairs of real images, diffused for half of T and decoded."""
     program, levels = trained.program, trained.run.model.levels
-    indices, x_0 = chains.real_images(trained, split_of(trained), 2 * PAIRS)
+    indices, x_0 = chains.real_images(trained, split_of(trained.run), 2 * PAIRS)
     place = program.place(program.times[0] / 2)
     t = int(program.times[place])
     (x_t,) = chains.noised(trained, x_0, [t])
@@ -97,7 +98,7 @@ def interpolation(trained: Trained) -> Drawn:
 def coarse_to_fine(trained: Trained) -> Drawn:
     """Fig. 9: one pair, mixed after all of T, 7/8 of it, ..., none. Row 0 mixes the pixels."""
     program, levels = trained.program, trained.run.model.levels
-    indices, x_0 = chains.real_images(trained, split_of(trained), 2)
+    indices, x_0 = chains.real_images(trained, split_of(trained.run), 2)
     places = [program.place(share * program.times[0]) for share in ROWS]
     times = [int(program.times[place]) for place in places]
     x_ts = chains.noised(trained, x_0, times)
@@ -112,7 +113,7 @@ def coarse_to_fine(trained: Trained) -> Drawn:
 
 def facts(trained: Trained, indices: list[int], times: list[int]) -> dict:
     return {
-        "split": split_of(trained),
+        "split": split_of(trained.run),
         "pairs": [indices[i : i + 2] for i in range(0, len(indices), 2)],
         "depths": times,
         "lambdas": [round(float(value), 3) for value in LAMBDAS],

@@ -5,7 +5,7 @@ from typing import Any
 
 from ddpm_jax import build, checkpoint, digest, parts, report, state, stopping, workdir
 from ddpm_jax.build import Run
-from ddpm_jax.figures import guidance, latents, nearest, page, rate, samples, solvers
+from ddpm_jax.figures import guidance, inversion, latents, nearest, page, rate, samples, solvers
 from ddpm_jax.figures.chains import Trained
 
 FIGURES = {
@@ -18,9 +18,14 @@ FIGURES = {
     "nearest": nearest.nearest,
     "solvers": solvers.solvers,
     "guidance": guidance.guidance,
+    "inversion": inversion.inversion,
 }
 ALL = "all"
-ASKED_FOR = ("solvers", "guidance")  # no figures of the paper's; they compile a program a point
+ASKED_FOR = (
+    "solvers",
+    "guidance",
+    "inversion",
+)  # no figures of the paper's; they compile a program a point
 
 
 def chosen(names: Sequence[str]) -> list[str]:
@@ -46,6 +51,8 @@ def check(run: Run, names: Sequence[str]) -> None:
         solvers.check(run)
     if "guidance" in wanted:
         guidance.check(run)
+    if "inversion" in wanted:
+        inversion.check(run)
     if "nearest" in wanted:
         run.data.open(run.data.split)
     if {"interpolation", "coarse_to_fine"} & set(wanted):
