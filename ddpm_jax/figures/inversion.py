@@ -28,9 +28,13 @@ def check(run: Run) -> None:
 
 
 def program(trained: Trained, sampler: sampling.Sampler, times: np.ndarray) -> Trained:
-    chain = Chain(sampler, times, "inversion")
-    made = build.sampling_program(trained.run.model, chain, build.unclipped)
-    return trained._replace(program=made)
+    """Of a network that has classes it is asked about none of them, if it has learnt to answer that."""
+    run = trained.run
+    label = run.model.unet.classes if run.train.label_dropout else run.sample.chain.label
+    chain = Chain(sampler, times, "inversion", label=label)
+    made = build.sampling_program(run.model, chain, build.unclipped)
+    run = run._replace(sample=run.sample._replace(chain=chain))
+    return trained._replace(run=run, program=made)
 
 
 def encoded(trained: Trained, x_0: Floats, steps: int) -> Floats:
