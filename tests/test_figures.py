@@ -343,8 +343,8 @@ def test_figures_that_cannot_be_are_refused_before_anything_is_drawn(digits, fol
 def test_figures_come_in_one_order_each_once():
     assert program.chosen(["nearest", "grid", "grid"]) == ["grid", "nearest"]
     of_all = program.chosen(["grid", "all"])
-    assert of_all == [name for name in program.FIGURES if name != "solvers"]
-    assert program.chosen(["all", "solvers"]) == list(program.FIGURES)
+    assert of_all == [name for name in program.FIGURES if name not in program.ASKED_FOR]
+    assert program.chosen(["all", *program.ASKED_FOR]) == list(program.FIGURES)
 
 
 def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(folder):

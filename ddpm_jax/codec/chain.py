@@ -15,8 +15,9 @@ from ddpm_jax.codec.errors import CorruptStream
 from ddpm_jax.codec.model import Codec
 
 STATE_BITS, GRID_BITS = 16, 10  # after the binary point, of x_t and of x_0-hat
-MARGIN = 1e-10  # from where rounding turns, at least, of all that an encoder relies on
-LARGE, LARGE_MARGIN = 1 << 19, 1e-12  # with so many outputs one within 1e-10 would be no rarity
+# How far from where rounding turns all must be that an encoder relies on, and of images with so many
+# outputs, of which some would always be that near. x_0-hat's drift grows as the signal in x_t fades.
+MARGIN, LARGE, LARGE_MARGIN = 1e-11, 1 << 19, 1e-12
 OCTAVE = (65536, 71468, 77936, 84990, 92682, 101070, 110218, 120194)  # 2^(k / 8), Q16
 FURTHEST = 128  # eighths of an octave that a step's count may be from its budget
 State = Int64[np.ndarray, "h w c"]
@@ -31,10 +32,10 @@ class Ended(Exception):
 
 
 class Sent(NamedTuple):
-    """The bits of every step, and x_0-hat(x_1)."""
+    """The bits of every step, and x_0-hat at every time, x_0-hat(x_1) the last."""
 
     bits: UInt8[np.ndarray, " n"]
-    grid: State
+    grids: list[State]
     ends: list[int]  # bits up to the end of every step
 
 
@@ -112,15 +113,16 @@ def read_unary(reader: Reader) -> int:
 def send(
     codec: Codec, image: UInt8[np.ndarray, "h w c"], nu: int, nonce: int, margin: float
 ) -> Sent:
-    """Algorithm 3. Raises TooClose where a margin is not kept."""
+    """Algorithm 3. Raises TooClose where the margin (of x_0-hat times its signal) is not kept."""
     plan, dims = codec.calibration, image.size
     x_0 = image * (2.0 / (codec.levels - 1)) - 1.0
-    x, q, bits, ends = start(codec, nonce), 0, [], []
+    x, q, bits, ends, grids = start(codec, nonce), 0, [], [], []
 
     def seen(t: int) -> State:
         grid, kept = denoised(codec, x, t)
-        if kept < margin:
+        if kept * codec.signal[t] < margin:
             raise TooClose
+        grids.append(grid)
         return grid
 
     for step, t in enumerate(plan.times[:-1]):
@@ -138,7 +140,8 @@ def send(
         ends.append(sum(map(len, bits[-2:])) + (ends[-1] if ends else 0))
         # The decoder's own arithmetic, so that the next step begins where it will be.
         x = moved(codec, step, mean(codec, step, grid, x), trellis.noise(branches, path))
-    return Sent(np.concatenate(bits), seen(1), ends)
+    seen(1)
+    return Sent(np.concatenate(bits), grids, ends)
 
 
 class Received(NamedTuple):

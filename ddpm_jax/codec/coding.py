@@ -63,7 +63,7 @@ def measured(
     nonce, sent = walked(image, codec, nu)
     scale, stream = 0, b""
     if lossless:
-        scale, stream = last_layer.encode(sent.grid, image, codec.levels)
+        scale, stream = last_layer.encode(sent.grids[-1], image, codec.levels)
     payload = np.packbits(sent.bits).tobytes() + stream
     steps, checksum = len(sent.ends), container.checksum(image)
     header = container.pack(

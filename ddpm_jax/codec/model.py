@@ -29,13 +29,17 @@ PROFILES = (PORTABLE, LOCAL)
 
 
 class Codec(NamedTuple):
-    """All that compress and decompress need. 'environment' is b"" in the portable profile."""
+    """All that compress and decompress need. 'environment' is b"" in the portable profile.
+
+    'signal' is the scale of x_0 in x_t, by t; nothing that is decoded depends on it.
+    """
 
     shape: tuple[int, int, int]
     levels: int
     calibration: Calibration
     model: bytes
     predict: Predict
+    signal: Float64[np.ndarray, " n"]
     environment: bytes = b""
 
 
@@ -67,9 +71,8 @@ def codec(
     name = hashed(model, config, params, calibrated)
     wide = profile == PORTABLE
     predict = predictor(model, params, wide)
-    return Codec(
-        model.shape, model.levels, calibrated, name, predict, b"" if wide else environment()
-    )
+    kind, signal = (model.shape, model.levels), np.sqrt(model.sched.alpha_bar)
+    return Codec(*kind, calibrated, name, predict, signal, b"" if wide else environment())
 
 
 def hashed(model: Model, config: Mapping[str, Any], params: Any, calibrated: Calibration) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ddpm_jax import build, checkpoint, digest, parts, report, state, stopping, workdir
 from ddpm_jax.build import Run
-from ddpm_jax.figures import latents, nearest, page, rate, samples, solvers
+from ddpm_jax.figures import compression, latents, nearest, page, rate, samples, solvers
 from ddpm_jax.figures.chains import Trained
 
 FIGURES = {
@@ -17,9 +17,11 @@ FIGURES = {
     "coarse_to_fine": latents.coarse_to_fine,
     "nearest": nearest.nearest,
     "solvers": solvers.solvers,
+    "compression": compression.compression,
 }
 ALL = "all"
-ASKED_FOR = ("solvers",)  # no figure of the paper's; it compiles a program for every point
+# No figures of the paper's; one compiles a program for every point, the other needs --mode=calibrate.
+ASKED_FOR = ("solvers", "compression")
 
 
 def chosen(names: Sequence[str]) -> list[str]:
@@ -43,6 +45,8 @@ def check(run: Run, names: Sequence[str]) -> None:
         raise ValueError(rate.missing(run, steps[-1]))
     if "solvers" in wanted:
         solvers.check(run)
+    if "compression" in wanted:
+        compression.check(run)
     if "nearest" in wanted:
         run.data.open(run.data.split)
     if {"interpolation", "coarse_to_fine"} & set(wanted):
