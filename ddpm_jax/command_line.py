@@ -16,6 +16,7 @@ from ddpm_jax import convert, imported_config, processes, stored_config, topolog
 
 FLAGS = flags.FLAGS
 MODES = ("train", "sample", "evaluate", "figures", "preflight", "benchmark", "import", "export")
+MODES += ("calibrate", "compress", "decompress", "inspect")
 FORMATS = ("auto", *convert.FORMATS, "png", "npz")
 
 config_flags.DEFINE_config_file("config", None, "The run: a file of configs/, or one like them.")
@@ -30,6 +31,13 @@ flags.DEFINE_string("source", None, "What --mode=import, or the preparation of d
 flags.DEFINE_string("target", None, "Where --mode=export writes.")
 flags.DEFINE_enum("format", "auto", FORMATS, "Of --source, or of what is exported.")
 flags.DEFINE_enum("weights", "ema", ("ema", "raw"), "Which of them --mode=export takes.")
+flags.DEFINE_list("input", [], "Files, or folders of them, for the codec to take in.")
+flags.DEFINE_string("output", None, "The folder that --mode=compress or decompress writes to.")
+flags.DEFINE_integer("max_bytes", None, "So many bytes of each file, at most.", lower_bound=1)
+flags.DEFINE_integer("nu", 12, "The codec's trellis has 2^nu states, of 8 to 16.")
+flags.DEFINE_string(
+    "profile", "portable", "Who may decode: portable (anyone), local (this machine)."
+)
 flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config name>.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of the first of several processes.")
 flags.DEFINE_integer("num_processes", 0, "How many processes make up the run; 0: ask the cluster.")
@@ -43,6 +51,11 @@ GOES_WITH = {
     "target": ("export",),
     "format": ("import", "export"),
     "weights": ("export",),
+    "input": ("compress", "decompress", "inspect"),
+    "output": ("compress", "decompress"),
+    "max_bytes": ("compress", "decompress"),
+    "nu": ("compress",),
+    "profile": ("compress",),
 }
 
 HELP = """Train a diffusion model, sample from it, measure it.
@@ -63,6 +76,9 @@ HELP = """Train a diffusion model, sample from it, measure it.
       makes a run of somebody's weights, to sample from, measure and train on.
   python -m ddpm_jax.main --workdir=runs/cifar10 --mode=export --target=my-cifar10
       makes a folder for diffusers' DDPMPipeline of a run.
+  python -m ddpm_jax.main --workdir=runs/cifar10 --mode=calibrate
+  python -m ddpm_jax.main --workdir=runs/cifar10 --mode=compress --input=pictures --output=small
+      compresses pictures without loss with the run's model; --mode=decompress is the way back.
 
   --config    {configs} (ablation.py:ROW takes a row of the paper's Table 2)
   --workdir   where the run's files are (default runs/<config name>); with one that holds a run,
@@ -70,8 +86,8 @@ HELP = """Train a diffusion model, sample from it, measure it.
   --mode      {modes}
   --figures   all, or some of grid, progressive, rate_distortion, shared_latents, interpolation,
               coarse_to_fine, nearest, with commas between them; rate_distortion needs --mode=evaluate;
-              all leaves out solvers, which compares fast ones, inversion (images to
-              latents and back), and guidance, of networks with labels
+              left out of all: solvers (fast ones), inversion (images to latents and back), guidance
+              (of networks with labels), compression (of files; it needs --mode=calibrate)
   --topology  with --mode=preflight: local (the devices there are), or v2:2x2, v3:2x2, v4:2x2x1,
               v5e:2x4, v5e:16x16, v5p:2x2x1, v6e:2x4, ...
   --benchmark all, or some of train_step, sampling_step, input_pipeline, end_to_end; the first two
@@ -82,6 +98,12 @@ HELP = """Train a diffusion model, sample from it, measure it.
   --format    of the source: auto, tf1, pesser, diffusers; of what is exported: diffusers, or
               png (a folder) or npz, which are sample.count samples
   --weights   with --mode=export: ema or raw
+  --input     with --mode=compress: PNG files or folders of them, with commas between; with
+              decompress and inspect: .djx files
+  --output    with --mode=compress and decompress: the folder to write to
+  --max_bytes with --mode=compress: cut every file there; with decompress: take so much of each
+  --nu, --profile   with --mode=compress: 2^nu states of the trellis, 8 to 16 (12); portable, or
+              local, which is faster and decodes on the machine that wrote it only
   --follow    with --mode=evaluate: each checkpoint as training writes it, and the best is kept
   --config.SECTION.FIELD=VALUE   any number of the config, e.g. --config.train.batch_size=64
   --coordinator=HOST:PORT --num_processes=N --process_id=K

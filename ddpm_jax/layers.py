@@ -41,19 +41,24 @@ class GroupNorm(nn.Module):
         return normalized(groups, x, mean, per_std, scale, bias).astype(self.dtype)
 
 
+def wide(dtype: DTypeLike) -> DTypeLike:
+    """What is accumulated in: float32, or float64 where that is what there is."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 def joined(parts: Sequence[Array]) -> Array:
     return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=-1)
 
 
 def moments(x: Features) -> tuple[PerChannel, PerChannel]:
-    """Mean and variance of every image's every channel, in float32.
+    """Mean and variance of every image's every channel, in float32 or wider.
 
     Of float32 in two passes, which a large mean does not hurt. Of bfloat16 in one, with the convolution
     that makes x: rounding x to its 8 bits has cost its variance 1e-6 of the squared mean, and this costs
     less. Where that is much, x has no variance left to speak of.
     """
     one_pass = x.dtype == jnp.bfloat16
-    x = jax.lax.stop_gradient(x).astype(jnp.float32)
+    x = jax.lax.stop_gradient(x).astype(wide(x.dtype))
     mean = x.mean(axis=(1, 2))
     if one_pass:
         return mean, jnp.maximum(jnp.square(x).mean(axis=(1, 2)) - jnp.square(mean), 0.0)
@@ -71,7 +76,7 @@ def normalized(
     groups: int, x: Features, mean: PerChannel, per_std: PerChannel, scale: Array, bias: Array
 ) -> Features:
     """x less its groups' mean, by their deviation, scaled and shifted; the two follow from x."""
-    unit = (x.astype(jnp.float32) - mean[:, None, None, :]) * per_std[:, None, None, :]
+    unit = (x.astype(wide(x.dtype)) - mean[:, None, None, :]) * per_std[:, None, None, :]
     return unit * scale + bias
 
 
@@ -80,7 +85,7 @@ def normalized_jvp(groups, primals, tangents):
     """Such that its transpose, the gradient, needs two sums over an image's positions, not five."""
     x, mean, per_std, scale, bias = primals
     dx, _, _, dscale, dbias = tangents
-    dx = dx.astype(jnp.float32)
+    dx = dx.astype(wide(dx.dtype))
     unit = normalized(groups, x, mean, per_std, jnp.ones_like(scale), jnp.zeros_like(bias))
     factor = inverse_deviation(groups, x, mean, per_std) * scale
     shift = dbias - factor * of_group(dx.mean(axis=(1, 2)), groups)
@@ -100,7 +105,7 @@ def inverse_deviation(
 @inverse_deviation.defjvp
 def inverse_deviation_jvp(groups, primals, tangents):
     x, mean, per_std = primals
-    dx = tangents[0].astype(jnp.float32)
+    dx = tangents[0].astype(wide(tangents[0].dtype))
     whole = jnp.ones(x.shape[-1])
     unit = normalized(groups, x, mean, per_std, whole, jnp.zeros_like(whole))
     own = inverse_deviation(groups, x, mean, per_std)
@@ -142,7 +147,7 @@ def attend(q: Features, k: Features, v: Features) -> Features:
     shape, channels = q.shape, q.shape[-1]
     # One axis of positions: two of 16 would be padded to the 128 lanes of a TPU's registers.
     q, k, v = (a.reshape(shape[0], -1, channels) for a in (q, k, v))
-    logits = jnp.einsum("bqc,bkc->bqk", q, k, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("bqc,bkc->bqk", q, k, preferred_element_type=wide(q.dtype))
     weights = jax.nn.softmax(logits * channels**-0.5, axis=-1).astype(v.dtype)
     return jnp.einsum("bqk,bkc->bqc", weights, v).reshape(shape)
 

@@ -33,6 +33,7 @@ from ddpm_jax import (
     workdir,
 )
 from ddpm_jax.build import Run
+from ddpm_jax.codec import program as codec
 from ddpm_jax.figures import program as figures
 
 
@@ -79,6 +80,11 @@ def as_what() -> str:
     return "diffusers" if flags.FLAGS.format == "auto" else flags.FLAGS.format
 
 
+def asked() -> codec.Asked:
+    given = flags.FLAGS
+    return codec.Asked(given.input, given.output, given.max_bytes, given.nu, given.profile)
+
+
 NEED_NONE = (
     "train",
     "preflight",
@@ -101,6 +107,10 @@ PROGRAMS = {
     ),
     "import": lambda run: weights.import_weights(run, source()),
     "export": lambda run: weights.export(run, flags.FLAGS.target, as_what(), flags.FLAGS.weights),
+    "calibrate": codec.calibrate,
+    "compress": lambda run: codec.compress(run, asked()),
+    "decompress": lambda run: codec.decompress(run, asked()),
+    "inspect": lambda run: codec.inspect(run, asked()),
 }
 
 
@@ -122,6 +132,10 @@ CHECKS = {
     "export": lambda run: weights.check_export(
         run, flags.FLAGS.target, as_what(), flags.FLAGS.weights
     ),
+    "calibrate": codec.check_calibrate,
+    "compress": lambda run: codec.check_compress(run, asked()),
+    "decompress": lambda run: codec.check_decompress(run, asked()),
+    "inspect": lambda run: codec.check_inspect(run, asked()),
 }
 
 
@@ -134,6 +148,10 @@ WRITES = {  # folders in the workdir, itself among them
     "benchmark": ("benchmark",),
     "import": ("", "checkpoints"),
     "export": (),  # what else it writes its own check looks at
+    "calibrate": ("codec",),
+    "compress": (),
+    "decompress": (),
+    "inspect": (),
 }
 
 

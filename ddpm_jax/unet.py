@@ -1,7 +1,8 @@
 """The U-Net of appendix B, as the authors released it.
 
 Module names are the release's, so a parameter's path here is its path there. Convolutions and
-matrix products run in 'dtype'; parameters, norms' statistics, softmax and the output are float32.
+matrix products run in 'dtype'; parameters, norms' statistics, softmax and the output are float32
+(but for the parameters float64 where 'dtype' is).
 """
 
 import math
@@ -180,7 +181,7 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """x_t and a time in, 'out_channels' per pixel out, float32.
+    """x_t and a time in, 'out_channels' per pixel out, float32 or wider.
 
     'attention' lists the heights at which every block is followed by attention; the middle block
     always has one. 'remat' lists those whose blocks keep no activations for the backward pass, which
@@ -229,7 +230,7 @@ class UNet(nn.Module):
             h = up(h, [skips.pop() for _ in range(self.blocks + 1)], temb, train)
 
         h = nn.swish(layers.GroupNorm(self.dtype, name="norm_out")(h))
-        return conv(self.out_channels, "conv_out", jnp.float32, HEAD)(h)
+        return conv(self.out_channels, "conv_out", layers.wide(self.dtype), HEAD)(h)
 
 
 def check_size(height: int, width: int, levels: int) -> None:

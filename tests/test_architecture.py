@@ -44,6 +44,7 @@ FLOORS = [
     ],
     ["settings", "solver_settings", "data_settings", "model_settings", "build", "state", "gradient"]
     + ["diffusers_json", "weights_source"],
+    ["codec"],
     ["train", "generate", "quality", "evaluate", "figures", "follow", "preflight", "benchmark"]
     + ["weights"],
     ["stored_config", "imported_config", "command_line", "main", "datasets.prepare"],

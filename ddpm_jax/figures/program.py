@@ -5,7 +5,17 @@ from typing import Any
 
 from ddpm_jax import build, checkpoint, digest, parts, report, state, stopping, workdir
 from ddpm_jax.build import Run
-from ddpm_jax.figures import guidance, inversion, latents, nearest, page, rate, samples, solvers
+from ddpm_jax.figures import (
+    compression,
+    guidance,
+    inversion,
+    latents,
+    nearest,
+    page,
+    rate,
+    samples,
+    solvers,
+)
 from ddpm_jax.figures.chains import Trained
 
 FIGURES = {
@@ -19,13 +29,17 @@ FIGURES = {
     "solvers": solvers.solvers,
     "guidance": guidance.guidance,
     "inversion": inversion.inversion,
+    "compression": compression.compression,
 }
 ALL = "all"
-ASKED_FOR = (
-    "solvers",
-    "guidance",
-    "inversion",
-)  # no figures of the paper's; they compile a program a point
+# No figures of the paper's, and each with what has to be right for it: they compile a program for every
+# point, or are of some networks only.
+ASKED_FOR = {
+    "solvers": solvers.check,
+    "guidance": guidance.check,
+    "inversion": inversion.check,
+    "compression": compression.check,
+}
 
 
 def chosen(names: Sequence[str]) -> list[str]:
@@ -47,12 +61,8 @@ def check(run: Run, names: Sequence[str]) -> None:
     steps = checkpoint.steps_in(run.checkpoints)
     if "rate_distortion" in names and steps and rate.evaluated(run, steps[-1]) is None:
         raise ValueError(rate.missing(run, steps[-1]))
-    if "solvers" in wanted:
-        solvers.check(run)
-    if "guidance" in wanted:
-        guidance.check(run)
-    if "inversion" in wanted:
-        inversion.check(run)
+    for name in ASKED_FOR.keys() & set(wanted):
+        ASKED_FOR[name](run)
     if "nearest" in wanted:
         run.data.open(run.data.split)
     if {"interpolation", "coarse_to_fine"} & set(wanted):

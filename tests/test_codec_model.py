@@ -1,0 +1,168 @@
+"""The codec of a real network: float64 in truth, a name that everything decides, and a decoder by itself."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import tiny_config
+from etils import epath
+from PIL import Image
+from scipy import stats
+
+from ddpm_jax import build, data, diffusion, parameterization
+from ddpm_jax.codec import calibration, coding, measure, model, pictures, poisson
+
+
+@pytest.fixture(scope="module")
+def network(digits, tmp_path_factory):
+    """A model of the digits' kind with weights that all matter, its config, weights and calibration."""
+    config = tiny_config(digits)
+    run = build.run(config, epath.Path(tmp_path_factory.mktemp("run")))
+    params = jax.eval_shape(lambda key: build.initial(run.model, key), jax.random.key(0))
+    random = np.random.default_rng(0)
+
+    def drawn(leaf):
+        width = np.sqrt(max(np.prod(leaf.shape[:-1]), 1))
+        return (random.normal(size=leaf.shape) / width).astype(np.float32)
+
+    params = jax.tree.map(drawn, params)
+    errors = np.linspace(0.01, 0.5, run.model.sched.T)
+    return run.model, config.to_dict(), params, calibration.of_errors(run.model.sched, errors, 64)
+
+
+@pytest.fixture(scope="module")
+def portable(network):
+    return model.codec(*network)
+
+
+def pictured(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 17, (count, 8, 8, 1)).astype(np.uint8)
+
+
+def test_the_portable_network_is_float64_all_through(portable):
+    """A change of 1e-9 moves its output evenly, which any float32 on the way would not let it."""
+    x = np.random.default_rng(1).normal(size=(8, 8, 1)) * 0.1
+    way = np.random.default_rng(2).normal(size=x.shape)
+    change = [portable.predict(x + size * way, 2) - portable.predict(x, 2) for size in (1e-9, 2e-9)]
+    inside = np.abs(portable.predict(x, 2)) < 0.999
+    assert inside.mean() > 0.5 and np.abs(change[0][inside]).max() > 1e-10
+    np.testing.assert_allclose(change[1][inside], 2 * change[0][inside], atol=1e-13)
+
+
+def test_it_is_the_ordinary_denoiser(network, portable):
+    of, _, params, _ = network
+    x = np.random.default_rng(1).normal(size=(1, 8, 8, 1)).astype(np.float32)
+    ordinary = jax.jit(lambda p, x, t: build.denoiser(of, p)(x, t).x_0)(params, x, np.array([3]))
+    np.testing.assert_allclose(portable.predict(x[0].astype(float), 3), ordinary[0], atol=1e-4)
+
+
+def test_both_profiles_round_trip_images_of_17_levels(network, portable):
+    local = model.codec(*network, profile="local")
+    for codec in (portable, local):
+        for image in pictured(3):
+            out = coding.decompress(coding.compress(image, codec), codec)
+            assert out.lossless and (out.image == image).all()
+
+
+def test_the_name_depends_on_every_weight_and_number_that_decides_and_on_no_other(
+    network, portable
+):
+    of, config, params, plan = network
+    seen = {portable.model}
+
+    def name(params=params, config=config, plan=plan):
+        return model.hashed(of, config, jax.tree.map(np.asarray, params), plan)
+
+    leaves, tree = jax.tree.flatten(params)
+    for place in range(len(leaves)):
+        changed = [leaf.copy() for leaf in leaves]
+        changed[place].reshape(-1)[-1] = np.nextafter(changed[place].reshape(-1)[-1], np.float32(9))
+        seen.add(name(params=jax.tree.unflatten(tree, changed)))
+    seen.add(name(plan=plan._replace(sigma=plan.sigma + 1)))
+    schedule = config["diffusion"] | {"schedule": config["diffusion"]["schedule"] | {"T": 9}}
+    seen.add(name(config=config | {"diffusion": schedule}))
+    assert len(seen) == len(leaves) + 3
+    same = config | {"model": config["model"] | {"dtype": "bfloat16", "dropout": 0.5}}
+    assert name(config=same) == portable.model
+
+
+def test_a_calibration_is_read_as_it_was_written(network, portable, tmp_path):
+    of, config, params, plan = network
+    path = calibration.path_of(epath.Path(tmp_path), 7)
+    with pytest.raises(ValueError, match="--mode=calibrate"):
+        calibration.read(path)
+    calibration.write(path, plan, {"images": 1})
+    again = model.codec(of, config, params, calibration.read(path))
+    assert again.model == portable.model
+    record = json.loads(path.read_text())
+    for damage in ({"sigma": [1]}, {"version": 9}, {"times": [3, 3, 1]}, {"budget": None}):
+        broken = record | {"calibration": record["calibration"] | damage}
+        path.write_text(json.dumps(broken))
+        with pytest.raises(ValueError, match="is damaged"):
+            calibration.read(path)
+
+
+def test_a_network_of_means_is_refused(network):
+    of, config, params, plan = network
+    with pytest.raises(ValueError, match="output=x_prev"):
+        model.codec(of._replace(parameterization=parameterization.x_prev), config, params, plan)
+
+
+def test_the_error_that_is_measured_is_the_denoisers(network):
+    """With a network that says nothing of noise, x_0-hat - x_0 is the noise by its scale, unclipped."""
+    of, _, params, _ = network
+    silent = jax.tree.map(np.zeros_like, params)
+    grey = np.full((256, 8, 8, 1), 8, np.uint8)  # 0 on [-1, 1]
+    sched, times = of.sched, np.array([1, 2])
+    found = measure.errors(of, silent, grey, times)
+    noise = (1 - sched.alpha_bar[times]) / sched.alpha_bar[times]
+    np.testing.assert_allclose(found, noise, rtol=0.04)
+    curve = calibration.error_curve(sched, np.array([1, sched.T]), np.array([0.1, 0.2]))
+    assert curve[0] == pytest.approx(0.1) and curve[-1] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("kl", [2.0, 4.0])
+def test_the_poisson_coder_draws_from_q_at_the_length_that_is_known(kl):
+    """Zipf's code of the index: 2.60 bits beyond a KL of 2, 3.02 beyond one of 4."""
+    mean, drawn = np.array([np.sqrt(2 * np.log(2) * kl)]), []
+    for number in range(300):
+        drawn.append(poisson.draw((b"m", 0, number), mean, 1.0, 1 << 13)[1][0] - mean[0])
+    assert stats.kstest(drawn, "norm").pvalue > 1e-3
+    lengths = poisson.bits(poisson.indices(kl, 3000, 1 << 12), kl)
+    extra = {2.0: 2.60, 4.0: 3.02}[kl]
+    assert lengths.mean() - kl == pytest.approx(extra, abs=0.15)
+
+
+def test_pictures_are_read_as_they_are_written_and_others_refused(tmp_path):
+    image, path = pictured(1)[0], epath.Path(tmp_path) / "a.png"
+    pictures.write(path, image, 17)
+    assert (pictures.read(path, (8, 8, 1), 17) == image).all()
+    assert (np.asarray(Image.open(path)) == data.stretch(image[None], 17)[0, ..., 0]).all()
+    for shape, levels, words in (
+        ((8, 8, 3), 17, "this model's images are 8x8x3"),
+        ((8, 16, 1), 17, "8x16x1"),
+        ((8, 8, 1), 2, "this model's images have 2 grey levels"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            pictures.read(path, shape, levels)
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(path)
+    with pytest.raises(ValueError, match="8 bits"):
+        pictures.read(path, (8, 8, 1), 256)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match="damaged|no picture"):
+        pictures.read(path, (8, 8, 1), 256)
+
+
+def test_the_bound_of_a_perfect_denoiser_is_its_chain(network):
+    """One that knows x_0 has a KL of the variances' mismatch alone, the same of every image."""
+    of, _, _, plan = network
+    image = pictured(1)[0]
+    x_0 = image * (2.0 / 16) - 1.0
+    found = measure.bound(of.sched, plan, lambda x_t, t: x_0, image, 17, 0)
+    expected = 64 * 0.5 * (plan.rho2 - 1 - np.log(plan.rho2)) / np.log(2)
+    np.testing.assert_allclose(found.steps, expected, rtol=1e-3)
+    prior = float(
+        diffusion.prior_kl(of.sched, jax.numpy.asarray(x_0[None], np.float32)).sum()
+    ) / np.log(2)
+    assert found.prior == pytest.approx(prior, rel=1e-4)
