@@ -187,6 +187,10 @@ def of_schedule(model: Model, section: Json) -> dict[str, Any]:
 
     'section' is the config's 'diffusion'.
     """
+    if model.unet.classes:
+        raise ValueError("this network asks for labels, and DDPMPipeline gives none")
+    if model.variance is parameterization.learned_range:
+        raise ValueError("export of a variance of learned_range is not offered")
     if model.variance is parameterization.learned:
         raise ValueError(
             "this network learns the logarithm of its variance, which diffusers would take for the"
@@ -200,12 +204,14 @@ def of_schedule(model: Model, section: Json) -> dict[str, Any]:
         )
     betas = {ours: theirs for theirs, ours in BETAS.items()}
     named = section["schedule"]["name"] in betas
+    # Of another schedule DDPMScheduler goes by 'trained_betas' alone.
+    first, last = (section["schedule"][name] if named else 0.0 for name in ("beta_1", "beta_T"))
     return {
         "_class_name": "DDPMScheduler",
         "num_train_timesteps": model.sched.T,
         "beta_schedule": betas.get(section["schedule"]["name"], "linear"),
-        "beta_start": section["schedule"]["beta_1"],
-        "beta_end": section["schedule"]["beta_T"],
+        "beta_start": first,
+        "beta_end": last,
         "prediction_type": outputs[section["output"]],
         "variance_type": section["variance"],
         "clip_sample": True,

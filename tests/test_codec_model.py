@@ -107,6 +107,8 @@ def test_a_network_of_means_is_refused(network):
     of, config, params, plan = network
     with pytest.raises(ValueError, match="output=x_prev"):
         model.codec(of._replace(parameterization=parameterization.x_prev), config, params, plan)
+    with pytest.raises(ValueError, match="no place for labels"):
+        model.check(of._replace(unet=of.unet.clone(classes=10)))
 
 
 def test_the_error_that_is_measured_is_the_denoisers(network):

@@ -21,6 +21,7 @@ from ddpm_jax import (
     diffusers_json,
     diffusion,
     imported_config,
+    parameterization,
     state,
     train,
     weights,
@@ -447,6 +448,14 @@ def test_schedules_of_any_kind_go_out(exported, tmp_path):
     model = run.model._replace(sched=diffusion.constant(5, 0.1, 0.1))
     said = diffusers_json.of_schedule(model, run.config["diffusion"] | {"schedule": schedule})
     assert said["trained_betas"] == [0.1] * 5 and said["num_train_timesteps"] == 5
+    of_labels = model._replace(unet=model.unet.clone(classes=10))
+    of_range = model._replace(variance=parameterization.learned_range)
+    for other, words in (
+        (of_labels, "asks for labels"),
+        (of_range, "learned_range is not offered"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            diffusers_json.of_schedule(other, run.config["diffusion"])
 
     folder = copied(exported, tmp_path / "short")
     of_scheduler(num_train_timesteps=5, beta_schedule="scaled_linear")(folder)

@@ -56,6 +56,8 @@ def check(model: Model) -> None:
             "the codec takes larger steps than one, and diffusion.output=x_prev is a mean for steps"
             " of one only; it works with eps and x_0"
         )
+    if model.unet.classes:
+        raise ValueError("the codec has no place for labels, and this network asks for them")
 
 
 def codec(
