@@ -113,12 +113,12 @@ def state_of(like: TrainState, found: Weights, step: int) -> TrainState:
     """On the host. One set of weights is both the parameters and their EMA; without Adam's moments the
     optimiser begins anew, its warm-up too.
     """
-    opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like.opt_state)
+    blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     ema = found.params if found.ema is None else found.ema
-    opt_state = optax.tree.set(opt_state, ema=ema, **found.moments)
+    opt_state = optax.tree.set(blank.opt_state, ema=ema, **found.moments)
     if found.moments:
         opt_state = optax.tree.set(opt_state, count=np.int32(step))
-    return TrainState(np.int32(step), found.params, opt_state, jax.device_get(state.empty_window()))
+    return blank._replace(step=np.int32(step), params=found.params, opt_state=opt_state)
 
 
 def step_of(source: Source) -> int:
