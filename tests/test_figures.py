@@ -329,7 +329,7 @@ def test_a_stopped_call_goes_on_where_it_was(trained, monkeypatch):
     [
         ("gird", "did you mean grid?"),
         ("grid,interpolate", "did you mean interpolation?"),
-        ("zzz", "there is all, coarse_to_fine, grid"),
+        ("zzz", "there is all, coarse_to_fine, compression, grid"),
         ("", "--figures is empty"),
         ("rate_distortion", "--mode=evaluate"),
     ],
