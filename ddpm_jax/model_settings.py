@@ -10,8 +10,15 @@ from ddpm_jax.diffusion import Schedule
 from ddpm_jax.objective import Objective
 from ddpm_jax.parallel import Layout
 from ddpm_jax.parameterization import Parameterization, Variance
+from ddpm_jax.sde import process
 
-SCHEDULES = {f.__name__: f for f in (diffusion.linear, diffusion.quadratic, diffusion.constant)}
+SCHEDULES = {
+    f.__name__: f
+    for f in (
+        *(diffusion.linear, diffusion.quadratic, diffusion.constant),
+        *(process.vp, process.sub_vp, process.ve),
+    )
+}
 OUTPUTS = {name: getattr(parameterization, name) for name in ("eps", "x_0", "x_prev")}
 VARIANCES = {
     f.__name__: f

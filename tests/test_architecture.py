@@ -16,6 +16,7 @@ FLOORS = [
         "likelihood",
         "sampling",
         "solvers",
+        "sde",
         "optimizer",
         "roll_call",
         "processes",
@@ -59,6 +60,7 @@ ONLY_IN = {
     "tensorboardX": {"report"},
     "array_record": {"datasets"},
     "lmdb": {"datasets"},
+    "diffrax": {"sde"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
