@@ -70,7 +70,8 @@ HELP = """Train a diffusion model, sample from it, measure it.
   --mode      {modes}
   --figures   all, or some of grid, progressive, rate_distortion, shared_latents, interpolation,
               coarse_to_fine, nearest, with commas between them; rate_distortion needs --mode=evaluate;
-              solvers, which all leaves out, compares fast solvers
+              two that all leaves out: solvers compares fast solvers, and ode has the likelihood and
+              the latents of the probability-flow ODE
   --topology  with --mode=preflight: local (the devices there are), or v2:2x2, v3:2x2, v4:2x2x1,
               v5e:2x4, v5e:16x16, v5p:2x2x1, v6e:2x4, ...
   --benchmark all, or some of train_step, sampling_step, input_pipeline, end_to_end; the first two

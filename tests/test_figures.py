@@ -13,7 +13,7 @@ from PIL import Image
 from test_command_line import ddpm
 
 from ddpm_jax import build, command_line, data, diffusion, state, stopping, train
-from ddpm_jax.figures import chains, latents, nearest, page, program, rate, samples
+from ddpm_jax.figures import chains, latents, nearest, ode, page, program, rate, samples
 from ddpm_jax.figures.chains import Trained, Walk
 from ddpm_jax.scores import space
 
@@ -343,8 +343,8 @@ def test_figures_that_cannot_be_are_refused_before_anything_is_drawn(digits, fol
 def test_figures_come_in_one_order_each_once():
     assert program.chosen(["nearest", "grid", "grid"]) == ["grid", "nearest"]
     of_all = program.chosen(["grid", "all"])
-    assert of_all == [name for name in program.FIGURES if name != "solvers"]
-    assert program.chosen(["all", "solvers"]) == list(program.FIGURES)
+    assert of_all == [name for name in program.FIGURES if name not in program.ASKED_FOR]
+    assert program.chosen(["all", *program.ASKED_FOR]) == list(program.FIGURES)
 
 
 def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(folder):
@@ -357,3 +357,22 @@ def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(fo
 def test_matplotlib_is_not_loaded_before_a_figure_is_drawn():
     code = "import ddpm_jax.main, sys; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_figure_of_the_ode_is_of_held_out_images_and_their_bound(trained, tmp_path):
+    made = trained(**{"eval.steps": 8})
+    drawn = ode.ode(made)
+    facts = drawn.facts
+    assert set(drawn.pages) == {"", "-latents"} and facts["images"] == len(facts["indices"]) == 64
+    assert facts["rmse_of_the_way_back"]["max"] < 1.0
+    indices, x_0 = chains.real_images(made, "test", 64)
+    assert indices == facts["indices"]
+    assert facts["bound"]["bits_per_dim"] > 0.0
+    found = facts["ode"]["as they are"]
+    assert np.isfinite(found["bits_per_dim"]) and found["standard_error"] > 0.0
+
+
+def test_the_figure_of_the_ode_is_refused_a_network_of_its_own_mean(digits, tmp_path):
+    with pytest.raises(ValueError, match="--figures=ode goes by the score"):
+        program.check(run_of(digits, tmp_path, **{"diffusion.output": "x_prev"}), ["ode"])

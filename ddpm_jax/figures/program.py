@@ -5,7 +5,7 @@ from typing import Any
 
 from ddpm_jax import build, checkpoint, digest, parts, report, state, stopping, workdir
 from ddpm_jax.build import Run
-from ddpm_jax.figures import latents, nearest, page, rate, samples, solvers
+from ddpm_jax.figures import latents, nearest, ode, page, rate, samples, solvers
 from ddpm_jax.figures.chains import Trained
 
 FIGURES = {
@@ -17,9 +17,10 @@ FIGURES = {
     "coarse_to_fine": latents.coarse_to_fine,
     "nearest": nearest.nearest,
     "solvers": solvers.solvers,
+    "ode": ode.ode,
 }
 ALL = "all"
-ASKED_FOR = ("solvers",)  # no figure of the paper's; it compiles a program for every point
+ASKED_FOR = ("solvers", "ode")  # no figures of the paper's; they compile programs of their own
 
 
 def chosen(names: Sequence[str]) -> list[str]:
@@ -43,9 +44,11 @@ def check(run: Run, names: Sequence[str]) -> None:
         raise ValueError(rate.missing(run, steps[-1]))
     if "solvers" in wanted:
         solvers.check(run)
+    if "ode" in wanted:
+        ode.check(run)
     if "nearest" in wanted:
         run.data.open(run.data.split)
-    if {"interpolation", "coarse_to_fine"} & set(wanted):
+    if {"interpolation", "coarse_to_fine", "ode"} & set(wanted):
         run.data.open(run.data.held_out or run.data.split)
 
 
