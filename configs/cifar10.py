@@ -76,6 +76,7 @@ def get_config() -> ConfigDict:
                 "solver": "ancestral",
                 "steps": 1000,
                 "eta": 0.0,
+                "langevin": {"corrections": 1, "snr": 0.16, "updates": 100, "step_size": 0.2},
                 "count": 256,
                 "batch_size": 256,
                 "seed": 0,

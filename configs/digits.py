@@ -67,6 +67,7 @@ def get_config() -> ConfigDict:
                 "solver": "ancestral",
                 "steps": 100,
                 "eta": 0.0,
+                "langevin": {"corrections": 1, "snr": 0.16, "updates": 100, "step_size": 0.2},
                 "count": 64,
                 "batch_size": 64,
                 "seed": 0,

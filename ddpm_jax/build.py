@@ -101,10 +101,12 @@ def run(
     mesh = layout.mesh
     data = data_settings.of(sections["data"])
     diffused = section(model_settings.diffusion_of, "diffusion", sections["diffusion"])
-    chain_of = partial(solver_settings.chain, *diffused[:3])
+    sampled = dict(sections["sample"])
+    langevin = section(solver_settings.langevin, "sample.langevin", sampled.pop("langevin", {}))
+    chain_of = partial(solver_settings.chain, *diffused[:3], how=langevin)
     optimize = section(optimizer.adam, "optimizer", sections["optimizer"])
     train = section(settings.train, "train", sections["train"], layout, chain_of)
-    sample = section(settings.sample, "sample", sections["sample"], mesh, chain_of)
+    sample = section(settings.sample, "sample", sampled, mesh, chain_of)
     evaluation = section(settings.evaluation, "eval", sections["eval"], mesh, diffused.sched)
     shape, levels = of_images or images(data, directory)
     is_learned = diffused.variance in parameterization.LEARNED

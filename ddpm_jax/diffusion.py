@@ -1,8 +1,8 @@
 """The forward process and its Gaussian algebra: Ho et al. 2020, Sections 2 and 3.1-3.3.
 
 Time runs over t = 1..T and t = 0 is data, so every table has T + 1 entries and alpha_bar[0] == 1.
-A transition goes from t to any earlier s; s = t - 1 is the paper's chain. Everything here is pure,
-and randomness comes in as arrays.
+A transition goes from t to any earlier s; s = t - 1 is the paper's chain. The marginals q(x_t | x_0) are
+defined between whole t too. Everything here is pure, and randomness comes in as arrays.
 """
 
 import math
@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Float64, Int, Num
+from jaxtyping import Array, Float, Float64, Int, Real
 
 Images = Float[Array, "b h w c"]
 Steps = Int[Array, " b"]
-Times = Num[Array, " b"]  # whole or between
+Times = Real[Array, " b"]  # whole, as Steps, or floats between them
 PerImage = Float[Array, " b"]
 Coefficient = Float[Array, "b 1 1 1"]
 
@@ -27,6 +27,8 @@ class Schedule(NamedTuple):
 
     beta: Float64[np.ndarray, " n"]
     alpha_bar: Float64[np.ndarray, " n"]
+    # By what x_t is multiplied in its process's own coordinates, which 'sde' alone goes into.
+    scale: Float64[np.ndarray, " n"] | None = None
 
     @property
     def T(self) -> int:
@@ -79,14 +81,34 @@ def at(table: Float64[np.ndarray, " n"], t: Steps) -> Coefficient:
     return jnp.asarray(table)[t][:, None, None, None]
 
 
-def signal(sched: Schedule, t: Steps) -> Coefficient:
+def is_whole(t: Times) -> bool:
+    return jnp.issubdtype(t.dtype, jnp.integer)
+
+
+def between(table: Float64[np.ndarray, " n"], t: Times) -> Coefficient:
+    """Looks up a table at times of any kind; between two whole ones it is a straight line."""
+    below = jnp.clip(jnp.floor(t), 0, len(table) - 2).astype(jnp.int32)
+    rest = (t - below)[:, None, None, None]
+    return at(table[:-1], below) + rest * at(np.diff(table), below)
+
+
+def log_alpha_bar(sched: Schedule, t: Times) -> Coefficient:
+    """Linear between whole t: beta is constant within a step, as a rate, and whole t are the chain's."""
+    return between(np.cumsum(np.log1p(-sched.beta)), t)
+
+
+def signal(sched: Schedule, t: Times) -> Coefficient:
     """sqrt(alpha_bar_t), the scale of x_0 in x_t. Eq. 4."""
-    return at(np.sqrt(sched.alpha_bar), t)
+    if is_whole(t):
+        return at(np.sqrt(sched.alpha_bar), t)
+    return jnp.exp(0.5 * log_alpha_bar(sched, t))
 
 
-def sigma(sched: Schedule, t: Steps) -> Coefficient:
+def sigma(sched: Schedule, t: Times) -> Coefficient:
     """sqrt(1 - alpha_bar_t), the standard deviation of the noise in x_t. Eq. 4."""
-    return at(np.sqrt(1.0 - sched.alpha_bar), t)
+    if is_whole(t):
+        return at(np.sqrt(1.0 - sched.alpha_bar), t)
+    return jnp.sqrt(-jnp.expm1(log_alpha_bar(sched, t)))
 
 
 def log_alpha(sched: Schedule, t: Steps, s: Steps) -> Coefficient:
@@ -117,7 +139,7 @@ def posterior_coefficients(sched: Schedule, t: Steps, s: Steps) -> tuple[Coeffic
     return of_x_0, of_x_t
 
 
-def q_sample(sched: Schedule, x_0: Images, t: Steps, eps: Images) -> Images:
+def q_sample(sched: Schedule, x_0: Images, t: Times, eps: Images) -> Images:
     """Draws x_t ~ q(x_t | x_0) given its noise. Eq. 4."""
     return signal(sched, t) * x_0 + sigma(sched, t) * eps
 
@@ -128,13 +150,15 @@ def q_posterior_mean(sched: Schedule, x_0: Images, x_t: Images, t: Steps, s: Ste
     return of_x_0 * x_0 + of_x_t * x_t
 
 
-def x_0_from_eps(sched: Schedule, x_t: Images, eps: Images, t: Steps) -> Images:
+def x_0_from_eps(sched: Schedule, x_t: Images, eps: Images, t: Times) -> Images:
     """Solves Eq. 4 for x_0. Eq. 15."""
+    if not is_whole(t):
+        return (x_t - sigma(sched, t) * eps) / signal(sched, t)
     return x_t / signal(sched, t) - at(np.sqrt(1.0 / sched.alpha_bar - 1.0), t) * eps
 
 
-def eps_from_x_0(sched: Schedule, x_t: Images, x_0: Images, t: Steps) -> Images:
-    """Solves Eq. 4 for the noise; t >= 1."""
+def eps_from_x_0(sched: Schedule, x_t: Images, x_0: Images, t: Times) -> Images:
+    """Solves Eq. 4 for the noise; t > 0."""
     return (x_t - signal(sched, t) * x_0) / sigma(sched, t)
 
 

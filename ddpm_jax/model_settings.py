@@ -10,11 +10,16 @@ from ddpm_jax.diffusion import Schedule
 from ddpm_jax.objective import Objective
 from ddpm_jax.parallel import Layout
 from ddpm_jax.parameterization import Parameterization, Variance
+from ddpm_jax.sde import loss as weighting
+from ddpm_jax.sde import process
 from ddpm_jax.timesteps import Timesteps
 
 SCHEDULES = {
     f.__name__: f
-    for f in (diffusion.linear, diffusion.quadratic, diffusion.constant, diffusion.cosine)
+    for f in (
+        *(diffusion.linear, diffusion.quadratic, diffusion.constant, diffusion.cosine),
+        *(process.vp, process.sub_vp, process.ve),
+    )
 }
 OUTPUTS = {name: getattr(parameterization, name) for name in ("eps", "x_0", "x_prev")}
 VARIANCES = {
@@ -26,7 +31,8 @@ VARIANCES = {
         parameterization.learned_range,
     )
 }
-TIMESTEPS = {f.__name__: f for f in (timesteps.uniform, timesteps.importance)}
+TIMESTEPS = {f.__name__: f for f in (timesteps.uniform, timesteps.importance, timesteps.continuous)}
+CONTINUOUS = "simple", "likelihood"  # losses that are defined for any t
 LIKELIHOODS = {
     "normal": diffusion.discretized_log_likelihood,
     "tanh": diffusion.released_log_likelihood,
@@ -51,28 +57,41 @@ def diffusion_of(
     log_cdf: str,
     timesteps: str,
 ) -> Diffusion:
-    """Raises ValueError for a name that is none, and for a variance that nothing would train."""
+    """Raises ValueError for a name that is none, and for names that do not go together."""
     reading = settings.choice("diffusion.output", output, OUTPUTS)
     of_reverse = settings.choice("diffusion.variance", variance, VARIANCES)
     likelihood = settings.choice("diffusion.log_cdf", log_cdf, LIKELIHOODS)
     draws = settings.choice("diffusion.timesteps", timesteps, TIMESTEPS)
-    is_learned = of_reverse in parameterization.LEARNED
-    if loss == "simple" and is_learned:
-        raise ValueError(
-            f"diffusion.loss simple does not train a {variance} variance; use hybrid or vlb"
-        )
-    if loss == "hybrid" and not is_learned:
-        raise ValueError(
-            f"diffusion.loss hybrid trains a variance, and {variance} is fixed; use learned_range"
-        )
+    check_together(output, variance, loss, timesteps)
     losses = {
         "simple": lambda levels: objective.simple(reading),
         "vlb": lambda levels: objective.vlb(reading, of_reverse, levels, likelihood),
+        "likelihood": lambda levels: weighting.likelihood_weighted(reading),
         "hybrid": lambda levels: objective.hybrid(reading, of_reverse, levels, likelihood),
     }
     sched = settings.section(schedule_of, "diffusion.schedule", schedule)
     chosen = settings.choice("diffusion.loss", loss, losses)
     return Diffusion(sched, reading, of_reverse, chosen, draws(sched.T))
+
+
+def check_together(output: str, variance: str, loss: str, timesteps: str) -> None:
+    """Raises ValueError for names that are right one by one, and no model together."""
+    is_learned = VARIANCES[variance] in parameterization.LEARNED
+    if loss in CONTINUOUS and is_learned:
+        raise ValueError(
+            f"diffusion.loss {loss} does not train a {variance} variance; use hybrid or vlb"
+        )
+    if loss == "hybrid" and not is_learned:
+        raise ValueError(
+            f"diffusion.loss hybrid trains a variance, and {variance} is fixed; use learned_range"
+        )
+    if timesteps == "continuous" and (loss not in CONTINUOUS or output == "x_prev"):
+        raise ValueError(
+            f"diffusion.timesteps continuous is between whole t, where output {output} with loss"
+            f" {loss} is not defined; take eps or x_0, and {' or '.join(CONTINUOUS)}"
+        )
+    if loss == "likelihood" and output == "x_prev":
+        raise ValueError("diffusion.loss likelihood goes by x_0, and output x_prev is a mean")
 
 
 def unet_of(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ddpm_jax import diffusion, parameterization
-from ddpm_jax.diffusion import Images, PerImage, Schedule, Steps
+from ddpm_jax.diffusion import Images, PerImage, Schedule, Steps, Times
 from ddpm_jax.parameterization import Denoised, Network, Parameterization, Variance
 
 Objective = Callable[[Schedule, Network, Images, Steps, Images], PerImage]
@@ -30,7 +30,7 @@ def simple(parameterization_: Parameterization) -> Objective:
     Of eps it is L_simple, Eq. 14; of x_prev, Table 2's row "||mu-tilde - mu_theta||^2".
     """
 
-    def loss(sched: Schedule, network: Network, x_0: Images, t: Steps, eps: Images) -> PerImage:
+    def loss(sched: Schedule, network: Network, x_0: Images, t: Times, eps: Images) -> PerImage:
         x_t = diffusion.q_sample(sched, x_0, t, eps)
         target = parameterization_.target(sched, x_0, x_t, eps, t)
         return per_image((target - network(x_t, t)) ** 2)

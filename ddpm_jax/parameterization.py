@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ddpm_jax import diffusion
-from ddpm_jax.diffusion import Images, Schedule, Steps
+from ddpm_jax.diffusion import Images, Schedule, Steps, Times
 
 Output = Float[Array, "b h w c2"]
 LogVariance = Float[Array, "b _ _ _"]
-Network = Callable[[Images, Steps], Output]
+Network = Callable[[Images, Times], Output]
 
 
 class Denoised(NamedTuple):
@@ -25,7 +25,7 @@ class Denoised(NamedTuple):
     variance: Images | None = None  # the raw output of a network that learns its variance
 
 
-Denoiser = Callable[[Images, Steps], Denoised]
+Denoiser = Callable[[Images, Times], Denoised]
 Variance = Callable[[Schedule, Denoised, Steps, Steps], LogVariance]
 
 
@@ -74,7 +74,7 @@ def denoiser(parameterization: Parameterization, sched: Schedule, network: Netwo
 def clip(denoise: Denoiser) -> Denoiser:
     """Keeps x_0 within [-1, 1]. A mean that the network gave itself is left as it is."""
 
-    def clipped(x_t: Images, t: Steps) -> Denoised:
+    def clipped(x_t: Images, t: Times) -> Denoised:
         out = denoise(x_t, t)
         return out._replace(x_0=jnp.clip(out.x_0, -1.0, 1.0))
 

@@ -88,7 +88,10 @@ def image_keys(key: Key[Array, ""], numbers: Int[Array, " b"]) -> Key[Array, " b
 
 
 def draw(keys: Key[Array, " b"], t: Int[Array, ""], shape: tuple[int, ...]) -> Images:
-    """Every image's standard normal noise for the step that leaves t; T + 1 is for x_T itself."""
+    """Every image's standard normal noise for the step that leaves t; T + 1 is for x_T itself.
+
+    Above it are later visits to a time: see 'number_of_noise'.
+    """
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, t), shape))(keys)
 
 
@@ -98,6 +101,12 @@ def start(
     """x_T ~ N(0, 1), and what the sampler remembers of it."""
     x_T = draw(keys, jnp.asarray(sched.T + 1), shape)
     return x_T, sampler.init(x_T)
+
+
+def number_of_noise(sched: Schedule, times: Path, i: Int[Array, ""]) -> Int[Array, ""]:
+    """Which noise step i of a path takes: its t, and another for every visit to t before."""
+    visits = jnp.sum((times == times[i]) & (jnp.arange(len(times)) < i))
+    return (times[i] + visits * (sched.T + 2)).astype(times.dtype)
 
 
 def advance(
@@ -118,7 +127,7 @@ def advance(
     def body(i, state):
         x_t, carry = state
         t, s = (jnp.full(x_t.shape[:1], times[j]) for j in (i, i + 1))
-        noise = draw(keys, times[i], x_t.shape[1:])
+        noise = draw(keys, number_of_noise(sched, times, i), x_t.shape[1:])
         return sampler.step(sched, denoiser, x_t, t, s, noise, carry)
 
     return jax.lax.fori_loop(first, last, body, state)

@@ -1,4 +1,4 @@
-"""The fields of a config that choose a sampler: 'solver', 'steps', 'eta'."""
+"""The fields of a config that choose a sampler: 'solver', 'steps', 'eta', and 'langevin' of those that use it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,33 +9,74 @@ from jaxtyping import Int
 from ddpm_jax import parameterization, sampling, settings, solvers
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.parameterization import Parameterization, Variance
+from ddpm_jax.sde import samplers
+from ddpm_jax.sde.samplers import Langevin
 from ddpm_jax.settings import Chain
 
 Times = Int[np.ndarray, " n"]
 
 
 class Solver(NamedTuple):
-    """A value of 'solver': its sampler, of the run's variance and eta, and the times it visits."""
+    """A value of 'solver': its sampler, the times it visits, and what of the section they are made from."""
 
-    sampler: Callable[[Variance, float], sampling.Sampler]
-    times: Callable[[Schedule, int], Times]
+    sampler: Callable[[Variance, float, Langevin], sampling.Sampler]
+    times: Callable[[Schedule, int, Langevin], Times]
     uses_variance: bool = False
     uses_eta: bool = False
+    uses_score: bool = False  # where a network's own mean, of s = t - 1, is of no use
+    name: Callable[[str, int, float, Langevin], str] = lambda solver, steps, eta, _: (
+        f"{solver}-{steps}"
+    )
 
 
-def evenly(sched: Schedule, steps: int) -> Times:
+def langevin(*, corrections: int, snr: float, updates: int, step_size: float) -> Langevin:
+    settings.at_least(0, "sample.langevin", corrections=corrections)
+    settings.at_least(1, "sample.langevin", updates=updates)
+    for name, value in {"snr": snr, "step_size": step_size}.items():
+        if not 0.0 < value < 1.0:
+            raise ValueError(f"sample.langevin.{name} is {value}; it must lie between 0 and 1")
+    return Langevin(corrections, snr, updates, step_size)
+
+
+def evenly(sched: Schedule, steps: int, _: Langevin) -> Times:
     return sampling.path(sched.T, steps)
 
 
 SOLVERS = {
     "ancestral": Solver(
-        lambda variance, eta: sampling.lift(sampling.ancestral(variance)),
+        lambda variance, eta, _: sampling.lift(sampling.ancestral(variance)),
         evenly,
         uses_variance=True,
     ),
-    "ddim": Solver(lambda variance, eta: sampling.lift(sampling.ddim(eta)), evenly, uses_eta=True),
-    "dpm_solver": Solver(lambda variance, eta: solvers.dpm_solver(), evenly),
-    "heun": Solver(lambda variance, eta: solvers.heun(), solvers.karras),
+    "ddim": Solver(
+        lambda variance, eta, _: sampling.lift(sampling.ddim(eta)),
+        evenly,
+        uses_eta=True,
+        name=lambda solver, steps, eta, _: f"{solver}-{steps}-eta{eta:g}",
+    ),
+    "dpm_solver": Solver(lambda *_: solvers.dpm_solver(), evenly),
+    "heun": Solver(lambda *_: solvers.heun(), lambda sched, n, _: solvers.karras(sched, n)),
+    "euler_maruyama": Solver(
+        lambda *_: sampling.lift(samplers.euler_maruyama()), evenly, uses_score=True
+    ),
+    "predictor_corrector": Solver(
+        lambda variance, eta, how: sampling.lift(samplers.predictor_corrector(how.snr)),
+        lambda sched, n, how: samplers.predictor_corrector_path(sched, n, how.corrections),
+        uses_score=True,
+        name=lambda solver, n, _, how: f"{solver}-{n}-{how.corrections}x{how.snr:g}",
+    ),
+    "annealed_langevin": Solver(
+        lambda variance, eta, how: sampling.lift(samplers.annealed_langevin(how.step_size)),
+        lambda sched, n, how: samplers.annealed_langevin_path(sched, n, how.updates),
+        uses_score=True,
+        name=lambda solver, n, _, how: f"{solver}-{n}-{how.updates}x{how.step_size:g}",
+    ),
+    "ode": Solver(  # adaptive: 'steps' has no part in it
+        lambda *_: samplers.ode(),
+        lambda sched, *_: sampling.path(sched.T, 1),
+        uses_score=True,
+        name=lambda solver, *_: solver,
+    ),
 }
 
 
@@ -47,12 +88,13 @@ def chain(
     solver: str,
     steps: int,
     eta: float,
+    how: Langevin = samplers.SONG,
 ) -> Chain:
     """Raises ValueError for steps on which the network's own mean or variance is not defined, and for an
     eta where there is none.
     """
     chosen = settings.choice(f"{section}.solver", solver, SOLVERS)
-    sampler = chosen.sampler(variance, eta)
+    sampler = chosen.sampler(variance, eta, how)
     if not 1 <= steps <= sched.T:
         raise ValueError(f"{section}.steps is {steps}; it must lie between 1 and T = {sched.T}")
     if eta and not chosen.uses_eta:
@@ -71,5 +113,10 @@ def chain(
             f"{section}.steps is {steps}, but this network's own variance is for single steps;"
             f" take all {sched.T}, or another {section}.solver, which does not use it"
         )
-    name = f"{solver}-{steps}" + (f"-eta{eta:g}" if chosen.uses_eta else "")
-    return Chain(sampler, chosen.times(sched, steps), name)
+    if own_mean and chosen.uses_score:
+        raise ValueError(
+            f"{section}.solver {solver} goes by the score, and this network gives its own mean of"
+            f" single steps; {section}.solver ancestral goes by that"
+        )
+    name = chosen.name(solver, steps, eta, how)
+    return Chain(sampler, chosen.times(sched, steps, how), name)

@@ -7,7 +7,7 @@ its Euler method. They take no noise, and are samplers for 'sampling.program'.
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 
 from ddpm_jax import diffusion
 from ddpm_jax.diffusion import Coefficient, Schedule, Steps
@@ -92,12 +92,17 @@ def inversion() -> Sampler:
 def karras(sched: Schedule, steps: int) -> Int[np.ndarray, " n"]:
     """'steps' + 1 whole times from T down to 0: those nearest to Eq. 5 of Karras et al. 2022.
 
-    sigma~^(1/rho) falls in equal steps; where that asks for a time twice the one before it is taken.
+    sigma~^(1/rho) falls in equal steps.
     """
     level = noise_level(sched)
     ends = level[-1] ** (1 / RHO), level[1] ** (1 / RHO)
-    wanted = np.linspace(*ends, steps) ** RHO
-    nearest = np.abs(np.log(level[1:, None]) - np.log(wanted)).argmin(axis=0) + 1
+    return np.append(nearest(sched, np.linspace(*ends, steps) ** RHO), 0).astype(np.int32)
+
+
+def nearest(sched: Schedule, wanted: Float64[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The times nearest to falling sigma~; where one is asked for twice the one before it is taken."""
+    level, steps = noise_level(sched), len(wanted)
+    found = np.abs(np.log(level[1:, None]) - np.log(wanted)).argmin(axis=0) + 1
     place = np.arange(steps)
-    falling = np.minimum.accumulate(nearest + place) - place
-    return np.append(np.maximum(falling, steps - place), 0).astype(np.int32)
+    falling = np.minimum.accumulate(found + place) - place
+    return np.maximum(falling, steps - place)

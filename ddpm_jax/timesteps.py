@@ -14,6 +14,7 @@ from ddpm_jax.diffusion import PerImage, Times
 
 Memory = Any
 HISTORY = 10  # losses kept of every t, IDDPM's number
+T_MIN = 0.01  # of the first step; the score-SDE paper's 1e-5 of unit time at T = 1000 (App. C)
 UNIFORM = 0.001  # the part of the draws that is uniform, so that no weight is above 1000
 
 
@@ -34,6 +35,15 @@ def uniform(T: int) -> Timesteps:
 
     def draw(memory, key, shape):
         return jax.random.randint(key, shape, 1, T + 1), jnp.ones(shape)
+
+    return Timesteps(lambda: (), draw, forgetful)
+
+
+def continuous(T: int) -> Timesteps:
+    """t anywhere between T_MIN and T, all alike: Song et al. 2021 (arXiv:2011.13456), Eq. 7."""
+
+    def draw(memory, key, shape):
+        return jax.random.uniform(key, shape, minval=T_MIN, maxval=T), jnp.ones(shape)
 
     return Timesteps(lambda: (), draw, forgetful)
 

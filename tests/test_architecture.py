@@ -18,6 +18,7 @@ FLOORS = [
         "timesteps",
         "sampling",
         "solvers",
+        "sde",
         "optimizer",
         "roll_call",
         "processes",
@@ -62,6 +63,7 @@ ONLY_IN = {
     "tensorboardX": {"report"},
     "array_record": {"datasets"},
     "lmdb": {"datasets"},
+    "diffrax": {"sde"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

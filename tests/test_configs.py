@@ -108,6 +108,13 @@ def test_a_row_that_is_not_there_is_named():
         ("diffusion.variance", "learned_range", "use hybrid or vlb"),
         ("diffusion.loss", "hybrid", "fixed_large is fixed; use learned_range"),
         ("diffusion.timesteps", "importanse", "did you mean importance"),
+        (
+            "diffusion.timesteps",
+            {"timesteps": "continuous", "loss": "vlb"},
+            "not defined; take eps",
+        ),
+        ("diffusion.timesteps", {"timesteps": "continuous", "output": "x_prev"}, "not defined"),
+        ("diffusion.loss", {"loss": "likelihood", "output": "x_prev"}, "goes by x_0"),
         ("model.classes", -1, "model.classes is -1"),
         ("sample.guidance", 2.0, "knows no labels; train one with model.classes"),
         ("sample.guidance", -1.5, "must be -1 or more"),
@@ -118,6 +125,10 @@ def test_a_row_that_is_not_there_is_named():
         ("optimizer.b2", 1.0, "optimizer.b2"),
         ("sample.solver", "ddmi", "did you mean ddim"),
         ("sample.steps", 9, "between 1 and T = 8"),
+        ("sample.langevin.snr", 0.0, "sample.langevin.snr is 0.0"),
+        ("sample.langevin.step_size", float("nan"), "sample.langevin.step_size is nan"),
+        ("sample.langevin.corrections", -1, "at least 0"),
+        ("sample.langevin.updates", 0, "at least 1"),
         ("sample.batch_size", 4, "sample.batch_size is 4"),
         ("eval.steps", 1, "between 2 and T = 8"),
         ("eval.images", -1, "eval.images is -1"),
@@ -129,7 +140,10 @@ def test_a_row_that_is_not_there_is_named():
 )
 def test_a_wrong_number_is_named_with_its_field(tiny, tmp_path, field, value, fault):
     tiny.parallel.devices = 8
-    tiny.update_from_flattened_dict({field: value})
+    if isinstance(value, dict):  # of several fields of a section
+        tiny[field.split(".")[0]].update(value)
+    else:
+        tiny.update_from_flattened_dict({field: value})
     with pytest.raises(ValueError, match=fault):
         build.run(tiny, epath.Path(tmp_path))
 
@@ -189,7 +203,55 @@ def test_steps_a_learned_variance_is_not_defined_on_are_refused(tiny, tmp_path):
         build.run(tiny, epath.Path(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["quadratic", "constant", "cosine"])
+SCORE = "euler_maruyama", "predictor_corrector", "annealed_langevin", "ode"
+
+
+def test_solvers_that_go_by_the_score_are_refused_a_network_of_its_own_mean(tiny, tmp_path):
+    for solver in SCORE:
+        tiny.sample.solver = solver
+        tiny.diffusion.output = "eps"
+        build.run(tiny, epath.Path(tmp_path))
+        tiny.diffusion.output = "x_prev"
+        with pytest.raises(ValueError, match=f"sample.solver {solver} goes by the score"):
+            build.run(tiny, epath.Path(tmp_path))
+
+
+def test_what_samples_are_made_of_is_in_their_names(tiny, tmp_path):
+    tiny.sample.langevin.update(corrections=2, snr=0.1, updates=7, step_size=0.3)
+    names = []
+    for tiny.sample.solver in SCORE:
+        names.append(build.run(tiny, epath.Path(tmp_path)).sample.chain.name)
+    updates = "predictor_corrector-8-2x0.1", "annealed_langevin-8-7x0.3"
+    assert names == ["euler_maruyama-8", *updates, "ode"]
+
+
+def test_the_grids_of_training_have_the_sections_langevin_too(tiny, tmp_path):
+    tiny.sample.langevin.corrections = 3
+    tiny.train.grid.solver = "predictor_corrector"
+    assert len(build.run(tiny, epath.Path(tmp_path)).train.grid.chain.times) == 1 + 8 + 3 * 7
+
+
+@pytest.mark.parametrize("row", ["vp", "sub_vp", "ve", "ncsn"])
+def test_every_process_is_a_config(row, tmp_path):
+    run = built(load("digits_sde", row), tmp_path, (8, 8, 1), 17)
+    levels = np.sqrt(1.0 / run.model.sched.alpha_bar - 1.0)
+    if row in ("ve", "ncsn"):
+        steps, top = (100, 20.0) if row == "ve" else (10, 2.0)
+        np.testing.assert_allclose(levels[1:], np.geomspace(0.02, top, steps), rtol=1e-6)
+    if row == "ncsn":
+        assert len(run.sample.chain.times) == 10 * 100 + 2
+    else:
+        run = built(load("cifar10_sde", row), tmp_path / "cifar10")
+        assert run.model.sched.T == 1000 and len(run.sample.chain.times) == 2000
+
+
+def test_sigmas_that_do_not_rise_are_named(tiny, tmp_path):
+    tiny.diffusion.schedule = {"name": "ve", "T": 8, "sigma_min": 2.0, "sigma_max": 1.0}
+    with pytest.raises(ValueError, match="diffusion.schedule.sigma_min is 2.0 and sigma_max 1.0"):
+        build.run(tiny, epath.Path(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["quadratic", "constant", "cosine", "vp", "sub_vp"])
 def test_every_schedule_can_be_chosen_by_name_alone(tiny, tmp_path, name):
     tiny.diffusion.schedule.name = name
     betas = build.run(tiny, epath.Path(tmp_path)).model.sched.beta

@@ -12,7 +12,7 @@ from PIL import Image
 from ddpm_jax import data, data_settings, parallel
 from ddpm_jax.datasets import library
 
-ROW = {"ablation": ("eps-simple",)}
+ROW = {"ablation": ("eps-simple",), "digits_sde": ("ncsn",), "cifar10_sde": ("vp",)}
 NAMES = [path.stem for path in sorted(CONFIGS.glob("*.py"))]
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from test_command_line import ddpm
 
 from ddpm_jax import build, command_line, data, diffusion, state, stopping, train
-from ddpm_jax.figures import chains, guidance, latents, nearest, page, program, rate, samples
+from ddpm_jax.figures import chains, guidance, latents, nearest, ode, page, program, rate, samples
 from ddpm_jax.figures.chains import Trained, Walk
 from ddpm_jax.scores import space
 
@@ -388,3 +388,22 @@ def test_guided_walks_share_their_noise_and_keep_their_classes(digits, tmp_path)
     keys = build.keys_of(run, 0, np.arange(8))
     given = build.given(run, it.params, run.sample.chain, np.arange(8))
     close(guidance.sampled(it, 0.0, 8), it.program(given, keys))
+
+
+@pytest.mark.slow
+def test_the_figure_of_the_ode_is_of_held_out_images_and_their_bound(trained, tmp_path):
+    made = trained(**{"eval.steps": 8})
+    drawn = ode.ode(made)
+    facts = drawn.facts
+    assert set(drawn.pages) == {"", "-latents"} and facts["images"] == len(facts["indices"]) == 64
+    assert facts["rmse_of_the_way_back"]["max"] < 1.0
+    indices, x_0 = chains.real_images(made, "test", 64)
+    assert indices == facts["indices"]
+    assert facts["bound"]["bits_per_dim"] > 0.0
+    found = facts["ode"]["as they are"]
+    assert np.isfinite(found["bits_per_dim"]) and found["standard_error"] > 0.0
+
+
+def test_the_figure_of_the_ode_is_refused_a_network_of_its_own_mean(digits, tmp_path):
+    with pytest.raises(ValueError, match="--figures=ode goes by the score"):
+        program.check(run_of(digits, tmp_path, **{"diffusion.output": "x_prev"}), ["ode"])

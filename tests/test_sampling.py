@@ -7,6 +7,7 @@ import pytest
 
 from ddpm_jax import diffusion, parameterization, sampling, solvers
 from ddpm_jax.parameterization import Denoised
+from ddpm_jax.sde import samplers
 
 SCHED = diffusion.linear(1000, 1e-4, 0.02)
 SAMPLERS = {
@@ -18,6 +19,8 @@ SAMPLERS = {
 }
 every_step = pytest.mark.parametrize("name", SAMPLERS)
 ALL = {name: sampling.lift(step) for name, step in SAMPLERS.items()}
+ALL |= {"euler_maruyama": sampling.lift(samplers.euler_maruyama())}
+ALL |= {"predictor_corrector": sampling.lift(samplers.predictor_corrector(0.16))}
 ALL |= {"dpm_solver": solvers.dpm_solver(), "heun": solvers.heun()}
 every_sampler = pytest.mark.parametrize("name", ALL)
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import tiny_config
 from etils import epath
 
-from ddpm_jax import build, state, timesteps, train
+from ddpm_jax import build, generate, state, timesteps, train
 
 T = 5
 LOSSES = jnp.array([8.0, 2.0, 1.0, 0.5, 0.25])  # of t = 1..5
@@ -33,6 +33,26 @@ def test_the_weighted_mean_loss_is_unbiased(name):
         name == "importance"
     ):  # of losses that are always the same, next to nothing is left to chance
         assert error < 0.01 * float(LOSSES.std()) / np.sqrt(len(values)) * 10
+
+
+def test_continuous_time_is_uniform_between_its_ends():
+    t, weight = timesteps.continuous(T).draw((), jax.random.key(0), (100_000,))
+    assert timesteps.T_MIN <= float(t.min()) < 0.02 and T - 0.01 < float(t.max()) <= T
+    shares, _ = np.histogram(t, bins=np.linspace(0.01, T, 11))
+    np.testing.assert_allclose(shares / 1e5, 0.1, atol=0.004)
+    np.testing.assert_array_equal(weight, 1.0)
+
+
+@pytest.mark.parametrize("loss", ["simple", "likelihood"])
+def test_a_run_trains_in_continuous_time_and_samples_by_what_is_there(digits, tmp_path, loss):
+    config = tiny_config(digits)
+    config.diffusion.schedule.name = "vp"
+    config.diffusion.update(timesteps="continuous", loss=loss)
+    config.sample.solver = "predictor_corrector"
+    run = build.run(config, epath.Path(tmp_path))
+    train.train(run)
+    step, params = state.averaged(run)
+    assert step == 6 and generate.images(run, step, params).std() > 0
 
 
 def test_t_is_drawn_by_the_root_mean_square_of_its_losses():

@@ -11,6 +11,7 @@ from ddpm_jax.figures import (
     inversion,
     latents,
     nearest,
+    ode,
     page,
     rate,
     samples,
@@ -30,6 +31,7 @@ FIGURES = {
     "guidance": guidance.guidance,
     "inversion": inversion.inversion,
     "compression": compression.compression,
+    "ode": ode.ode,
 }
 ALL = "all"
 # No figures of the paper's, and each with what has to be right for it: they compile a program for every
@@ -39,6 +41,7 @@ ASKED_FOR = {
     "guidance": guidance.check,
     "inversion": inversion.check,
     "compression": compression.check,
+    "ode": ode.check,
 }
 
 
@@ -65,7 +68,7 @@ def check(run: Run, names: Sequence[str]) -> None:
         ASKED_FOR[name](run)
     if "nearest" in wanted:
         run.data.open(run.data.split)
-    if {"interpolation", "coarse_to_fine"} & set(wanted):
+    if {"interpolation", "coarse_to_fine", "ode"} & set(wanted):
         run.data.open(run.data.held_out or run.data.split)
 
 
