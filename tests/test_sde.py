@@ -189,6 +189,22 @@ def test_the_predictor_is_that_of_algorithms_2_and_3(name, x64):
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["ve", "linear"])
+def test_the_corrector_is_that_of_algorithms_4_and_5(name, x64):
+    """eps = 2 alpha (r |z| / |g|)^2, x + eps g + sqrt(2 eps) z; alpha is 1 with VE, 1 - beta with VP."""
+    sched, r = PROCESSES[name], 0.16
+    x_t, x_0, z = (jax.random.normal(jax.random.key(i), (3, 2, 2, 1)) for i in range(3))
+    t = jnp.array([2, 40, 100])
+    found = samplers.predictor_corrector(r)(sched, x_t, Denoised(x_0), t, t, z)
+    scale = process.scale(sched, t)
+    g = samplers.score(sched, x_t, x_0, t)
+    for i in range(3):
+        alpha = 1.0 if name == "ve" else 1.0 - sched.beta[int(t[i])]
+        eps = 2.0 * alpha * (r * jnp.linalg.norm(z[i]) / jnp.linalg.norm(g[i])) ** 2
+        expected = scale[i] * x_t[i] + eps * g[i] + jnp.sqrt(2.0 * eps) * z[i]
+        np.testing.assert_allclose(scale[i] * found[i], expected, rtol=1e-6)
+
+
 def process_sigma(sched):
     return np.sqrt(1.0 / sched.alpha_bar - 1.0)
 
@@ -267,6 +283,7 @@ def test_dequantised_images_fill_the_bins_of_their_grey_levels():
     levels, x = 17, jnp.linspace(-1.0, 1.0, 17).reshape(17, 1, 1, 1)
     low, high = (flow.dequantize(x, jnp.full_like(x, u), levels) for u in (0.0, 1.0))
     np.testing.assert_allclose(low[1:], high[:-1], atol=1e-6)
+    np.testing.assert_allclose(low + high, 2.0 * x, atol=1e-6)
     uniform = jnp.log(jnp.full(1, (levels - 1) / 2 / levels)) * 12  # a density of 1 / 17 a bin
     found = flow.bits_per_dim(uniform, 12, levels)
     assert float(found[0]) == pytest.approx(math.log2(levels))
