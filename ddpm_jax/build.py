@@ -149,6 +149,7 @@ def network(
     rngs = {} if dropout is None else {"dropout": dropout}
 
     def predict(x_t: Images, t):
+        assert labels is None or len(labels) in (1, len(x_t)), "labels of other images"
         return model.unet.apply(
             {"params": params}, x_t, t - 1, dropout is not None, *of_class, rngs=rngs
         )

@@ -206,6 +206,12 @@ def check_labels(sample: Sample, train: Train, classes: int) -> None:
                 f"{field} is set, but this network knows no labels; train one with"
                 " model.classes, as configs/digits_conditional.py does"
             )
+    for field, chain in ("sample", sample.chain), ("train.grid", train.grid.chain):
+        if classes and chain.name.partition("-")[0] == "ode":
+            raise ValueError(
+                f"{field}.solver is ode, which goes image by image and has no place for labels;"
+                " heun solves the same ODE"
+            )
     if guidance and not train.label_dropout:
         raise ValueError(
             "sample.guidance is set, but this network was trained with train.label_dropout 0, so"

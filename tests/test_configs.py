@@ -165,6 +165,8 @@ def test_the_improved_config_is_that_paper_s_recipe(tmp_path):
     [
         ({"sample.label": 10}, "between 0 and 9"),
         ({"sample.label": -2}, "between 0 and 9"),
+        ({"sample.solver": "ode"}, "sample.solver is ode, which goes image by image"),
+        ({"train.grid.solver": "ode"}, "train.grid.solver is ode"),
         ({"sample.guidance": 1.0}, "label_dropout 0, so it does not know images of any class"),
     ],
 )

@@ -6,6 +6,7 @@ A figure of Song et al. 2021 (arXiv:2011.13456), Sec. 4.3. The bound is a run's 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ddpm_jax import (
@@ -18,7 +19,7 @@ from ddpm_jax import (
     report,
     stopping,
 )
-from ddpm_jax.build import Model, Run
+from ddpm_jax.build import Run
 from ddpm_jax.figures import chains, latents, page
 from ddpm_jax.figures.chains import Trained
 from ddpm_jax.figures.page import Drawn, Header, Line, Plot
@@ -32,17 +33,24 @@ WHAT = "u uniform on [0, 1): x_0 + (u - 1/2) 2 / (levels - 1)"
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for a network whose own mean is of single steps."""
+    """Raises ValueError for a network whose own mean is of single steps, or who knows images by labels only."""
     if run.model.parameterization is parameterization.x_prev:
         raise ValueError(
             "--figures=ode goes by the score, and this network gives its own mean of single steps"
+        )
+    if run.model.unet.classes and not run.train.label_dropout:
+        raise ValueError(
+            "--figures=ode is of images of any class, which a network trained with train.label_dropout"
+            " 0 does not know"
         )
 
 
 def measured(run: Run, params: Any, x_0, keys) -> dict[str, Any]:
     """Bits/dim of each image, dequantised and as it is, and by the bound; its latent and the way back."""
     model, shape = run.model, run.model.shape
-    denoiser = unclipped(model, params)
+    classes = model.unet.classes  # a network that has some is asked about none of them
+    labels = jnp.full(1, classes) if classes else None  # one for all: the ODE goes image by image
+    denoiser = build.unclipped(model, params, labels)
     uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), shape))(keys)
     probes = flow.rademacher(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), 1, shape)
     found = {"source": x_0}
@@ -50,16 +58,11 @@ def measured(run: Run, params: Any, x_0, keys) -> dict[str, Any]:
         nats, x_T = flow.log_density(model.sched, denoiser, x, probes)
         found[kind] = flow.bits_per_dim(nats, x_0[0].size, model.levels)
     bound = likelihood.bound(
-        *(model.sched, model.variance, build.denoiser(model, params), x_0, keys),
+        *(model.sched, model.variance, build.denoiser(model, params, labels), x_0, keys),
         *(run.eval.strata, model.levels),
     )
     decoded = flow.decode(model.sched, denoiser, x_T)
     return found | {"bound": bound.total, "latent": x_T, "decoded": decoded}
-
-
-def unclipped(model: Model, params: Any) -> parameterization.Denoiser:
-    network = build.network(model, params)
-    return parameterization.denoiser(model.parameterization, model.sched, network)
 
 
 def collected(trained: Trained, x_0: chains.Floats) -> Arrays:
