@@ -10,7 +10,7 @@ from jax.nn import softmax
 
 from ddpm_jax import diffusion, objective, parameterization, sampling
 from ddpm_jax.parameterization import Denoised
-from ddpm_jax.sde import flow, loss, process, samplers
+from ddpm_jax.sde import loss, process, samplers
 
 T = 100
 PROCESSES = {
@@ -20,6 +20,12 @@ PROCESSES = {
     "linear": diffusion.linear(T, 1e-3, 0.2),  # a chain of DDPM's
 }
 every_process = pytest.mark.parametrize("name", PROCESSES)
+
+
+def some_now(*names, now):
+    """Those that are compiled in every run of the tests; the others are slow."""
+    slow = [pytest.param(name, marks=pytest.mark.slow) for name in names if name not in now]
+    return pytest.mark.parametrize("name", [*now, *slow])
 
 
 def kernel(sched, t):
@@ -62,7 +68,7 @@ def test_the_moments_of_the_sde_are_those_of_its_kernel(name, x64):
     assert (np.abs(slope[inside]) < atol + 1e-8).all()
 
 
-@every_process
+@some_now(*PROCESSES, now=["sub_vp"])
 def test_the_kernel_is_what_the_simulated_sde_does(name):
     """Euler-Maruyama of dx = f x dt + g dw in 40 pieces a step, from one x_0."""
     sched, pieces, count, x_0 = PROCESSES[name], 40, 4096, 0.7
@@ -129,14 +135,14 @@ def check_moments(x, slack=0.0):
     assert abs(x[x < -0.15].std() - STDS[0]) < 0.015 + slack
 
 
-@pytest.mark.parametrize("name", ["vp", "sub_vp", "ve"])
+@some_now("vp", "sub_vp", "ve", now=["ve"])
 def test_predictor_corrector_draws_a_mixture_of_gaussians(name):
     sched = PROCESSES[name]
     times = samplers.predictor_corrector_path(sched, T, 1)
     check_moments(sampled(sched, sampling.lift(samplers.predictor_corrector(0.16)), times), 0.02)
 
 
-@pytest.mark.parametrize("name", ["vp", "ve"])
+@some_now("vp", "ve", now=["vp"])
 def test_euler_maruyama_draws_a_mixture_of_gaussians(name):
     sched = PROCESSES[name]
     times = sampling.path(T, T)
@@ -148,11 +154,6 @@ def test_annealed_langevin_draws_a_mixture_of_gaussians():
     sched = process.ve(10, 0.02, 2.0)
     times = samplers.annealed_langevin_path(sched, 10, 100)
     check_moments(sampled(sched, sampling.lift(samplers.annealed_langevin(0.1)), times), 0.03)
-
-
-def test_the_ode_draws_a_mixture_of_gaussians():
-    sched = PROCESSES["vp"]
-    check_moments(sampled(sched, samplers.ode(), sampling.path(T, 1)), 0.01)
 
 
 def test_annealed_langevin_s_step_is_algorithm_1():
@@ -221,72 +222,6 @@ def test_every_visit_to_a_time_has_noise_of_its_own_and_the_first_what_it_always
     numbers = [int(sampling.number_of_noise(sched, times, jnp.array(i))) for i in range(6)]
     assert len(set(numbers)) == 6 and sched.T + 1 not in numbers
     assert [numbers[i] for i in (0, 1, 4)] == [4, 3, 2]
-
-
-def gaussian(sched, mean, variance):
-    return mixture(sched, np.array([mean]), np.array([variance**0.5]), np.array([1.0]))
-
-
-@pytest.mark.parametrize("name", ["vp", "sub_vp", "ve"])
-def test_the_likelihood_of_a_gaussian_is_its_closed_form(name):
-    """To 1e-3 bits/dim, in float32, as it is used; what counts as data is at t_min."""
-    wide = {"vp": process.vp(T, 1e-3, 0.4), "sub_vp": process.sub_vp(T, 1e-3, 0.4)}
-    sched = wide.get(name, process.ve(T, 0.02, 2e4))  # so that x_T is N(0, 1) to four digits
-    mean, variance = 0.3, 0.04
-    x = mean + variance**0.5 * jax.random.normal(jax.random.key(0), (8, 2, 2, 1))
-    t = jnp.full(1, flow.T_MIN)
-    signal, sigma = (
-        float(each(sched, t)[0, 0, 0, 0]) for each in (diffusion.signal, diffusion.sigma)
-    )
-    square = signal**2 * variance + sigma**2
-    nats = -0.5 * ((x - signal * mean) ** 2 / square + math.log(2 * math.pi * square))
-    expected = flow.bits_per_dim(nats.sum((1, 2, 3)), 4, 256)
-    probes = jnp.broadcast_to(flow.basis((2, 2, 1)), (8, 4, 2, 2, 1))
-    found, _ = jax.jit(
-        lambda: flow.log_density(sched, gaussian(sched, mean, variance), x, probes)
-    )()
-    np.testing.assert_allclose(flow.bits_per_dim(found, 4, 256), expected, atol=1e-3)
-
-
-def test_probes_of_both_kinds_give_the_divergence_on_average(x64):
-    """Of a field with Jacobian A: the trace of A; signs see a diagonal one without error."""
-    matrix = jax.random.normal(jax.random.key(0), (4, 4))
-    x, keys = jnp.ones((2, 2, 1)), jax.random.split(jax.random.key(1), 1)
-
-    def divergence(matrix, probes):
-        field = lambda t, x: (matrix @ x.ravel()).reshape(x.shape)  # noqa: E731
-        return float(flow.estimated_divergence(field, 0.0, x, probes)[1])
-
-    trace = float(jnp.trace(matrix))
-    assert divergence(matrix, flow.basis((2, 2, 1))) == pytest.approx(trace)
-    for draw in (flow.rademacher, flow.gaussian):
-        probes = draw(keys, 4096, (2, 2, 1))[0].astype(x.dtype)
-        assert divergence(matrix, probes) == pytest.approx(trace, abs=0.4)
-    diagonal, one = jnp.diag(jnp.arange(4.0)), flow.rademacher(keys, 1, (2, 2, 1))[0]
-    assert divergence(diagonal, one.astype(x.dtype)) == pytest.approx(6.0)
-
-
-def test_what_is_encoded_is_decoded_and_its_latents_are_normal():
-    sched = PROCESSES["vp"]
-    denoiser = mixture(sched, MEANS, STDS, WEIGHTS)
-    left = jax.random.bernoulli(jax.random.key(0), WEIGHTS[0], (64, 2, 2, 1))
-    z = jax.random.normal(jax.random.key(1), left.shape)
-    x_0 = jnp.where(left, MEANS[0] + STDS[0] * z, MEANS[1] + STDS[1] * z)
-    x_T = jax.jit(lambda x: flow.encode(sched, denoiser, x))(x_0)
-    back = jax.jit(lambda x: flow.decode(sched, denoiser, x))(x_T)
-    np.testing.assert_allclose(back, x_0, atol=1e-3)
-    assert abs(x_T.mean()) < 4 / 16 and x_T.std() == pytest.approx(1.0, rel=4 / (16 * 2**0.5))
-
-
-def test_dequantised_images_fill_the_bins_of_their_grey_levels():
-    """The mean of a density over a bin, by the bin's width, is what bits/dim speak of."""
-    levels, x = 17, jnp.linspace(-1.0, 1.0, 17).reshape(17, 1, 1, 1)
-    low, high = (flow.dequantize(x, jnp.full_like(x, u), levels) for u in (0.0, 1.0))
-    np.testing.assert_allclose(low[1:], high[:-1], atol=1e-6)
-    np.testing.assert_allclose(low + high, 2.0 * x, atol=1e-6)
-    uniform = jnp.log(jnp.full(1, (levels - 1) / 2 / levels)) * 12  # a density of 1 / 17 a bin
-    found = flow.bits_per_dim(uniform, 12, levels)
-    assert float(found[0]) == pytest.approx(math.log2(levels))
 
 
 def test_the_likelihood_weighting_is_the_bound_s_terms_in_short_steps(x64):

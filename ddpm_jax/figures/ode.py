@@ -110,8 +110,11 @@ def ode(trained: Trained) -> Drawn:
     panels = [
         Plot(
             text("the bound, bits/dim", bound),
-            text(f"by the ODE, {kind}", found[kind]),
-            [Line(bound.tolist(), found[kind].tolist(), marker="o"), Line(ends, ends, "equal")],
+            f"by the ODE, {kind}",
+            [
+                Line(bound.tolist(), found[kind].tolist(), text("mean", found[kind]), marker="o"),
+                Line(ends, ends, "equal"),
+            ],
         )
         for kind in KINDS
     ]
