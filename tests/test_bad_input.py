@@ -205,7 +205,13 @@ def trained(digits, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", CASES)
+EVERY = 4  # one in so many is a fast test: each is a process of its own, seconds long
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (i % EVERY > 0)) for i, n in enumerate(CASES)],
+)
 def test_bad_input(name, digits, trained, tmp_path):
     case = CASES[name]
     shutil.copytree(digits, tmp_path / "data")

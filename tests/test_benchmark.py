@@ -28,6 +28,7 @@ def run(tiny, tmp_path):
     return build.run(tiny, epath.Path(tmp_path))
 
 
+@pytest.mark.slow
 def test_it_leaves_every_part_s_numbers_and_says_them(run, capsys):
     benchmark.benchmark(run, ["all"], "tiny")
     (path,) = (run.directory / "benchmark").iterdir()

@@ -374,6 +374,7 @@ def test_guidance_draws_every_class_at_every_weight(digits, tmp_path, monkeypatc
         program.check(run_of(digits, tmp_path), ["guidance"])
 
 
+@pytest.mark.slow
 def test_guided_walks_share_their_noise_and_keep_their_classes(digits, tmp_path):
     """w = 0 of the figure is what --mode=sample draws without guidance."""
     run = run_of(digits, tmp_path, **{"model.classes": 10, "train.label_dropout": 0.5})

@@ -43,7 +43,7 @@ def test_continuous_time_is_uniform_between_its_ends():
     np.testing.assert_array_equal(weight, 1.0)
 
 
-@pytest.mark.parametrize("loss", ["simple", "likelihood"])
+@pytest.mark.parametrize("loss", [pytest.param("simple", marks=pytest.mark.slow), "likelihood"])
 def test_a_run_trains_in_continuous_time_and_samples_by_what_is_there(digits, tmp_path, loss):
     config = tiny_config(digits)
     config.diffusion.schedule.name = "vp"
@@ -93,6 +93,7 @@ def test_the_history_is_the_last_ten_losses_of_each_t_image_by_image():
             assert sorted(found[found > 0.0].tolist()) == sorted(np.float32(kept).tolist())
 
 
+@pytest.mark.slow
 def test_what_is_remembered_is_in_the_checkpoint_and_the_run_goes_on_by_it(digits, tmp_path):
     def run_of(name, steps):
         config = tiny_config(digits)
