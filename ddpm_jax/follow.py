@@ -46,7 +46,14 @@ def look(run: Run, step: int) -> None:
     if not copied(run.checkpoints / f"{step}", mine / "checkpoints" / f"{step}"):
         return
     report.say(f"checkpoint {step}")
-    evaluate.evaluate(run._replace(checkpoints=mine / "checkpoints"))
+    try:
+        evaluate.evaluate(run._replace(checkpoints=mine / "checkpoints"))
+    except checkpoint.Damaged:
+        if (run.checkpoints / f"{step}").exists():
+            raise
+        report.say(f"checkpoint {step} was being deleted while it was copied, and is left out")
+        mine.rmtree()
+        return
     rows = history(run) | {step: numbers(run, step)}
     name = criterion(run.eval.best, rows[step])
     workdir.write_json(run.directory / "eval" / "history.json", packed(run, rows))

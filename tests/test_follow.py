@@ -52,6 +52,23 @@ def test_every_checkpoint_is_evaluated_once_and_the_best_can_be_sampled_from(
     assert not list((tmp_path / "following").iterdir())
 
 
+def test_a_checkpoint_that_is_being_deleted_is_left_out(trained, tmp_path, monkeypatch, capsys):
+    """A part of it was gone when the copy began, and all of it when the copy was read."""
+
+    def torn(source, target, whole=follow.copied):
+        done = whole(source, target)
+        if source.name == "4":
+            (target / "record").rmtree()
+            source.rmtree()
+        return done
+
+    monkeypatch.setattr(follow, "copied", torn)
+    follow.follow(trained)
+    assert set(rows(tmp_path)) == {"2", "6"}
+    assert "checkpoint 4 was being deleted while it was copied" in capsys.readouterr().out
+    assert not list((tmp_path / "following").iterdir())
+
+
 def test_stopped_it_goes_on_with_what_is_left(trained, tmp_path, monkeypatch):
     look = follow.look
 

@@ -101,7 +101,7 @@ def text(name: str, values) -> str:
 
 def ode(trained: Trained) -> Drawn:
     """Bits/dim by the ODE against the bound, image by image, and a page of latents and their decodings."""
-    run, split = trained.run, latents.split_of(trained)
+    run, split = trained.run, latents.split_of(trained.run)
     count = min(COUNT, run.data.open(split).count)
     indices, x_0 = chains.real_images(trained, split, count)
     found = collected(trained, x_0)
