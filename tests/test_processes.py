@@ -148,15 +148,21 @@ HOST = socket.gethostname()
 def test_one_of_two_is_killed_the_other_ends_and_says_who_and_one_process_goes_on(
     alone, digits, tmp_path, victim
 ):
-    args = [*run_in(digits, tmp_path), "--config.train.checkpoint_every=3"]
-    running = start_all([*args, "--config.train.steps=100000"], 4, 2)
-    saved = tmp_path / "checkpoints" / "3"
-    while not saved.exists():
-        assert [process.poll() for process in running] == [None, None]
-        time.sleep(0.01)
-    running[victim].kill()
-    killed, survivor = time.monotonic(), running[1 - victim]
-    _, err = survivor.communicate(timeout=120)
+    for attempt in range(3):
+        folder = tmp_path / f"{attempt}"
+        args = [*run_in(digits, folder), "--config.train.checkpoint_every=3"]
+        running = start_all([*args, "--config.train.steps=100000"], 4, 2)
+        saved = folder / "checkpoints" / "3"
+        while not saved.exists():
+            assert [process.poll() for process in running] == [None, None]
+            time.sleep(0.01)
+        running[victim].kill()
+        killed, survivor = time.monotonic(), running[1 - victim]
+        _, err = survivor.communicate(timeout=120)
+        # A message cut in the middle makes gloo, jax's collectives on CPUs, abort the process before it can
+        # say anything, now and then (1 of 8 kills seen). There is no catching that; try again.
+        if not (survivor.returncode == -signal.SIGABRT and "gloo::EnforceNotMet" in err):
+            break
     assert survivor.returncode == 1, err
     last = err.splitlines()[-1]
     assert f"ddpm_jax: process {victim} on {HOST} is gone" in last and "start all" in last
@@ -165,7 +171,7 @@ def test_one_of_two_is_killed_the_other_ends_and_says_who_and_one_process_goes_o
     assert newest < 12  # it was killed early enough for what comes now to be compared
     said = finish(start([*args, "--config.train.steps=12"], 1))
     assert f"resuming from step {newest}" in said
-    np.testing.assert_allclose(losses(tmp_path)[1], losses(alone)[1], rtol=1e-4)
+    np.testing.assert_allclose(losses(folder)[1], losses(alone)[1], rtol=1e-4)
 
 
 def test_a_process_that_fails_tells_the_others_why(digits, tmp_path):
