@@ -31,7 +31,7 @@ import torch
 import torch_peer
 from etils import epath
 
-from ddpm_jax import benchmark, chips, parallel, preflight, topology
+from ddpm_jax import benchmark, chips, data, parallel, preflight, topology
 from ddpm_jax import state as states
 from ddpm_jax.build import Run
 
@@ -52,7 +52,7 @@ def our_training(run: Run) -> Take:
     take, _ = benchmark.training(run)
     shape = run.train.batch_size, *run.model.shape
     batch = np.random.default_rng(0).integers(0, run.model.levels, shape).astype(np.uint8)
-    return partial(take, repeat(parallel.put(run.mesh, batch)))
+    return partial(take, repeat(parallel.put(run.mesh, data.Batch(batch))))
 
 
 def our_sampling(run: Run) -> Take:
