@@ -184,7 +184,7 @@ def sample(
     at_least(1, "sample", count=count)
     check_seed("sample.seed", seed)
     parallel.check_batch(mesh, batch_size, "sample.batch_size")
-    if not guidance >= -1.0:
+    if not -1.0 <= guidance < float("inf"):
         raise ValueError(f"sample.guidance is {guidance}; it must be -1 or more, and 0 is none")
     chain = chain_of("sample", solver, steps, eta)
     of_labels = (f"-w{guidance:g}" if guidance else "") + (f"-label{label}" if label != ALL else "")

@@ -119,6 +119,7 @@ def test_a_row_that_is_not_there_is_named():
         ("sample.guidance", 2.0, "knows no labels; train one with model.classes"),
         ("sample.guidance", -1.5, "must be -1 or more"),
         ("sample.guidance", float("nan"), "must be -1 or more"),
+        ("sample.guidance", float("inf"), "must be -1 or more"),
         ("sample.label", 3, "sample.label is set, but this network knows no labels"),
         ("train.label_dropout", 0.1, "train.label_dropout is set, but this network knows no"),
         ("train.label_dropout", 1.0, "at least 0 and below 1"),
@@ -190,7 +191,7 @@ def test_the_conditional_configs_have_a_label_in_ten_hidden(name, tmp_path):
 def test_a_variance_range_may_take_few_steps(tiny, tmp_path):
     tiny.diffusion.update(variance="learned_range", loss="hybrid")
     tiny.sample.steps = 4
-    build.run(tiny, epath.Path(tmp_path))
+    assert len(build.run(tiny, epath.Path(tmp_path)).sample.chain.times) == 5
 
 
 def test_steps_a_learned_variance_is_not_defined_on_are_refused(tiny, tmp_path):
