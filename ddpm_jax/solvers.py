@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64, Int
 
-from ddpm_jax import diffusion
+from ddpm_jax import diffusion, sampling
 from ddpm_jax.diffusion import Coefficient, Schedule, Steps
 from ddpm_jax.sampling import Sampler
 
@@ -101,8 +101,6 @@ def karras(sched: Schedule, steps: int) -> Int[np.ndarray, " n"]:
 
 def nearest(sched: Schedule, wanted: Float64[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """The times nearest to falling sigma~; where one is asked for twice the one before it is taken."""
-    level, steps = noise_level(sched), len(wanted)
+    level = noise_level(sched)
     found = np.abs(np.log(level[1:, None]) - np.log(wanted)).argmin(axis=0) + 1
-    place = np.arange(steps)
-    falling = np.minimum.accumulate(found + place) - place
-    return np.maximum(falling, steps - place)
+    return sampling.strictly_falling(found, last=1)

@@ -192,3 +192,13 @@ def test_a_path_goes_from_T_to_0_and_takes_every_step_when_asked():
 def test_eta_out_of_range_is_refused(eta):
     with pytest.raises(ValueError, match=r"sample\.eta"):
         sampling.ddim(eta)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10, 50, 999, 1000])
+def test_quadratic_times_fall_from_T_to_0_each_once(steps):
+    """Song et al. 2021, App. D.2: tau_i = c i^2, where whole times allow it."""
+    times = sampling.quadratic_path(1000, steps)
+    assert times[0] == 1000 and times[-1] == 0 and len(times) == steps + 1
+    assert np.all(np.diff(times) < 0)
+    if steps <= 10:
+        np.testing.assert_allclose(times, 1000 * (np.arange(steps, -1, -1) / steps) ** 2, atol=0.5)
