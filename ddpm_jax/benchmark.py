@@ -24,6 +24,7 @@ from ddpm_jax import (
     chips,
     compiled,
     data,
+    draws,
     parallel,
     preflight,
     report,
@@ -89,12 +90,12 @@ def train_step(run: Run, take: Callable[[Iterable, int], None], facts: Facts) ->
 def sampling(run: Run) -> tuple[Callable[[int], None], Facts]:
     """Takes so many turns of the loop for a whole batch, with random weights; and what is said of one."""
     program, facts = compile_(run, preflight.sampling_step)
-    begin = build.sampling_program(run.model, run.sample.chain).begin
-    keys = build.image_keys(run, run.sample.seed, 0, run.sample.batch_size)
+    begin = draws.program(run.model, run.sample.chain).begin
+    keys = draws.image_keys(run, run.sample.seed, 0, run.sample.batch_size)
     state = jax.jit(begin, out_shardings=parallel.by_image(run.mesh))(keys)
     initial = partial(build.initial, run.model, jax.random.key(run.seed))
     params = jax.jit(initial, out_shardings=parallel.replicated(run.mesh))()
-    params = build.given(run, params, run.sample.chain, np.arange(run.sample.batch_size))
+    params = draws.given(run, params, run.sample.chain, np.arange(run.sample.batch_size))
 
     def take(steps: int) -> None:
         nonlocal state
@@ -243,8 +244,7 @@ def benchmark(run: Run, names: Sequence[str], config_name: str) -> None:
     for name, facts in measured(run, chosen(names)):
         made[name] = facts
         report.say(line(name, facts))
-    path = (
-        run.directory / "benchmark" / f"{workdir.in_file_name(made['device'])}-{run.mesh.size}.json"
-    )
+    name = f"{workdir.in_file_name(made['device'])}-{run.mesh.size}.json"
+    path = run.directory / "benchmark" / name
     workdir.write_json(path, made)
     report.say(f"benchmark  {path}")

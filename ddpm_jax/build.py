@@ -3,27 +3,27 @@
 Every check that needs no running is made here, and speaks of a field by the name the user knows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from etils import epath
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from ddpm_jax import (
+    classifier,
     data_settings,
     guidance,
+    label_settings,
     model_settings,
     optimizer,
     parallel,
     parameterization,
-    sampling,
     settings,
     solver_settings,
     unet,
@@ -60,9 +60,14 @@ class Model(NamedTuple):
     variance: Variance
     objective: Objective
     timesteps: Timesteps
-    unet: unet.UNet
+    unet: unet.UNet | classifier.Classifier
     shape: tuple[int, int, int]
     levels: int
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the network tells what is on an image, so that none are drawn from it."""
+        return isinstance(self.unet, classifier.Classifier)
 
 
 class Run(NamedTuple):
@@ -109,11 +114,14 @@ def run(
     sample = section(settings.sample, "sample", sampled, mesh, chain_of)
     evaluation = section(settings.evaluation, "eval", sections["eval"], mesh, diffused.sched)
     shape, levels = of_images or images(data, directory)
-    is_learned = diffused.variance in parameterization.LEARNED
-    network = section(model_settings.unet_of, "model", sections["model"], shape, is_learned, layout)
-    settings.check_labels(sample, train, network.classes)
-    objective, draws = diffused.objective(levels), diffused.timesteps
-    model = Model(*diffused[:3], objective, draws, network, shape, levels)
+    network = section(
+        model_settings.network_of, "model", sections["model"], shape, diffused, layout
+    )
+    sample = label_settings.checked(sample, train, network.classes)
+    if diffused.classifies:
+        label_settings.check_classifier(network.classes, train, evaluation)
+    losses = diffused.objective(levels), diffused.timesteps
+    model = Model(*diffused[:3], *losses, network, shape, levels)
     seed = sections["seed"]
     checkpoints = directory / "checkpoints"
     programs = train, sample, evaluation
@@ -158,7 +166,7 @@ def network(
 
 
 def denoiser(model: Model, params: Any, labels: Labels | None = None, w: float = 0.0) -> Denoiser:
-    """Network, parameterization, guidance of weight w, clip: in this order."""
+    """Network, parameterization, classifier-free guidance of weight w, clip: in this order."""
     return parameterization.clip(unclipped(model, params, labels, w))
 
 
@@ -180,43 +188,6 @@ def initial(model: Model, key: Key[Array, ""]) -> Any:
     x, t = jnp.zeros((1, *model.shape)), jnp.zeros((1,), jnp.int32)
     labels = jnp.zeros((1,), jnp.int32) if model.unet.classes else None
     return model.unet.init(key, x, t, labels=labels)["params"]
-
-
-def sampling_program(
-    model: Model, chain: settings.Chain, denoiser_of: Callable[..., Denoiser] = denoiser
-) -> sampling.Program:
-    """Called with parameters, or what 'given' makes of them for a network that has classes."""
-
-    def of_params(params: Any) -> Denoiser:
-        params, labels = params if model.unet.classes else (params, None)
-        return denoiser_of(model, params, labels, chain.guidance)
-
-    return sampling.program(model.sched, chain.sampler, of_params, chain.times, model.shape)
-
-
-def given(run: Run, params: Any, chain: settings.Chain, numbers: Int[np.ndarray, " n"]) -> Any:
-    """Parameters for a sampling program, with each image's label where the network has classes."""
-    classes = run.model.unet.classes
-    if not classes:
-        return params
-    labels = (
-        numbers % classes if chain.label == settings.ALL else np.full_like(numbers, chain.label)
-    )
-    return params, parallel.put(run.mesh, labels.astype(np.int32)[parallel.rows(len(labels))])
-
-
-def image_keys(run: Run, seed: int, first: int, count: int) -> Key[Array, " count"]:
-    """The keys of the images first..first + count - 1, spread over the mesh."""
-    return keys_of(run, seed, np.arange(first, first + count))
-
-
-def keys_of(run: Run, seed: int, numbers: Int[np.ndarray, " n"]) -> Key[Array, " n"]:
-    """The keys of any images, spread over the mesh; those with one number share their noise."""
-
-    def made(numbers):
-        return sampling.image_keys(jax.random.key(seed), numbers)
-
-    return jax.jit(made, out_shardings=parallel.by_image(run.mesh))(numbers)
 
 
 def rounding(run: Run) -> tuple[str, int, str]:

@@ -1,18 +1,18 @@
 """--mode=evaluate: numbers about a run's newest checkpoint: the variational bound, and scores of samples."""
 
-import time
+from collections.abc import Callable
 
-import jax
 import numpy as np
 from etils import epath
 from jaxtyping import Float64
 
 from ddpm_jax import (
+    accuracy,
     build,
     data,
     digest,
+    each_image,
     likelihood,
-    parallel,
     parts,
     quality,
     report,
@@ -29,7 +29,7 @@ def evaluate(run: Run) -> None:
     """The bound of the first eval.images held-out and eval.train_images training images, and scores."""
     held_out(run)
     if run.eval.train_images:
-        bound_of(run, run.data.split, run.eval.train_images)
+        number_of(run)(run, run.data.split, run.eval.train_images)
     quality.quality(run)
 
 
@@ -53,7 +53,11 @@ def check(run: Run) -> None:
 def held_out(run: Run) -> None:
     """The bound of the held-out images, if there are any and eval.images asks for them."""
     if run.eval.images and run.data.held_out:
-        bound_of(run, run.data.held_out, run.eval.images)
+        number_of(run)(run, run.data.held_out, run.eval.images)
+
+
+def number_of(run: Run) -> Callable[[Run, str, int], None]:
+    return accuracy.accuracy if run.model.classifies else bound_of
 
 
 def bound_of(run: Run, split: str, images: int) -> None:
@@ -93,38 +97,17 @@ def bound_of(run: Run, split: str, images: int) -> None:
 def bounds(
     run: Run, params, source: data.Source, count: int, kept: epath.Path
 ) -> tuple[Bound, float]:
-    """Every image's bound, and the seconds they took; each batch is kept in the folder 'kept'.
+    """Every image's bound, and the seconds they took; each batch is kept in the folder 'kept'."""
 
-    The batches are equal; the last is filled up by repeating its last image.
-    """
-
-    @jax.jit
-    def batch_bound(params, batch, keys):
-        x_0 = data.normalize(batch.images, run.model.levels)
-        denoiser = build.denoiser(run.model, params, batch.labels)
-        model = run.model
+    def of_batch(params, batch: data.Batch, keys) -> Bound:
+        model, x_0 = run.model, data.normalize(batch.images, run.model.levels)
+        denoiser = build.denoiser(model, params, batch.labels)
         return likelihood.bound(
             model.sched, model.variance, denoiser, x_0, keys, run.eval.strata, model.levels
         )
 
-    size = run.eval.batch_size
-
-    def batch(number: int) -> parts.Arrays:
-        started = time.monotonic()
-        numbers = np.arange(number * size, (number + 1) * size)
-        rows = np.minimum(numbers, count - 1)[parallel.rows(size)]
-        local = source.batch(rows, run.model.unet.classes > 0)
-        keys = build.image_keys(run, run.eval.seed, number * size, size)
-        found = parallel.fetch(batch_bound(params, parallel.put(run.mesh, local), keys))
-        bar.update()
-        return found._asdict() | {"seconds": np.asarray(time.monotonic() - started)}
-
-    batches = -(-count // size)
-    with report.progress("bound", batches, unit="batch") as bar:
-        made = parts.collect(kept, batches, batch, bar.update)
-    joined = {name: np.concatenate([part[name] for part in made])[:count] for name in Bound._fields}
-    whole = Bound(**{name: values.astype(np.float64) for name, values in joined.items()})
-    return whole, sum(float(part["seconds"]) for part in made)
+    found, seconds = each_image.measured(run, params, source, count, kept, "bound", of_batch)
+    return Bound(**found), seconds
 
 
 def summary(values: Bound) -> dict[str, float | None]:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from ddpm_jax import build, data, digest, parallel, parts, report, sampling, state, stopping
+from ddpm_jax import build, data, draws, parallel, parts, report, sampling, state, stopping
 from ddpm_jax.build import Run
 from ddpm_jax.data import Bytes
 from ddpm_jax.parts import Arrays
@@ -26,10 +26,10 @@ def images(run: Run, step: int, params: Any) -> Bytes:
     settings = run.sample
     name = f"{step}-{settings.chain.name}-{settings.count}-seed{settings.seed}"
     folder = run.directory / "samples"
-    program = build.sampling_program(run.model, settings.chain)
+    program = draws.program(run.model, settings.chain)
     batches = -(-settings.count // settings.batch_size)
     report.say(f"sampling {settings.count} images at step {step}, {settings.chain.name}")
-    decides = (digest.record(params), *build.rounding(run))
+    decides = (draws.weights(params, settings.chain), *build.rounding(run))
     with (
         parts.beside(folder / name, settings.batch_size, *decides) as kept,
         report.progress("sampling", program.steps * batches) as bar,
@@ -62,8 +62,8 @@ def draw(run: Run, program: sampling.Program, params, number: int, path: epath.P
     """The images of a batch, from the state at 'path' if an interrupted call left one there."""
     size = run.sample.batch_size
     numbers = np.arange(number * size, (number + 1) * size)
-    keys = build.keys_of(run, run.sample.seed, numbers)
-    params = build.given(run, params, run.sample.chain, numbers)
+    keys = draws.keys_of(run, run.sample.seed, numbers)
+    params = draws.given(run, params, run.sample.chain, numbers)
     current, done = program.begin(keys), 0
     left = parts.read(path)
     if left is not None:

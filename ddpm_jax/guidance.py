@@ -1,7 +1,15 @@
 """From what a network says about x_t to what one wants to hear: a Denoiser into a Denoiser."""
 
-from ddpm_jax.diffusion import Images, Steps
+from collections.abc import Callable
+
+import jax
+
+from ddpm_jax import diffusion
+from ddpm_jax.diffusion import Images, PerImage, Schedule, Steps
 from ddpm_jax.parameterization import Denoised, Denoiser
+
+LogProbability = Callable[[Images, Steps], PerImage]  # log p(y | x_t), of the y that each image has
+Towards = Callable[[float, Schedule, Denoiser, LogProbability], Denoiser]
 
 
 def classifier_free(w: float, conditional: Denoiser, unconditional: Denoiser) -> Denoiser:
@@ -18,5 +26,37 @@ def classifier_free(w: float, conditional: Denoiser, unconditional: Denoiser) ->
         if of_class.mean is None:
             return of_class._replace(x_0=x_0)
         return of_class._replace(x_0=x_0, mean=of_class.mean + w * (of_class.mean - of_any.mean))
+
+    return guided
+
+
+def gradient(log_probability: LogProbability, x_t: Images, t: Steps) -> Images:
+    """Of log p(y | x_t) by x_t, each image's own."""
+    return jax.grad(lambda x_t: log_probability(x_t, t).sum())(x_t)
+
+
+def by_score(
+    w: float, sched: Schedule, denoise: Denoiser, log_probability: LogProbability
+) -> Denoiser:
+    """eps - w sigma_t grad log p(y | x_t): Dhariwal and Nichol 2021 (arXiv:2105.05233), Algorithm 2.
+
+    It is for what goes by x_0-hat: DDIM, ODEs and SDEs. w = 0 is the model itself, w = 1 Bayes' rule.
+    """
+
+    def guided(x_t: Images, t: Steps) -> Denoised:
+        out = denoise(x_t, t)
+        per_score = diffusion.sigma(sched, t) ** 2 / diffusion.signal(sched, t)
+        return out._replace(x_0=out.x_0 + w * per_score * gradient(log_probability, x_t, t))
+
+    return guided
+
+
+def by_mean(
+    w: float, sched: Schedule, denoise: Denoiser, log_probability: LogProbability
+) -> Denoiser:
+    """mu + w Sigma grad log p(y | x_t): their Algorithm 1, for the ancestral step, which knows its Sigma."""
+
+    def guided(x_t: Images, t: Steps) -> Denoised:
+        return denoise(x_t, t)._replace(shift=w * gradient(log_probability, x_t, t))
 
     return guided

@@ -17,6 +17,7 @@ from ddpm_jax import (
     checkpoint,
     command_line,
     data,
+    draws,
     evaluate,
     follow,
     generate,
@@ -47,6 +48,13 @@ def prepare(argv: list[str]) -> tuple[Run, str]:
     workdir.check_writable(directory, *WRITES[mode])
     workdir.check_same_run(directory, config.to_dict())
     run = BUILDS.get(mode, build.run)(config, directory)
+    if run.model.classifies and (mode not in OF_CLASSIFIERS or following):
+        raise ValueError(
+            f"{directory} is a classifier's; for --mode={mode} name a model's run, and this one as"
+            f" --config.sample.classifier={directory}"
+        )
+    if mode in GUIDED:
+        run = draws.guided(run)
     if flags.FLAGS.follow and mode != "evaluate":
         raise ValueError(f"--follow goes with --mode=evaluate, not {mode}")
     CHECKS[mode](run)
@@ -63,9 +71,10 @@ def train_and_measure(run: Run) -> None:
     grids = sorted((run.directory / "samples").glob("*-grid.png"), key=lambda p: p.stat().mtime)
     if grids:
         report.say(f"samples  {grids[-1]}")
-    report.say(
-        f"run      {run.directory}; sample from it with --workdir={run.directory} --mode=sample"
-    )
+    how = f"sample from it with --workdir={run.directory} --mode=sample"
+    if run.model.classifies:
+        how = f"guide another run's samples by it with --config.sample.classifier={run.directory}"
+    report.say(f"run      {run.directory}; {how}")
 
 
 def wanted() -> str:
@@ -91,6 +100,8 @@ NEED_NONE = (
     "benchmark",
     "import",
 )  # of the checkpoints that the others work on
+OF_CLASSIFIERS = ("train", "evaluate")
+GUIDED = ("sample", "evaluate", "figures", "benchmark")  # what draws samples by that section
 BUILDS = {
     "preflight": lambda config, directory: preflight.build_for(config, directory, wanted()),
     "benchmark": lambda *given: benchmark.build_for(*given, flags.FLAGS.benchmark),
@@ -126,7 +137,7 @@ CHECKS = {
     "sample": lambda run: None,
     "evaluate": evaluate.check,
     "figures": lambda run: figures.check(run, flags.FLAGS.figures),
-    "preflight": lambda run: None,
+    "preflight": preflight.check,
     "benchmark": lambda run: None,
     "import": lambda run: weights.check_import(run, source()),
     "export": lambda run: weights.check_export(

@@ -5,7 +5,15 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from ddpm_jax import diffusion, objective, parameterization, settings, timesteps, unet
+from ddpm_jax import (
+    classifier,
+    diffusion,
+    objective,
+    parameterization,
+    settings,
+    timesteps,
+    unet,
+)
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.objective import Objective
 from ddpm_jax.parallel import Layout
@@ -32,7 +40,8 @@ VARIANCES = {
     )
 }
 TIMESTEPS = {f.__name__: f for f in (timesteps.uniform, timesteps.importance, timesteps.continuous)}
-CONTINUOUS = "simple", "likelihood"  # losses that are defined for any t
+CLASSIFICATION = "classification"  # the loss that makes the network a classifier
+CONTINUOUS = "simple", "likelihood", CLASSIFICATION  # losses that are defined for any t
 LIKELIHOODS = {
     "normal": diffusion.discretized_log_likelihood,
     "tanh": diffusion.released_log_likelihood,
@@ -46,6 +55,7 @@ class Diffusion(NamedTuple):
     variance: Variance
     objective: Callable[[int], Objective]  # of the number of grey levels
     timesteps: Timesteps
+    classifies: bool
 
 
 def diffusion_of(
@@ -68,10 +78,12 @@ def diffusion_of(
         "vlb": lambda levels: objective.vlb(reading, of_reverse, levels, likelihood),
         "likelihood": lambda levels: weighting.likelihood_weighted(reading),
         "hybrid": lambda levels: objective.hybrid(reading, of_reverse, levels, likelihood),
+        CLASSIFICATION: lambda levels: objective.classification(),
     }
     sched = settings.section(schedule_of, "diffusion.schedule", schedule)
     chosen = settings.choice("diffusion.loss", loss, losses)
-    return Diffusion(sched, reading, of_reverse, chosen, draws(sched.T))
+    classifies = loss == CLASSIFICATION
+    return Diffusion(sched, reading, of_reverse, chosen, draws(sched.T), classifies)
 
 
 def check_together(output: str, variance: str, loss: str, timesteps: str) -> None:
@@ -94,9 +106,9 @@ def check_together(output: str, variance: str, loss: str, timesteps: str) -> Non
         raise ValueError("diffusion.loss likelihood goes by x_0, and output x_prev is a mean")
 
 
-def unet_of(
+def network_of(
     shape: tuple[int, int, int],
-    learned_variance: bool,
+    of: Diffusion,
     layout: Layout,
     *,
     channels: int,
@@ -106,7 +118,7 @@ def unet_of(
     dropout: float,
     dtype: str,
     classes: int,
-) -> unet.UNet:
+) -> unet.UNet | classifier.Classifier:
     """Raises ValueError for numbers out of range, and for images that cannot be halved so often."""
     settings.at_least(1, "model", channels=channels, blocks=blocks)
     settings.at_least(0, "model", classes=classes)
@@ -118,17 +130,20 @@ def unet_of(
     heights = [shape[0] // 2**i for i in range(len(multipliers))]
     if not set(layout.remat) <= set(heights):
         raise ValueError(f"parallel.remat is {layout.remat}; this network's heights are {heights}")
-    return unet.UNet(
-        out_channels=shape[-1] * (2 if learned_variance else 1),
-        channels=channels,
-        multipliers=tuple(multipliers),
-        blocks=blocks,
-        attention=tuple(attention),
-        dropout=dropout,
-        dtype=compute_dtype(dtype, layout.mesh.devices.flat[0].platform),
-        remat=layout.remat,
-        classes=classes,
-    )
+    fields = {
+        "channels": channels,
+        "multipliers": tuple(multipliers),
+        "blocks": blocks,
+        "attention": tuple(attention),
+        "dropout": dropout,
+        "dtype": compute_dtype(dtype, layout.mesh.devices.flat[0].platform),
+        "remat": layout.remat,
+        "classes": classes,
+    }
+    if of.classifies:
+        return classifier.Classifier(**fields)
+    is_learned = of.variance in parameterization.LEARNED
+    return unet.UNet(out_channels=shape[-1] * (2 if is_learned else 1), **fields)
 
 
 def compute_dtype(name: str, platform: str):

@@ -81,6 +81,15 @@ def hybrid(
     return loss
 
 
+def classification() -> Objective:
+    """-log p(label | x_t), the cross-entropy of a classifier of noisy images; its network says log p."""
+
+    def loss(sched: Schedule, network: Network, x_0: Images, t: Times, eps: Images) -> PerImage:
+        return -network(diffusion.q_sample(sched, x_0, t, eps), t)
+
+    return loss
+
+
 def bound_term(
     sched: Schedule,
     variance: Variance,

@@ -23,6 +23,7 @@ class Denoised(NamedTuple):
     x_0: Images
     mean: Images | None = None  # only of a network that outputs mu-tilde itself; then s = t - 1
     variance: Images | None = None  # the raw output of a network that learns its variance
+    shift: Images | None = None  # what guidance adds to the mean, over the step's variance
 
 
 Denoiser = Callable[[Images, Times], Denoised]
@@ -125,4 +126,7 @@ def reverse(sched: Schedule, variance: Variance, out: Denoised, x_t: Images, t: 
     mean = out.mean
     if mean is None:
         mean = diffusion.q_posterior_mean(sched, out.x_0, x_t, t, s)
-    return mean, variance(sched, out, t, s)
+    log_variance = variance(sched, out, t, s)
+    if out.shift is not None:
+        mean += jnp.exp(log_variance) * out.shift
+    return mean, log_variance

@@ -21,6 +21,7 @@ from ddpm_jax import (
     compiled,
     data,
     data_settings,
+    draws,
     parallel,
     report,
     topology,
@@ -86,14 +87,12 @@ def changed(run: Run, overrides: Overrides) -> Run | None:
 def train_step(run: Run) -> jax.stages.Lowered:
     size, spread = run.train.batch_size, parallel.by_image(run.mesh)
     images = jax.ShapeDtypeStruct((size, *run.model.shape), jnp.uint8, sharding=spread)
-    batch = data.Batch(images, labels(run, size))
+    batch = data.Batch(images, labels(run, size) if run.model.unet.classes else None)
     return train.compiled_step(run).lower(states.abstract(run), batch)
 
 
-def labels(run: Run, size: int) -> jax.ShapeDtypeStruct | None:
-    spread = parallel.by_image(run.mesh)
-    has_classes = run.model.unet.classes > 0
-    return jax.ShapeDtypeStruct((size,), jnp.int32, sharding=spread) if has_classes else None
+def labels(run: Run, size: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((size,), jnp.int32, sharding=parallel.by_image(run.mesh))
 
 
 def sampling_step(run: Run) -> jax.stages.Lowered:
@@ -105,12 +104,15 @@ def sampling_step(run: Run) -> jax.stages.Lowered:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
         )
 
-    program = build.sampling_program(run.model, run.sample.chain)
+    chain = run.sample.chain
+    program = draws.program(run.model, chain)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), run.sample.batch_size))
     params = jax.eval_shape(lambda: build.initial(run.model, jax.random.key(0)))
     state = placed(jax.eval_shape(program.begin, keys), spread)
-    params, of_class = placed(params, whole), labels(run, run.sample.batch_size)
-    params = params if of_class is None else (params, of_class)
+    params = placed(params, whole)
+    if draws.number_of_classes(run.model, chain):
+        guide = chain.guide and placed(chain.guide.params, whole)
+        params = draws.Given(params, labels(run, run.sample.batch_size), guide)
     return program.loop.lower(params, placed(keys, spread), state, 0, 1)
 
 
@@ -168,6 +170,12 @@ def remedy(run: Run) -> Remedy | None:
         if found["fits"]:
             return Remedy(overrides, found)
     return None
+
+
+def check(run: Run) -> None:
+    """Raises ValueError for samples that a classifier guides, as it is not opened here."""
+    if run.sample.classifier:
+        raise ValueError("--mode=preflight compiles no classifier; leave sample.classifier out")
 
 
 def preflight(run: Run, name: str, config_name: str) -> None:

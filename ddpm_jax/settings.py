@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from jax.sharding import Mesh
 
-from ddpm_jax import likelihood, parallel, sampling, workdir
+from ddpm_jax import guidance, likelihood, parallel, sampling, workdir
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.likelihood import Strata
 from ddpm_jax.parallel import Layout
@@ -24,8 +24,10 @@ class Chain(NamedTuple):
     sampler: sampling.Sampler
     times: sampling.Path
     name: str
-    guidance: float = 0.0  # w of classifier-free guidance
+    toward: guidance.Towards = guidance.by_score  # how the sampler takes a classifier's guidance
+    guidance: float = 0.0  # its weight, with a classifier or without one
     label: int = ALL  # whose images are made; ALL: image i is of class i modulo their number
+    guide: Any = None  # the classifier, a build.Guide
 
 
 class Grid(NamedTuple):
@@ -56,6 +58,7 @@ class Sample(NamedTuple):
     count: int
     batch_size: int
     seed: int
+    classifier: str  # the folder of a run that guides; "" is none
 
 
 class Quality(NamedTuple):
@@ -175,50 +178,22 @@ def sample(
     solver: str,
     steps: int,
     eta: float,
+    spacing: str,
     count: int,
     batch_size: int,
     seed: int,
     guidance: float,
     label: int,
+    classifier: str,
 ) -> Sample:
     at_least(1, "sample", count=count)
     check_seed("sample.seed", seed)
     parallel.check_batch(mesh, batch_size, "sample.batch_size")
     if not -1.0 <= guidance < float("inf"):
         raise ValueError(f"sample.guidance is {guidance}; it must be -1 or more, and 0 is none")
-    chain = chain_of("sample", solver, steps, eta)
-    of_labels = (f"-w{guidance:g}" if guidance else "") + (f"-label{label}" if label != ALL else "")
-    chain = Chain(chain.sampler, chain.times, chain.name + of_labels, guidance, label)
-    return Sample(chain, count, batch_size, seed)
-
-
-def check_labels(sample: Sample, train: Train, classes: int) -> None:
-    """Raises ValueError for what only a network with labels can do."""
-    guidance, label = sample.chain.guidance, sample.chain.label
-    wants = {
-        "sample.guidance": guidance != 0.0,
-        "sample.label": label != ALL,
-        "train.label_dropout": train.label_dropout > 0.0,
-    }
-    for field, is_set in wants.items():
-        if is_set and not classes:
-            raise ValueError(
-                f"{field} is set, but this network knows no labels; train one with"
-                " model.classes, as configs/digits_conditional.py does"
-            )
-    for field, chain in ("sample", sample.chain), ("train.grid", train.grid.chain):
-        if classes and chain.name.partition("-")[0] == "ode":
-            raise ValueError(
-                f"{field}.solver is ode, which goes image by image and has no place for labels;"
-                " heun solves the same ODE"
-            )
-    if guidance and not train.label_dropout:
-        raise ValueError(
-            "sample.guidance is set, but this network was trained with train.label_dropout 0, so"
-            " it does not know images of any class; train one with 0.1"
-        )
-    if not ALL <= label < max(classes, 1):
-        raise ValueError(f"sample.label is {label}; it must lie between 0 and {classes - 1}")
+    chain = chain_of("sample", solver, steps, eta, spacing)
+    chain = chain._replace(guidance=guidance, label=label)
+    return Sample(chain, count, batch_size, seed, classifier)
 
 
 def of_samples(**fields: Any) -> Quality:

@@ -1,4 +1,4 @@
-"""The fields of a config that choose a sampler: 'solver', 'steps', 'eta', and 'langevin' of those that use it."""
+"""The fields of a config that choose a sampler: 'solver', 'steps', 'eta', 'spacing', and 'langevin' of those that use it."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from ddpm_jax import parameterization, sampling, settings, solvers
+from ddpm_jax import guidance, parameterization, sampling, settings, solvers
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.parameterization import Parameterization, Variance
 from ddpm_jax.sde import samplers
@@ -20,9 +20,10 @@ class Solver(NamedTuple):
     """A value of 'solver': its sampler, the times it visits, and what of the section they are made from."""
 
     sampler: Callable[[Variance, float, Langevin], sampling.Sampler]
-    times: Callable[[Schedule, int, Langevin], Times]
+    times: Callable[[Schedule, int, Langevin], Times] | None  # None: those of 'spacing'
     uses_variance: bool = False
     uses_eta: bool = False
+    toward: guidance.Towards = guidance.by_score
     uses_score: bool = False  # where a network's own mean, of s = t - 1, is of no use
     name: Callable[[str, int, float, Langevin], str] = lambda solver, steps, eta, _: (
         f"{solver}-{steps}"
@@ -38,26 +39,25 @@ def langevin(*, corrections: int, snr: float, updates: int, step_size: float) ->
     return Langevin(corrections, snr, updates, step_size)
 
 
-def evenly(sched: Schedule, steps: int, _: Langevin) -> Times:
-    return sampling.path(sched.T, steps)
-
-
+LINEAR = "linear"
+SPACINGS = {LINEAR: sampling.path, "quadratic": sampling.quadratic_path}
 SOLVERS = {
     "ancestral": Solver(
         lambda variance, eta, _: sampling.lift(sampling.ancestral(variance)),
-        evenly,
+        None,
         uses_variance=True,
+        toward=guidance.by_mean,
     ),
     "ddim": Solver(
         lambda variance, eta, _: sampling.lift(sampling.ddim(eta)),
-        evenly,
+        None,
         uses_eta=True,
         name=lambda solver, steps, eta, _: f"{solver}-{steps}-eta{eta:g}",
     ),
-    "dpm_solver": Solver(lambda *_: solvers.dpm_solver(), evenly),
+    "dpm_solver": Solver(lambda *_: solvers.dpm_solver(), None),
     "heun": Solver(lambda *_: solvers.heun(), lambda sched, n, _: solvers.karras(sched, n)),
     "euler_maruyama": Solver(
-        lambda *_: sampling.lift(samplers.euler_maruyama()), evenly, uses_score=True
+        lambda *_: sampling.lift(samplers.euler_maruyama()), None, uses_score=True
     ),
     "predictor_corrector": Solver(
         lambda variance, eta, how: sampling.lift(samplers.predictor_corrector(how.snr)),
@@ -88,19 +88,38 @@ def chain(
     solver: str,
     steps: int,
     eta: float,
+    spacing: str = LINEAR,
     how: Langevin = samplers.SONG,
 ) -> Chain:
     """Raises ValueError for steps on which the network's own mean or variance is not defined, and for an
-    eta where there is none.
+    eta or a spacing where there is none.
     """
     chosen = settings.choice(f"{section}.solver", solver, SOLVERS)
+    path = settings.choice(f"{section}.spacing", spacing, SPACINGS)
     sampler = chosen.sampler(variance, eta, how)
-    if not 1 <= steps <= sched.T:
-        raise ValueError(f"{section}.steps is {steps}; it must lie between 1 and T = {sched.T}")
     if eta and not chosen.uses_eta:
         raise ValueError(
             f"{section}.eta is {eta}, but {solver} has none; {section}.solver ddim has"
         )
+    if spacing != LINEAR and chosen.times:
+        raise ValueError(f"{section}.spacing is {spacing}, but {solver} has a spacing of its own")
+    check_steps(sched, parameterization_, variance, section, solver, steps)
+    name = chosen.name(solver, steps, eta, how) + (f"-{spacing}" if spacing != LINEAR else "")
+    times = chosen.times(sched, steps, how) if chosen.times else path(sched.T, steps)
+    return Chain(sampler, times, name, chosen.toward)
+
+
+def check_steps(
+    sched: Schedule,
+    parameterization_: Parameterization,
+    variance: Variance,
+    section: str,
+    solver: str,
+    steps: int,
+) -> None:
+    chosen = SOLVERS[solver]
+    if not 1 <= steps <= sched.T:
+        raise ValueError(f"{section}.steps is {steps}; it must lie between 1 and T = {sched.T}")
     own_mean = parameterization_ is parameterization.x_prev
     own_variance = variance is parameterization.learned
     if steps != sched.T and own_mean:
@@ -118,5 +137,3 @@ def chain(
             f"{section}.solver {solver} goes by the score, and this network gives its own mean of"
             f" single steps; {section}.solver ancestral goes by that"
         )
-    name = chosen.name(solver, steps, eta, how)
-    return Chain(sampler, chosen.times(sched, steps, how), name)

@@ -12,9 +12,9 @@ from absl import logging
 from clu import parameter_overview
 
 from ddpm_jax import (
-    build,
     checkpoint,
     data,
+    draws,
     gradient,
     parallel,
     processes,
@@ -92,14 +92,14 @@ def begin(run: Run) -> TrainState:
 
 def grids(run: Run) -> Callable[[TrainState], report.Grid]:
     """Draws the EMA's sample grid, of the same images at every step of training."""
-    sample = build.sampling_program(run.model, run.train.grid.chain)
+    sample = draws.program(run.model, run.train.grid.chain)
     wanted = run.train.grid.count
     count = -(-wanted // run.mesh.size) * run.mesh.size
     numbers = np.arange(count)
-    keys = build.keys_of(run, run.sample.seed, numbers)
+    keys = draws.keys_of(run, run.sample.seed, numbers)
 
     def draw(state: TrainState) -> report.Grid:
-        params = build.given(run, states.ema(run, state), run.train.grid.chain, numbers)
+        params = draws.given(run, states.ema(run, state), run.train.grid.chain, numbers)
         images = parallel.fetch(sample(params, keys))
         return report.grid(data.quantize(images[:wanted], run.model.levels))
 

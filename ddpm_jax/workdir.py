@@ -23,6 +23,9 @@ FREE = (
     "train.on_nonfinite",
 )
 FREE += ("sample.", "eval.")
+LATER = {
+    "sample": {"spacing": "linear", "classifier": ""}
+}  # fields that came after a run was stored
 CADENCES = ("train.log_every", "train.checkpoint_every", "train.sample_every", "train.keep_every")
 
 
@@ -58,10 +61,18 @@ def stored(workdir: epath.Path) -> dict | None:
     try:
         record = json.loads(path.read_text())
         if record["config"].keys() and record["images"].keys() == {"shape", "levels"}:
-            return record
+            return record | {"config": with_later_fields(record["config"])}
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise ValueError(f"{path} is damaged; put back this run's own, or take another --workdir")
+
+
+def with_later_fields(config: dict) -> dict:
+    """A stored config with the fields that there were not yet, as the program then did without them."""
+    return {
+        name: LATER.get(name, {}) | section if isinstance(section, dict) else section
+        for name, section in config.items()
+    }
 
 
 def store(workdir: epath.Path, config: dict, shape: tuple[int, ...], levels: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ddpm_jax"
 FLOORS = [
-    ["diffusion", "layers", "unet"],
+    ["diffusion", "layers", "unet", "classifier"],
     [
         "parameterization",
         "guidance",
@@ -43,12 +43,23 @@ FLOORS = [
         "compiled",
         "preflight_report",
     ],
-    ["settings", "solver_settings", "data_settings", "model_settings", "build", "state", "gradient"]
+    ["settings", "label_settings", "solver_settings", "data_settings", "model_settings", "build"]
+    + ["state", "gradient", "stored_config", "draws", "each_image"]
     + ["diffusers_json", "weights_source"],
     ["codec"],
-    ["train", "generate", "quality", "evaluate", "figures", "follow", "preflight", "benchmark"]
+    [
+        "train",
+        "generate",
+        "quality",
+        "accuracy",
+        "evaluate",
+        "figures",
+        "follow",
+        "preflight",
+        "benchmark",
+    ]
     + ["weights"],
-    ["stored_config", "imported_config", "command_line", "main", "datasets.prepare"],
+    ["imported_config", "command_line", "main", "datasets.prepare"],
 ]
 # A floor's rooms are in order too: each may use those before it.
 RANK = {room: rank for rank, room in enumerate(room for floor in FLOORS for room in floor)}

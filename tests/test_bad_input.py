@@ -189,6 +189,16 @@ CASES = {
             "--config.train.log_every=1",
         ],
     ),
+    "a classifier that is nowhere": Bad(
+        2,
+        "nowhere holds no run",
+        ["--workdir=run", "--mode=sample", "--config.sample.classifier=nowhere"],
+    ),
+    "a classifier that is none": Bad(
+        2,
+        "holds no classifier; train one as configs/digits_classifier.py",
+        ["--workdir=run", "--mode=sample", "--config.sample.classifier=run"],
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from etils import epath
 from PIL import Image
 from test_command_line import ddpm
 
-from ddpm_jax import build, command_line, data, diffusion, state, stopping, train
+from ddpm_jax import build, command_line, data, diffusion, draws, state, stopping, train
 from ddpm_jax.figures import chains, guidance, latents, nearest, ode, page, program, rate, samples
 from ddpm_jax.figures.chains import Trained, Walk
 from ddpm_jax.scores import space
@@ -46,7 +46,7 @@ def trained(digits, folder, weights, tmp_path):
 
     def made(**fields):
         run = run_of(digits, folder, **fields)
-        loop = build.sampling_program(run.model, run.sample.chain)
+        loop = draws.program(run.model, run.sample.chain)
         return Trained(run, *weights, loop, epath.Path(tmp_path) / "kept")
 
     return made
@@ -54,7 +54,7 @@ def trained(digits, folder, weights, tmp_path):
 
 def ordinary(trained, numbers):
     """Samples of these numbers by --mode=sample's way."""
-    keys = build.keys_of(trained.run, trained.run.sample.seed, np.asarray(numbers))
+    keys = draws.keys_of(trained.run, trained.run.sample.seed, np.asarray(numbers))
     return np.asarray(trained.program(trained.params, keys))
 
 
@@ -375,6 +375,19 @@ def test_guidance_draws_every_class_at_every_weight(digits, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+def test_guidance_is_drawn_of_a_classifier_s_too(trained, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(guidance, "EACH", 1)
+    fields = {"diffusion.loss": "classification", "model.classes": 10}
+    train.train(run_of(digits, tmp_path / "classifier", **fields))
+    made = trained(**{"sample.classifier": str(tmp_path / "classifier")})
+    run = draws.guided(made.run)
+    guidance.check(run)
+    drawn = guidance.guidance(made._replace(run=run))
+    assert drawn.facts["weights_of_guidance"] == [0.0, 1.0, 2.0, 4.0]
+    assert len(drawn.facts["by_class"]["4"]) == 10
+
+
+@pytest.mark.slow
 def test_guided_walks_share_their_noise_and_keep_their_classes(digits, tmp_path):
     """w = 0 of the figure is what --mode=sample draws without guidance."""
     run = run_of(digits, tmp_path, **{"model.classes": 10, "train.label_dropout": 0.5})
@@ -383,11 +396,11 @@ def test_guided_walks_share_their_noise_and_keep_their_classes(digits, tmp_path)
     it = Trained(
         run,
         *weights,
-        build.sampling_program(run.model, run.sample.chain),
+        draws.program(run.model, run.sample.chain),
         epath.Path(tmp_path) / "k",
     )
-    keys = build.keys_of(run, 0, np.arange(8))
-    given = build.given(run, it.params, run.sample.chain, np.arange(8))
+    keys = draws.keys_of(run, 0, np.arange(8))
+    given = draws.given(run, it.params, run.sample.chain, np.arange(8))
     close(guidance.sampled(it, 0.0, 8), it.program(given, keys))
 
 

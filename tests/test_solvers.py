@@ -128,3 +128,15 @@ def test_only_ddim_has_an_eta(solver):
         chain(solver, 10, 0.5)
     assert chain(solver, 10, 0.0).name == f"{solver}-10"
     assert chain("ddim", 10, 0.5).name == "ddim-10-eta0.5"
+
+
+def test_a_spacing_is_for_solvers_that_have_none_of_their_own():
+    fields = parameterization.eps, parameterization.fixed_small, "sample"
+    chain = partial(solver_settings.chain, diffusion.linear(100, 1e-3, 0.2), *fields)
+    quadratic = chain("ddim", 10, 0.0, "quadratic")
+    assert quadratic.name == "ddim-10-eta0-quadratic"
+    np.testing.assert_array_equal(quadratic.times, [100, 81, 64, 49, 36, 25, 16, 9, 4, 1, 0])
+    with pytest.raises(ValueError, match="sample.spacing is quadratic, but heun has a spacing of"):
+        chain("heun", 10, 0.0, "quadratic")
+    with pytest.raises(ValueError, match="did you mean quadratic"):
+        chain("ddim", 10, 0.0, "quadratc")

@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float, Int
 
-from ddpm_jax import build, data, diffusion, parallel, parts, report, sampling, stopping
+from ddpm_jax import data, diffusion, draws, parallel, parts, report, sampling, stopping
 from ddpm_jax.build import Run
 from ddpm_jax.parts import Arrays
 
@@ -50,12 +50,15 @@ def x_0_guess(program: sampling.Program, params: Any, state: sampling.State, pla
     return program.guess(params, state, place)
 
 
-def go(trained: Trained, label: str, walks: Sequence[Walk], see: See = x_t_itself) -> list[Seen]:
+def go(
+    trained: Trained, label: str, walks: Sequence[Walk], see: See = x_t_itself, size: int = 0
+) -> list[Seen]:
     """What 'see' shows of every walk at its marks. Raises Stopped if asked to.
 
-    'label' names the walks among those of all figures: finished batches are kept under it.
+    'label' names the walks among those of all figures: finished batches, of 'size' images where a program
+    is of one figure alone, are kept under it.
     """
-    batches = [in_batches(walk, batch_size(trained.run)) for walk in walks]
+    batches = [in_batches(walk, size or batch_size(trained.run)) for walk in walks]
     jobs = [batch for of_walk in batches for batch in of_walk]
     behind = np.cumsum([0, *(job.marks[-1] - job.marks[0] for job in jobs)]).tolist()
 
@@ -78,8 +81,8 @@ def go(trained: Trained, label: str, walks: Sequence[Walk], see: See = x_t_itsel
 def followed(trained: Trained, batch: Walk, see: See, tick: Callable[[int], None]) -> Seen:
     """One batch on its way; 'tick' is told the steps it has taken."""
     run, program = trained.run, trained.program
-    params = build.given(run, trained.params, run.sample.chain, batch.numbers)
-    keys = build.keys_of(run, run.sample.seed, batch.numbers)
+    params = draws.given(run, trained.params, run.sample.chain, batch.numbers)
+    keys = draws.keys_of(run, run.sample.seed, batch.numbers)
     if batch.x_t is None:
         state = program.begin(keys)
     else:

@@ -1,11 +1,12 @@
-"""What classifier-free guidance does: every class at several weights, and what a classifier takes it for.
+"""What guidance does: every class at several weights, and what a classifier takes it for.
 
-A figure of Ho and Salimans 2022, whose Fig. 1 trades variety for likeness in the same way.
+Without a classifier a figure of Ho and Salimans 2022, whose Fig. 1 trades variety for likeness in the same
+way; with sample.classifier one of Dhariwal and Nichol 2021, judged by another classifier than that.
 """
 
 import numpy as np
 
-from ddpm_jax import build, data, quality, settings
+from ddpm_jax import data, draws, quality, settings
 from ddpm_jax.build import Run
 from ddpm_jax.data import Bytes
 from ddpm_jax.figures import chains, page
@@ -20,12 +21,14 @@ MOST = 10  # classes
 
 def check(run: Run) -> None:
     """Raises ValueError for a network that guidance is not for, and for data without labels."""
-    if not run.model.unet.classes or not run.train.label_dropout:
+    chain = run.sample.chain
+    if not chain.guide and not (run.model.unet.classes and run.train.label_dropout):
         raise ValueError(
             "--figures=guidance is of a network with labels, trained with train.label_dropout above"
-            " 0, as configs/digits_conditional.py has it"
+            " 0, as configs/digits_conditional.py has it, or guided by a sample.classifier"
         )
-    data.check_classes(run.data.open(run.data.split), run.model.unet.classes)
+    classes = draws.number_of_classes(run.model, chain)
+    data.check_classes(run.data.open(run.data.split), classes)
 
 
 def sampled(trained: Trained, w: float, count: int) -> Floats:
@@ -33,7 +36,7 @@ def sampled(trained: Trained, w: float, count: int) -> Floats:
     run = trained.run
     chain = run.sample.chain._replace(guidance=w, label=settings.ALL)
     run = run._replace(sample=run.sample._replace(chain=chain))
-    program = build.sampling_program(run.model, chain)
+    program = draws.program(run.model, chain)
     walk = Walk((0, program.steps), np.arange(count))
     (seen,) = chains.go(trained._replace(run=run, program=program), f"guidance-{w:g}", [walk])
     return seen[-1]
@@ -44,7 +47,7 @@ def guidance(trained: Trained) -> Drawn:
     training images and knows nothing of the network, puts in the class that was asked for.
     """
     run = trained.run
-    classes, levels = run.model.unet.classes, run.model.levels
+    classes, levels = draws.number_of_classes(run.model, run.sample.chain), run.model.levels
     labels = np.arange(classes * EACH) % classes
     space = quality.classifier_of(run)
 

@@ -6,7 +6,7 @@ Without clipping, which the ODE does not know: it has to be smooth to be gone al
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax import build, parameterization, sampling, solvers
+from ddpm_jax import draws, parameterization, sampling, solvers
 from ddpm_jax.build import Run
 from ddpm_jax.figures import chains, latents, page
 from ddpm_jax.figures.chains import Floats, Trained, Walk
@@ -32,7 +32,7 @@ def program(trained: Trained, sampler: sampling.Sampler, times: np.ndarray) -> T
     run = trained.run
     label = run.model.unet.classes if run.train.label_dropout else run.sample.chain.label
     chain = Chain(sampler, times, "inversion", label=label)
-    made = build.sampling_program(run.model, chain, build.unclipped)
+    made = draws.program(run.model, chain, clip=False)
     run = run._replace(sample=run.sample._replace(chain=chain))
     return trained._replace(run=run, program=made)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ddpm_jax import (
     build,
+    draws,
     evaluate,
     likelihood,
     parallel,
@@ -74,7 +75,7 @@ def collected(trained: Trained, x_0: chains.Floats) -> Arrays:
         stopping.check(f"in ode, batch {number + 1} of {batches}")
         rows = np.minimum(np.arange(number * size, (number + 1) * size), count - 1)
         local = x_0[rows][parallel.rows(size)]
-        keys = build.image_keys(run, run.sample.seed, number * size, size)
+        keys = draws.image_keys(run, run.sample.seed, number * size, size)
         found = of_batch(trained.params, parallel.put(run.mesh, local), keys)
         bar.update()
         return {name: parallel.fetch(each) for name, each in found.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ddpm_jax import build, checkpoint, digest, parts, report, state, stopping, workdir
+from ddpm_jax import build, checkpoint, draws, parts, report, state, stopping, workdir
 from ddpm_jax.build import Run
 from ddpm_jax.figures import (
     compression,
@@ -80,10 +80,15 @@ def figures(run: Run, names: Sequence[str]) -> None:
     """
     wanted = chosen(names)
     step, params = state.averaged(run)
-    program = build.sampling_program(run.model, run.sample.chain)
+    program = draws.program(run.model, run.sample.chain)
     folder = run.directory / "figures"
     report.say(f"figures at step {step}, {run.sample.chain.name}: {', '.join(wanted)}")
-    decides = (wanted, facts(run, step), digest.record(params), *build.rounding(run))
+    decides = (
+        wanted,
+        facts(run, step),
+        draws.weights(params, run.sample.chain),
+        *build.rounding(run),
+    )
     with parts.beside(folder / f"{step}", *decides) as kept:
         trained = Trained(run, step, params, program, kept)
         for done, name in enumerate(wanted):
