@@ -13,7 +13,18 @@ from PIL import Image
 from test_command_line import ddpm
 
 from ddpm_jax import build, command_line, data, diffusion, draws, state, stopping, train
-from ddpm_jax.figures import chains, guidance, latents, nearest, ode, page, program, rate, samples
+from ddpm_jax.figures import (
+    chains,
+    guidance,
+    latents,
+    nearest,
+    ode,
+    page,
+    program,
+    rate,
+    samples,
+    solvers,
+)
 from ddpm_jax.figures.chains import Trained, Walk
 from ddpm_jax.scores import space
 
@@ -376,7 +387,7 @@ def test_guidance_draws_every_class_at_every_weight(digits, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_guidance_is_drawn_of_a_classifier_s_too(trained, digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(guidance, "EACH", 1)
+    monkeypatch.setattr(guidance, "EACH", 2)
     fields = {"diffusion.loss": "classification", "model.classes": 10}
     train.train(run_of(digits, tmp_path / "classifier", **fields))
     made = trained(**{"sample.classifier": str(tmp_path / "classifier")})
@@ -421,3 +432,24 @@ def test_the_figure_of_the_ode_is_of_held_out_images_and_their_bound(trained, tm
 def test_the_figure_of_the_ode_is_refused_a_network_of_its_own_mean(digits, tmp_path):
     with pytest.raises(ValueError, match="--figures=ode goes by the score"):
         program.check(run_of(digits, tmp_path, **{"diffusion.output": "x_prev"}), ["ode"])
+
+
+@pytest.mark.slow
+def test_the_figure_of_solvers_holds_each_against_heun_s_end_and_the_ancestral_chain(
+    trained, monkeypatch
+):
+    """Of few images; the first are the same whether distances are wanted or not."""
+    monkeypatch.setattr(solvers, "STEPS", (2, 4))
+    monkeypatch.setattr(solvers, "COUNT", 8)
+    monkeypatch.setattr(solvers, "SEEDS", 2)
+    plain = solvers.solvers(trained(**{"eval.quality.space": "inception"}))
+    assert "frechet" not in plain.facts
+    drawn = solvers.solvers(trained(**{"eval.quality.samples": 8}))
+    assert drawn.facts["rmse"] == plain.facts["rmse"]
+    assert set(drawn.facts["rmse"]) == set(solvers.LOOKS)
+    found = drawn.facts["frechet"]
+    assert found["samples"] == 8 and np.shape(found["ancestral"]) == (1, 2)
+    for name in solvers.LOOKS:
+        assert np.shape(found[name]) == (2, 2)
+        assert all(one != other for one, other in found[name])  # two seeds
+        assert drawn.facts["rmse"][name][1] < drawn.facts["rmse"][name][0]

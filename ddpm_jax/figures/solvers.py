@@ -3,12 +3,9 @@
 A figure of the paper's successors: Song et al. 2021 (DDIM), Lu et al. 2022, Karras et al. 2022.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
-from ddpm_jax import draws, parameterization, solver_settings
+from ddpm_jax import draws, parameterization, sampling, solver_settings
 from ddpm_jax.build import Run
 from ddpm_jax.figures import chains, page, samples
 from ddpm_jax.figures.chains import Floats, Trained, Walk
@@ -16,7 +13,7 @@ from ddpm_jax.figures.page import Drawn, Line, Plot
 from ddpm_jax.settings import Chain
 
 LOOKS = {"ddim": 1, "ddim quadratic": 1, "dpm_solver": 1, "heun": 2}  # that a step takes
-STEPS = (3, 5, 10, 20, 50, 100)
+STEPS = (5, 10, 20, 50)
 COUNT = 64
 SHOWN = 10
 SEEDS = 3
@@ -41,14 +38,15 @@ def check(run: Run) -> None:
         )
 
 
-def sampled(trained: Trained, solver: str, steps: int, count: int = COUNT, seed: int = 0) -> Floats:
+def sampled(
+    trained: Trained, chosen: Chain, program: sampling.Program, count: int, seed: int = 0
+) -> Floats:
     """Images 0..count - 1 of sample.seed + 'seed', from the x_T that every solver begins with."""
     run = trained.run
-    program = draws.program(run.model, chain(run, solver, steps))
-    run = run._replace(sample=run.sample._replace(seed=run.sample.seed + seed))
-    label = f"solvers-{solver}-{steps}-{seed}"
-    walk, size = Walk((0, steps), np.arange(count)), min(count, run.sample.batch_size)
-    size = -(-size // run.mesh.size) * run.mesh.size
+    size = -(-min(count, run.sample.batch_size) // run.mesh.size) * run.mesh.size
+    run = run._replace(sample=run.sample._replace(chain=chosen, seed=run.sample.seed + seed))
+    walk = Walk((0, program.steps), np.arange(count))
+    label = f"solvers-{chosen.name}-{count}-{seed}"
     (seen,) = chains.go(trained._replace(run=run, program=program), label, [walk], size=size)
     return seen[-1]
 
@@ -57,51 +55,49 @@ def solvers(trained: Trained) -> Drawn:
     """RMSE to Heun's method in all T steps, which is as near to the ODE's end as the schedule allows; and,
     where the run's scores have a space, Frechet distances from the training images over three seeds.
     """
-    T, levels = trained.run.model.sched.T, trained.run.model.levels
+    run, distance = trained.run, samples.frechet_distance(trained)
+    T, levels = run.model.sched.T, run.model.levels
     steps = [n for n in STEPS if n < T]
-    exact = sampled(trained, "heun", T)
-    made = {name: [sampled(trained, name, n) for n in steps] for name in LOOKS}
+    count, seeds = COUNT, 1
+    if distance is not None:
+        count, seeds = max(COUNT, min(samples.asked(trained), samples.MOST)), SEEDS
+
+    def drawn(solver: str, n: int, count: int, seeds: int) -> list[Floats]:
+        chosen = chain(run, solver, n)
+        program = draws.program(run.model, chosen)
+        return [sampled(trained, chosen, program, count, seed) for seed in range(seeds)]
+
+    def distances(of_seeds: list[Floats]) -> list[float]:
+        return [distance[1](page.shown(images, levels)) for images in of_seeds]
+
+    (exact,) = drawn("heun", T, COUNT, 1)
+    shown, errors, found = {}, {}, {}
+    for name in LOOKS:
+        made = [drawn(name, n, count, seeds) for n in steps]
+        shown[name] = [first[:SHOWN] for first, *_ in made]
+        errors[name] = [float(chains.rmse(first[:COUNT], exact).mean()) for first, *_ in made]
+        found[name] = [distances(of_seeds) for of_seeds in made] if distance else None
     looks = {name: [n if each == 1 else 2 * n - 1 for n in steps] for name, each in LOOKS.items()}
-    errors = {
-        name: [float(chains.rmse(images, exact).mean()) for images in of_solver]
-        for name, of_solver in made.items()
-    }
+    facts = {"solver": list(LOOKS), "reference": f"heun-{T}", "images": COUNT, "steps": steps}
     lines = [Line(looks[name], errors[name], name) for name in LOOKS]
     plots = [Plot("looks at the network", f"RMSE to heun, {T} (0–255)", lines, log=True)]
-    facts = {"solver": list(LOOKS), "reference": f"heun-{T}", "images": COUNT, "steps": steps}
-    found = distances(trained, steps)
-    if found is not None:
-        ends = [min(map(min, looks.values())), max(map(max, looks.values()))]
-        lines = [Line(looks[name], means(found[name]), name) for name in LOOKS]
-        lines.append(Line(ends, means(found["ancestral"]) * 2, f"ancestral, {T}"))
-        plots.append(Plot("looks at the network", "Fréchet distance", lines, log=True))
-    rows = [
-        (name, n, images) for name in LOOKS for n, images in zip(steps, made[name], strict=True)
-    ]
-    cells = np.stack([exact[:SHOWN], *(images[:SHOWN] for *_, images in rows)])
-    texts = [f"heun, {T}", *(f"{name.replace('_', ' ')}, {n}" for name, n, _ in rows)]
+    if distance is not None:
+        found["ancestral"] = [distances(drawn("ancestral", T, count, seeds))]
+        plots.append(of_distances(looks, found, T))
+        facts["frechet"] = {"name": distance[0], "samples": count} | found
+    texts = [f"heun, {T}", *(f"{name.replace('_', ' ')}, {n}" for name in LOOKS for n in steps)]
+    cells = np.stack([exact[:SHOWN], *(images for name in LOOKS for images in shown[name])])
     sheet = page.sheet(page.shown(cells, levels), texts, [])
     return Drawn(
-        {"": page.plots(plots), "-samples": sheet},
-        facts | {"looks": looks, "rmse": errors, "frechet": found},
+        {"": page.plots(plots), "-samples": sheet}, facts | {"looks": looks, "rmse": errors}
     )
 
 
-def distances(trained: Trained, steps: Sequence[int]) -> dict[str, Any] | None:
-    """By solver and number of steps, of each of three seeds; the ancestral chain's is of all T."""
-    distance = samples.frechet_distance(trained)
-    if distance is None:
-        return None
-    name, of = distance
-    T, levels = trained.run.model.sched.T, trained.run.model.levels
-    count = min(samples.asked(trained), samples.MOST)
-
-    def of_seeds(solver: str, n: int) -> list[float]:
-        made = [sampled(trained, solver, n, count, seed) for seed in range(SEEDS)]
-        return [of(page.shown(images, levels)) for images in made]
-
-    found = {solver: [of_seeds(solver, n) for n in steps] for solver in LOOKS}
-    return {"name": name, "samples": count, "ancestral": [of_seeds("ancestral", T)]} | found
+def of_distances(looks: dict[str, list[int]], found: dict[str, list[list[float]]], T: int) -> Plot:
+    ends = [min(map(min, looks.values())), max(map(max, looks.values()))]
+    lines = [Line(looks[name], means(found[name]), name) for name in LOOKS]
+    lines.append(Line(ends, means(found["ancestral"]) * 2, f"ancestral, {T}"))
+    return Plot("looks at the network", "Fréchet distance", lines, log=True)
 
 
 def means(of_seeds: list[list[float]]) -> list[float]:
