@@ -2,10 +2,11 @@
 
 import json
 
+import codec_network
 import jax
 import numpy as np
 import pytest
-from conftest import tiny_config
+from codec_network import pictured
 from etils import epath
 from PIL import Image
 from scipy import stats
@@ -16,28 +17,12 @@ from ddpm_jax.codec import calibration, coding, measure, model, pictures, poisso
 
 @pytest.fixture(scope="module")
 def network(digits, tmp_path_factory):
-    """A model of the digits' kind with weights that all matter, its config, weights and calibration."""
-    config = tiny_config(digits)
-    run = build.run(config, epath.Path(tmp_path_factory.mktemp("run")))
-    params = jax.eval_shape(lambda key: build.initial(run.model, key), jax.random.key(0))
-    random = np.random.default_rng(0)
-
-    def drawn(leaf):
-        width = np.sqrt(max(np.prod(leaf.shape[:-1]), 1))
-        return (random.normal(size=leaf.shape) / width).astype(np.float32)
-
-    params = jax.tree.map(drawn, params)
-    errors = np.linspace(0.01, 0.5, run.model.sched.T)
-    return run.model, config.to_dict(), params, calibration.of_errors(run.model.sched, errors, 64)
+    return codec_network.network(codec_network.run(digits, tmp_path_factory.mktemp("run")))
 
 
 @pytest.fixture(scope="module")
 def portable(network):
     return model.codec(*network)
-
-
-def pictured(count, seed=0):
-    return np.random.default_rng(seed).integers(0, 17, (count, 8, 8, 1)).astype(np.uint8)
 
 
 def test_the_portable_network_is_float64_all_through(portable):
@@ -107,7 +92,7 @@ def test_a_network_of_means_is_refused(network):
     of, config, params, plan = network
     with pytest.raises(ValueError, match="output=x_prev"):
         model.codec(of._replace(parameterization=parameterization.x_prev), config, params, plan)
-    with pytest.raises(ValueError, match="no place for labels"):
+    with pytest.raises(ValueError, match="model.classes is 10: .*model.classes=0"):
         model.check(of._replace(unet=of.unet.clone(classes=10)))
 
 
