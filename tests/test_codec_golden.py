@@ -29,7 +29,8 @@ def codec(digits, tmp_path_factory):
     assert (list(run.model.shape), run.model.levels) == (kept["shape"], kept["levels"])
     calibration.write(calibration.path_of(run.directory, 1), plan_of(kept["calibration"]), {})
     plan = calibration.read(calibration.path_of(run.directory, 1))
-    return model.codec(run.model, run.config, weights(run.model), plan)
+    given = run.config, weights(run.model), plan
+    return {levels: model.codec(run.model._replace(levels=levels), *given) for levels in (17, 256)}
 
 
 def plan_of(kept):
@@ -47,24 +48,26 @@ def weights(of):
 
 
 @pytest.mark.parametrize(
-    "name, max_bytes, lossless, place",
-    [("0", None, True, 0), ("0", 50, False, 1), ("1", None, True, 2), ("2", None, False, 3)],
+    "name, levels, max_bytes, lossless",
+    [(0, 17, None, True), (0, 17, 50, False), (1, 17, None, True), (2, 17, None, False)]
+    + [(3, 256, None, True)],
 )
-def test_files_of_long_ago_are_decoded_to_the_same_pixels(codec, name, max_bytes, lossless, place):
-    """A whole one, a prefix of it, one of another trellis, and one without the last layer."""
+def test_files_of_long_ago_are_decoded_to_the_same_pixels(codec, name, levels, max_bytes, lossless):
+    """A whole one, a prefix of it, one of another trellis, one without the last layer, one of 256 levels."""
     content = (GOLDEN / f"{name}.djx").read_bytes()
-    out = coding.decompress(content, codec, max_bytes)
+    out = coding.decompress(content, codec[levels], max_bytes)
+    place = name + (name > 0 or max_bytes is not None)
     assert out.lossless == lossless and (out.image == np.load(GOLDEN / "pixels.npy")[place]).all()
 
 
 def test_the_same_image_becomes_the_same_header_and_another_pixel_is_noticed(codec):
     content = (GOLDEN / "0.djx").read_bytes()
     image = np.load(GOLDEN / "pixels.npy")[0]
-    again = coding.compress(image, codec)
-    assert coding.decompress(again, codec).lossless
+    again = coding.compress(image, codec[17])
+    assert coding.decompress(again, codec[17]).lossless
     header, start = container.unpack(content)
     same = {name: getattr(header, name) for name in ("nonce", "scale", "payload")}  # the encoder's
     assert container.unpack(again)[0]._replace(**same) == header
     forged = container.pack(header._replace(pixels=header.pixels ^ 1)) + content[start:]
     with pytest.raises(CorruptStream):
-        coding.decompress(forged, codec)
+        coding.decompress(forged, codec[17])
