@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 
 import codec_network
 import numpy as np
@@ -116,13 +117,25 @@ def test_the_best_of_a_damaged_file_is_written_under_a_name_that_says_so(given, 
         given("decompress", "out", "back", best_effort=True)
 
 
+def test_of_a_file_without_end_no_more_is_read_than_a_file_can_have(given):
+    """One of 64 GB, as far as its length goes: by its name in a line, in little memory."""
+    given("compress", "in", "out")
+    os.truncate("out/1.djx", 2**36)
+    tracemalloc.start()
+    with pytest.raises(CorruptStream, match="out/1.djx: it is longer than the"):
+        given("decompress", "out", "back")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e7 and not epath.Path("back").exists()
+
+
 def test_all_damage_leaves_a_picture_if_it_is_asked_for(opened):
     """Also where the bits of the chain end too soon, or count without end."""
     image, of = codec_network.pictured(1)[0], opened[1]
     data = coding.compress(image, of, 8)
     header, start = container.unpack(data)
-    for payload in (b"\xff" * header.payload, b"\xfe" * header.payload, bytes(header.payload)):
-        wrong = data[:start] + payload
+    for payload in (b"\xff" * 100, b"\xfe" * header.payload, bytes(header.payload)):
+        wrong = container.pack(header._replace(payload=len(payload))) + payload
         with pytest.raises(CorruptStream):
             coding.decompress(wrong, of)
         out = coding.decompress(wrong, of, best_effort=True)
