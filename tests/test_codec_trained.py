@@ -7,12 +7,11 @@ import jax
 import numpy as np
 import pytest
 from etils import epath
-from ml_collections import ConfigDict
 from PIL import Image
 from test_codec_honesty import drifting
 from test_command_line import ddpm
 
-from ddpm_jax import build, state, workdir
+from ddpm_jax import build, state, stored_config
 from ddpm_jax.codec import calibration, chain, coding, container, measure, model, program
 from ddpm_jax.codec.errors import CorruptStream
 
@@ -32,7 +31,7 @@ SMALL = [
     "--config.optimizer.learning_rate=2e-3",
     "--config.optimizer.warmup=50",
     "--config.optimizer.ema_decay=0.97",
-    "--config.train.steps=300",
+    "--config.train.steps=200",
     "--config.train.batch_size=16",
     "--config.train.sample_every=0",
     "--config.train.grid.steps=2",
@@ -55,8 +54,7 @@ def trained(tmp_path_factory):
     for each in ([*SMALL, *where], ["--mode=calibrate"]):
         status, _, err = ddpm(f"--workdir={folder}/run", *each)
         assert status == 0, err
-    record = workdir.stored(epath.Path(folder / "run"))
-    return build.run(ConfigDict(record["config"]), epath.Path(folder / "run"))
+    return build.run(stored_config.get_config(folder / "run"), epath.Path(folder / "run"))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +94,10 @@ def test_files_are_as_large_as_the_trained_networks_bound_and_not_smaller(traine
 def test_initial_weights_make_much_larger_files(trained, codec, files):
     """Of the same images, with a calibration of their own."""
     params = jax.jit(lambda key: build.initial(trained.model, key))(jax.random.key(0))
-    images, times = gaussian_source.images(SHAPE, 64, seed=1), calibration.grid(trained.model.sched)
+    images, times = (
+        gaussian_source.images(SHAPE, 64, seed=1),
+        calibration.grid(trained.model.sched, 12),
+    )
     errors = measure.errors(trained.model, params, images, times)
     curve = calibration.error_curve(trained.model.sched, times, errors)
     plan = calibration.of_errors(trained.model.sched, curve, int(np.prod(SHAPE)))
