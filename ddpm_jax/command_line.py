@@ -38,6 +38,7 @@ flags.DEFINE_integer("nu", 12, "The codec's trellis has 2^nu states, of 8 to 16.
 flags.DEFINE_string(
     "profile", "portable", "Who may decode: portable (anyone), local (this machine)."
 )
+flags.DEFINE_bool("best_effort", False, "Of damaged files what is left.")
 flags.DEFINE_string("workdir", None, "The run's folder; by default runs/<config name>.")
 flags.DEFINE_string("coordinator", "", "HOST:PORT of the first of several processes.")
 flags.DEFINE_integer("num_processes", 0, "How many processes make up the run; 0: ask the cluster.")
@@ -56,6 +57,7 @@ GOES_WITH = {
     "max_bytes": ("compress", "decompress"),
     "nu": ("compress",),
     "profile": ("compress",),
+    "best_effort": ("decompress",),
 }
 
 HELP = """Train a diffusion model, sample from it, measure it.
@@ -105,6 +107,7 @@ HELP = """Train a diffusion model, sample from it, measure it.
   --max_bytes with --mode=compress: cut every file there; with decompress: take so much of each
   --nu, --profile   with --mode=compress: 2^nu states of the trellis, 8 to 16 (12); portable, or
               local, which is faster and decodes on the machine that wrote it only
+  --best_effort   with --mode=decompress: of damaged files what is left, as NAME.damaged.png; exits 1
   --follow    with --mode=evaluate: each checkpoint as training writes it, and the best is kept
   --config.SECTION.FIELD=VALUE   any number of the config, e.g. --config.train.batch_size=64
   --coordinator=HOST:PORT --num_processes=N --process_id=K

@@ -34,6 +34,7 @@ from ddpm_jax import (
     workdir,
 )
 from ddpm_jax.build import Run
+from ddpm_jax.codec import calibrate
 from ddpm_jax.codec import program as codec
 from ddpm_jax.figures import program as figures
 
@@ -91,7 +92,8 @@ def as_what() -> str:
 
 def asked() -> codec.Asked:
     given = flags.FLAGS
-    return codec.Asked(given.input, given.output, given.max_bytes, given.nu, given.profile)
+    sizes = given.max_bytes, given.nu
+    return codec.Asked(given.input, given.output, *sizes, given.profile, given.best_effort)
 
 
 NEED_NONE = (
@@ -118,7 +120,7 @@ PROGRAMS = {
     ),
     "import": lambda run: weights.import_weights(run, source()),
     "export": lambda run: weights.export(run, flags.FLAGS.target, as_what(), flags.FLAGS.weights),
-    "calibrate": codec.calibrate,
+    "calibrate": calibrate.calibrate,
     "compress": lambda run: codec.compress(run, asked()),
     "decompress": lambda run: codec.decompress(run, asked()),
     "inspect": lambda run: codec.inspect(run, asked()),
@@ -143,7 +145,7 @@ CHECKS = {
     "export": lambda run: weights.check_export(
         run, flags.FLAGS.target, as_what(), flags.FLAGS.weights
     ),
-    "calibrate": codec.check_calibrate,
+    "calibrate": calibrate.check,
     "compress": lambda run: codec.check_compress(run, asked()),
     "decompress": lambda run: codec.check_decompress(run, asked()),
     "inspect": lambda run: codec.check_inspect(run, asked()),

@@ -128,38 +128,6 @@ def test_without_the_last_layer_it_is_lossy_and_says_so():
     assert len(part) < 0.7 * len(whole) and not out.lossless and psnr(image, out.image) > 36
 
 
-def test_a_damaged_payload_raises_or_gives_the_same_pixels(file):
-    """Any bit, and never another image."""
-    image, data = file
-    header = container.unpack(data)[1]
-    raised = 0
-    for place in np.random.default_rng(0).choice(8 * (len(data) - header), 40, replace=False):
-        changed = bytearray(data)
-        changed[header + place // 8] ^= 1 << (place % 8)
-        try:
-            out = coding.decompress(bytes(changed), codec(SMALL))
-        except CorruptStream:
-            raised += 1
-        else:
-            assert (out.image == image).all()
-    assert raised > 36
-
-
-def test_drift_within_the_margin_is_nothing_and_beyond_it_is_noticed(file):
-    image, data = file
-    random = np.random.default_rng(0)
-
-    def drifting(size):
-        def drifted(x_t, t):
-            return predict(x_t, t) + size * random.choice([-1.0, 1.0], x_t.shape)
-
-        return codec(SMALL, predict=drifted)
-
-    assert (coding.decompress(data, drifting(0.5 * chain.MARGIN)).image == image).all()
-    with pytest.raises(CorruptStream):
-        coding.decompress(data, drifting(1e-3))
-
-
 def test_what_lies_too_close_is_tried_again_with_other_noise():
     """A network whose outputs lie at the edge in the first trial."""
     image = images(SMALL, 1)[0]
@@ -187,14 +155,6 @@ def test_files_of_another_model_or_machine_are_refused(file):
         coding.decompress(there, local._replace(environment=b"away"))
     with pytest.raises(EnvironmentMismatch, match="local profile"):
         coding.decompress(there, codec(SMALL))
-
-
-def test_another_models_weights_under_the_same_name_are_noticed(file):
-    """Where a hash is forged the pixels' checksum is left."""
-    image, data = file
-    near = codec(SMALL, predict=lambda x_t, t: 0.99 * predict(x_t, t))
-    with pytest.raises(CorruptStream, match="drift"):
-        coding.decompress(data, near)
 
 
 def test_x_t_has_the_noise_that_q_has_at_every_step():

@@ -2,10 +2,11 @@
 
 import json
 
+import codec_network
 import jax
 import numpy as np
 import pytest
-from conftest import tiny_config
+from codec_network import pictured
 from etils import epath
 from PIL import Image
 from scipy import stats
@@ -16,28 +17,12 @@ from ddpm_jax.codec import calibration, coding, measure, model, pictures, poisso
 
 @pytest.fixture(scope="module")
 def network(digits, tmp_path_factory):
-    """A model of the digits' kind with weights that all matter, its config, weights and calibration."""
-    config = tiny_config(digits)
-    run = build.run(config, epath.Path(tmp_path_factory.mktemp("run")))
-    params = jax.eval_shape(lambda key: build.initial(run.model, key), jax.random.key(0))
-    random = np.random.default_rng(0)
-
-    def drawn(leaf):
-        width = np.sqrt(max(np.prod(leaf.shape[:-1]), 1))
-        return (random.normal(size=leaf.shape) / width).astype(np.float32)
-
-    params = jax.tree.map(drawn, params)
-    errors = np.linspace(0.01, 0.5, run.model.sched.T)
-    return run.model, config.to_dict(), params, calibration.of_errors(run.model.sched, errors, 64)
+    return codec_network.network(codec_network.run(digits, tmp_path_factory.mktemp("run")))
 
 
 @pytest.fixture(scope="module")
 def portable(network):
     return model.codec(*network)
-
-
-def pictured(count, seed=0):
-    return np.random.default_rng(seed).integers(0, 17, (count, 8, 8, 1)).astype(np.uint8)
 
 
 def test_the_portable_network_is_float64_all_through(portable):
@@ -107,7 +92,7 @@ def test_a_network_of_means_is_refused(network):
     of, config, params, plan = network
     with pytest.raises(ValueError, match="output=x_prev"):
         model.codec(of._replace(parameterization=parameterization.x_prev), config, params, plan)
-    with pytest.raises(ValueError, match="no place for labels"):
+    with pytest.raises(ValueError, match="model.classes is 10: .*model.classes=0"):
         model.check(of._replace(unet=of.unet.clone(classes=10)))
 
 
@@ -124,16 +109,41 @@ def test_the_error_that_is_measured_is_the_denoisers(network):
     assert curve[0] == pytest.approx(0.1) and curve[-1] == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("kl", [2.0, 4.0])
-def test_the_poisson_coder_draws_from_q_at_the_length_that_is_known(kl):
-    """Zipf's code of the index: 2.60 bits beyond a KL of 2, 3.02 beyond one of 4."""
-    mean, drawn = np.array([np.sqrt(2 * np.log(2) * kl)]), []
-    for number in range(300):
-        drawn.append(poisson.draw((b"m", 0, number), mean, 1.0, 1 << 13)[1][0] - mean[0])
-    assert stats.kstest(drawn, "norm").pvalue > 1e-3
-    lengths = poisson.bits(poisson.indices(kl, 3000, 1 << 12), kl)
-    extra = {2.0: 2.60, 4.0: 3.02}[kl]
-    assert lengths.mean() - kl == pytest.approx(extra, abs=0.15)
+def zipf_bits_in_closed_form(kl):
+    """Mean bits of an index beyond the KL. Of candidates that arrive at rate one under p, that with the least
+    arrival / r is taken, r = q/p. That least value W is Exp(1) and the draw z is q's; by then
+    W (r(z) P(r < r(z)) - Q(r < r(z))) = W h have arrived in the mean that lost: K - 1 is geometric.
+    """
+    shift = np.sqrt(2 * np.log(2) * kl)
+    z = shift + np.linspace(-7, 7, 401)
+    h = np.exp(shift * z - shift**2 / 2) * stats.norm.cdf(z) - stats.norm.cdf(z - shift)
+    k = np.arange(1, 20001)
+    few = stats.geom.pmf(k, 1 / (1 + np.minimum(h, 1e3))[:, None]) @ np.log2(k)
+    log_k = np.where(h < 1e3, few, np.log2(1 + h) - np.euler_gamma / np.log(2))
+    mean = np.trapezoid(log_k * stats.norm.pdf(z - shift), z)
+    return poisson.bits(1, kl) + (1 + 1 / (kl + 1.53)) * mean - kl
+
+
+@pytest.mark.parametrize("kl, extra", [(1.0, 2.23), (2.0, 2.60), (4.0, 3.02), (6.0, 3.31)])
+def test_the_length_of_an_index_in_closed_form_is_the_one_that_is_known(kl, extra):
+    assert zipf_bits_in_closed_form(kl) == pytest.approx(extra, abs=0.02)
+
+
+@pytest.mark.parametrize("kl, rho2", [(2.0, 1.0), (3.0, 0.8)])
+def test_the_poisson_coder_draws_from_q_at_the_length_that_is_known(kl, rho2):
+    """Along the mean and across it; its index as long as the closed form has it, within 0.1 bit."""
+    shift = np.sqrt(2 * np.log(2) * kl)
+    mean = shift * np.array([0.6, -0.8])
+    drawn = [poisson.draw((b"m", 0, each), mean, rho2, 1 << 12) for each in range(400)]
+    away = (np.array([z for _, z in drawn]) - mean) / np.sqrt(rho2)
+    for along in ((0.6, -0.8), (0.8, 0.6)):
+        assert stats.kstest(away @ along, "norm").pvalue > 1e-3
+    expected = kl + zipf_bits_in_closed_form(kl)
+    if rho2 == 1.0:
+        told = poisson.bits(np.array([index for index, _ in drawn]), kl)
+        assert abs(told.mean() - expected) < 4 * told.std() / 20
+    lengths = poisson.bits(poisson.indices(kl, 10000, 1 << 12), kl)
+    assert lengths.mean() == pytest.approx(expected, abs=0.1)
 
 
 def test_pictures_are_read_as_they_are_written_and_others_refused(tmp_path):

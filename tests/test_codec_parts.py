@@ -79,19 +79,23 @@ def test_the_range_coder_returns_what_it_was_given_at_the_ideal_length(seed):
     assert len(stream) <= ideal * 1.002 + 1
 
 
-@pytest.mark.parametrize("bits", [6, 200, 900])
-def test_a_path_of_so_many_bits_carries_nearly_so_much(bits):
-    """log q/p of the noise that it names, in bits; the best of 2^bits random ones has about 'bits'."""
-    random, dims = np.random.default_rng(bits), 3072
-    mean = random.normal(size=dims)
-    mean *= np.sqrt(2 * np.log(2) * bits / 1.06 / (mean @ mean))
-    given = trellis.branches((b"model", 0, 1), dims, max(bits, trellis.fewest(dims)), 12)
-    z = trellis.noise(given, trellis.search(given, mean, 1.0)) * trellis.SCALE
-    if bits >= 200:
-        assert (z @ mean - 0.5 * mean @ mean) / np.log(2) > 0.88 * bits
-        assert 0.92 < z @ mean / (mean @ mean) < 1.08
-    assert stats.kstest(z - mean, "norm").pvalue > 1e-4
-    assert 0.93 < (z - mean).var() < 1.07
+@pytest.mark.parametrize("bits, draws", [(6, 1), (200, 4), (900, 2)])
+def test_a_path_of_so_many_bits_carries_nearly_so_much(bits, draws):
+    """log q/p of the noise that it names, in bits; the best of 2^bits random ones has about 'bits'.
+
+    Of the shift that is asked for at least 0.92 is delivered, by every path.
+    """
+    dims, carried = 3072, []
+    for number in range(draws):
+        mean = np.random.default_rng(bits + number).normal(size=dims)
+        mean *= np.sqrt(2 * np.log(2) * bits / 1.06 / (mean @ mean))
+        given = trellis.branches((b"model", number, 1), dims, max(bits, trellis.fewest(dims)), 12)
+        z = trellis.noise(given, trellis.search(given, mean, 1.0)) * trellis.SCALE
+        carried.append((z @ mean - 0.5 * mean @ mean) / np.log(2) / bits)
+        assert bits < 200 or 0.92 < z @ mean / (mean @ mean) < 1.05
+        assert stats.kstest(z - mean, "norm").pvalue > 1e-4
+        assert 0.93 < (z - mean).var() < 1.07
+    assert bits < 200 or np.mean(carried) > 0.88
 
 
 def test_viterbi_finds_the_best_of_all_paths():

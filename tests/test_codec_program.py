@@ -207,7 +207,7 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
         ("compress", ["--input=run", "--output=out"], "holds no .png"),
         ("compress", ["--input=odd.png", "--output=out"], "8x8x3, mode RGB; this"),
         ("compress", ["--input=grey.png", "--output=out"], "has the value 100"),
-        ("compress", ["--input=pictures", "--output=files"], "is there already"),
+        ("compress", ["--input=pictures", "--output=files", "--nu=9"], "is there already"),
         ("compress", ["--input=pictures,pictures/0.png", "--output=out"], "one name"),
         ("compress", ["--input=pictures", "--output=out", "--nu=30"], "--nu is 30"),
         ("compress", ["--input=pictures", "--output=out", "--max_bytes=9"], "no room"),

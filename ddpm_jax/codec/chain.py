@@ -145,11 +145,12 @@ def send(
 
 
 class Received(NamedTuple):
-    """The state after the last step that is there in full, and its time."""
+    """The state after the last step that is there in full, its time, and what is wrong with the next, if anything."""
 
     x: State
     t: int
     steps: int
+    damage: str = ""
 
 
 def receive(codec: Codec, reader: Reader, nu: int, nonce: int) -> Received:
@@ -164,6 +165,8 @@ def receive(codec: Codec, reader: Reader, nu: int, nonce: int) -> Received:
             path = take(reader, branch_count(int(plan.budget[step]), q, dims))
         except Ended:
             return Received(x, t, step)
+        except CorruptStream as error:
+            return Received(x, t, step, str(error))
         branches = trellis.branches((codec.model, nonce, step), dims, len(path), nu)
         grid, _ = denoised(codec, x, t)
         x = moved(codec, step, mean(codec, step, grid, x), trellis.noise(branches, path))

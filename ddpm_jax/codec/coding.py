@@ -25,12 +25,16 @@ NONCES = 256
 
 
 class Decoded(NamedTuple):
-    """'t' is the time of the last step that was there in full; 0 with the last layer."""
+    """'t' is the time of the last step that was there in full; 0 with the last layer.
+
+    'damage' says what is wrong with the file, if its image was to be had in spite of it.
+    """
 
     image: Levels
     lossless: bool
     t: int
     bytes_used: int
+    damage: str = ""
 
 
 class Parts(NamedTuple):
@@ -147,34 +151,43 @@ def profile_words(header: Header, codec: Codec) -> str:
     return "it is of the local profile and was written on another machine, or with another jax"
 
 
-def decompress(data: bytes, codec: Codec, max_bytes: int | None = None) -> Decoded:
+def decompress(
+    data: bytes, codec: Codec, max_bytes: int | None = None, best_effort: bool = False
+) -> Decoded:
     """The image of a file, or of its first 'max_bytes'.
 
     Raises CodecError: TruncatedStream if it is shorter than it says and 'max_bytes' is not given;
-    CorruptStream if it is whole and not what was written.
+    CorruptStream if it is whole and not what was written, unless 'best_effort' asks for what is left.
     """
     header, start = opened(data, codec, max_bytes)
-    return decoded(header, data[:max_bytes], start, codec)
+    found = decoded(header, data[:max_bytes], start, codec)
+    if found.damage and not best_effort:
+        raise CorruptStream(found.damage)
+    return found
 
 
 def decoded(header: Header, data: bytes, start: int, codec: Codec) -> Decoded:
     payload = data[start:]
     whole = len(payload) == header.payload
-    bits = np.unpackbits(np.frombuffer(payload, np.uint8))
-    reader = chain.Reader(bits, [0])
+    reader = chain.Reader(np.unpackbits(np.frombuffer(payload, np.uint8)), [0])
     received = chain.receive(codec, reader, header.nu, header.nonce)
     grid, _ = chain.denoised(codec, received.x, received.t)
     used = -(-reader.place[0] // 8)
+    chain_only = Decoded(
+        last_layer.rounded(grid, codec.levels), False, received.t, start + used, received.damage
+    )
     if received.steps < header.steps:
-        if whole:
-            raise CorruptStream("its payload is damaged: it ends before its last step")
-        return Decoded(last_layer.rounded(grid, codec.levels), False, received.t, start + used)
+        early = "its payload is damaged: it ends before its last step"
+        return chain_only._replace(damage=received.damage or (early if whole else ""))
     if not header.lossless:
-        return Decoded(last_layer.rounded(grid, codec.levels), False, 1, start + used)
+        return chain_only
     stream = payload[used:]
     image, told = last_layer.decode(grid, header.scale, stream, codec.levels, whole)
     if not whole:
         return Decoded(image, False, 1, len(data) if told else start + used)
     if container.checksum(image) != header.pixels:
-        raise CorruptStream("its pixels are not those that were written: damaged, or drift")
+        # From a damaged byte on the last layer is noise; what the chain ends at is a picture still.
+        return chain_only._replace(
+            damage="its pixels are not those that were written: damaged, or drift"
+        )
     return Decoded(image, True, 0, len(data))

@@ -57,7 +57,10 @@ def check(model: Model) -> None:
             " of one only; it works with eps and x_0"
         )
     if model.unet.classes:
-        raise ValueError("the codec has no place for labels, and this network asks for them")
+        raise ValueError(
+            f"model.classes is {model.unet.classes}: the network asks for a label of every image, and"
+            " the codec has no place for one; it works with networks of model.classes=0"
+        )
 
 
 def codec(

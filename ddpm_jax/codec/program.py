@@ -1,15 +1,15 @@
-"""--mode=calibrate, compress, decompress, inspect: the codec of a run, over files and folders."""
+"""--mode=compress, decompress, inspect: the codec of a run, over files and folders."""
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
-from ddpm_jax import build, checkpoint, report, state, stopping, workdir
+from ddpm_jax import build, report, state, stopping, workdir
 from ddpm_jax.build import Run
-from ddpm_jax.codec import calibration, coding, container, measure, model, pictures
+from ddpm_jax.codec import calibrate, calibration, coding, container, model, pictures, places
 from ddpm_jax.codec.errors import CodecError, CorruptStream
 from ddpm_jax.codec.model import Codec
 
@@ -22,59 +22,12 @@ class Asked(NamedTuple):
     max_bytes: int | None
     nu: int
     profile: str
-
-
-def check_calibrate(run: Run) -> None:
-    """Raises ValueError for a model it cannot be of, and where one is: files need the one they have."""
-    model.check(run.model)
-    path = calibration.path_of(run.directory, newest_step(run))
-    if path.exists():
-        raise ValueError(
-            f"{path} is there already, and files that were compressed with it need it;"
-            " move it away to make another"
-        )
-    run.data.open(run.data.split)
-
-
-def calibrate(run: Run) -> None:
-    """Writes codec/<step>-codec.json, beside the checkpoint whose error it is."""
-    step, params = state.averaged(run)
-    source = run.data.open(run.data.split)
-    count = min(measure.IMAGES, source.count)
-    images = source.read(np.arange(count) * (source.count // count))
-    times = calibration.grid(run.model.sched)
-    started = time.monotonic()
-    with report.progress("calibrating", len(times), unit="time") as bar:
-        errors = measure.errors(run.model, params, images, times, bar.update)
-    curve = calibration.error_curve(run.model.sched, times, errors)
-    found = calibration.of_errors(run.model.sched, curve, int(np.prod(run.model.shape)))
-    facts = {
-        "split": run.data.split,
-        "images": count,
-        "seed": measure.SEED,
-        "times": times.tolist(),
-        "errors": errors.tolist(),
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    path = calibration.path_of(run.directory, step)
-    calibration.write(path, found, facts)
-    bits = int(found.budget.sum()) / int(np.prod(run.model.shape))
-    report.say(f"{len(found.times) - 1} steps of {run.model.sched.T}: {listed(found.times)}")
-    report.say(f"paths of {bits:.3f} bits/dim in the mean, then the last layer")
-    report.say(f"calibration {path}; files that were written with another are not read with it")
-
-
-def listed(times: Sequence[int]) -> str:
-    return " ".join(map(str, times))
-
-
-def newest_step(run: Run) -> int:
-    return checkpoint.steps_in(run.checkpoints)[-1]
+    best_effort: bool = False
 
 
 def check_compress(run: Run, asked: Asked) -> None:
     """Raises ValueError for files that cannot be compressed, before any is."""
-    check_output(asked)
+    places.check(asked.input, asked.output)
     if asked.max_bytes is not None and asked.max_bytes < container.LONGEST:
         raise ValueError(
             f"--max_bytes is {asked.max_bytes}; with less than {container.LONGEST} there may be no"
@@ -85,30 +38,24 @@ def check_compress(run: Run, asked: Asked) -> None:
     if not 8 <= asked.nu <= 16:
         raise ValueError(f"--nu is {asked.nu}; it must lie between 8 and 16")
     model.check(run.model)
-    calibration.read(calibration.path_of(run.directory, newest_step(run)))
+    calibration.read(calibration.path_of(run.directory, calibrate.newest_step(run)))
+    codec = None
+    for source, target in to_compress(asked):
+        image = pictures.read(source, run.model.shape, run.model.levels)
+        if target.exists():
+            codec = codec or opened(run, asked.profile)
+            data = target.read_bytes()
+            if not places.is_file_of(data, image, codec, asked.nu, asked.max_bytes):
+                places.refuse(source, target)
+
+
+def to_compress(asked: Asked) -> list[places.Pair]:
     found = pictures.files(asked.input, pictures.SUFFIXES)
-    for path in found:
-        pictures.read(path, run.model.shape, run.model.levels)
-    outputs(found, asked, pictures.COMPRESSED)
+    return places.pairs(found, asked.output, pictures.COMPRESSED)
 
 
-def check_output(asked: Asked) -> None:
-    if not asked.input:
-        raise ValueError("say what to take in, --input=FILES or --input=DIR")
-    if not asked.output:
-        raise ValueError("say where to write, --output=DIR")
-    workdir.check_writable(checkpoint.absolute(epath.Path(asked.output)), "", flag="--output")
-
-
-def outputs(found: Sequence[epath.Path], asked: Asked, suffix: str) -> list[epath.Path]:
-    """Where each file goes. Raises ValueError if two go to one place, or one is there already."""
-    paths = [epath.Path(asked.output) / f"{path.stem}{suffix}" for path in found]
-    for path in paths:
-        if path.exists():
-            raise ValueError(f"--output: {path} is there already; give another folder")
-    if len(set(map(str, paths))) < len(paths):
-        raise ValueError("--input: two files of one name would go to one place")
-    return paths
+def to_decompress(asked: Asked) -> list[places.Pair]:
+    return places.pairs(pictures.files(asked.input, (pictures.COMPRESSED,)), asked.output, ".png")
 
 
 def opened(run: Run, profile: str) -> Codec:
@@ -119,63 +66,61 @@ def opened(run: Run, profile: str) -> Codec:
 
 def compress(run: Run, asked: Asked) -> None:
     """Writes <name>.djx of every picture; raises Stopped if asked to, at a file's end."""
-    codec = opened(run, asked.profile)
-    found = pictures.files(asked.input, pictures.SUFFIXES)
-    sizes: list[int] = []
+    codec, pairs = opened(run, asked.profile), to_compress(asked)
 
     def one(source: epath.Path, target: epath.Path) -> None:
         image = pictures.read(source, codec.shape, codec.levels)
         data = coding.compress(image, codec, asked.nu, max_bytes=asked.max_bytes)
         workdir.write(target, data)
-        sizes.append(target.stat().length)
 
-    seconds = over(found, outputs(found, asked, pictures.COMPRESSED), "compressing", one)
-    dims = int(np.prod(codec.shape))
+    told = over(pairs, "compressing", one)
+    size, dims = sum(target.stat().length for _, target in pairs), int(np.prod(codec.shape))
     report.say(
-        f"{len(found)} files, {sum(sizes)} bytes, {8 * sum(sizes) / len(found) / dims:.3f} bits/dim,"
-        f" headers in it; {seconds / len(found):.2f} s each"
+        f"{len(pairs)} files, {size} bytes, {8 * size / len(pairs) / dims:.3f} bits/dim,"
+        f" headers in it; {told}"
     )
 
 
 def over(
-    found: Sequence[epath.Path],
-    targets: Sequence[epath.Path],
-    what: str,
-    one: Callable[[epath.Path, epath.Path], None],
-) -> float:
-    """Does it file by file, and tells the seconds."""
-    started = time.monotonic()
-    with report.progress(what, len(found), unit="file") as bar:
-        for number, (source, target) in enumerate(zip(found, targets, strict=True)):
-            stopping.check(f"with {number} of {len(found)} files done")
+    pairs: Sequence[places.Pair], what: str, one: Callable[[epath.Path, epath.Path], None]
+) -> str:
+    """Does it file by file, but for those that are there, and tells how many are and how long it took."""
+    missing, started = places.missing(pairs), time.monotonic()
+    there = len(pairs) - len(missing)
+    with report.progress(what, len(pairs), initial=there, unit="file") as bar:
+        for number, (source, target) in enumerate(missing, there):
+            stopping.check(f"with {number} of {len(pairs)} files done")
             try:
                 one(source, target)
             except CodecError as error:
                 raise type(error)(f"{source}: {error}") from error
             bar.update()
-    return time.monotonic() - started
+    each = f"{(time.monotonic() - started) / max(len(missing), 1):.2f} s each"
+    return f"{there} were there already; {each}" if there else each
 
 
 def check_decompress(run: Run, asked: Asked) -> None:
     """Raises ValueError for files whose headers already say that they cannot be decoded."""
-    check_output(asked)
+    places.check(asked.input, asked.output)
     model.check(run.model)
-    found = pictures.files(asked.input, (pictures.COMPRESSED,))
-    outputs(found, asked, ".png")
     codecs = by_environment(run)
-    for path in found:
-        named(path, lambda data: checked(data, codecs, asked.max_bytes), run.model)
+
+    def checked(source: epath.Path, targets: Sequence[epath.Path]) -> None:
+        data = bytes_of(source, run.model)
+        codec = codecs(container.unpack(data)[0].environment)
+        coding.opened(data, codec, asked.max_bytes)
+        for target in targets:
+            if target.exists() and not places.is_picture_of(target, data, codec, asked.max_bytes):
+                places.refuse(source, target)
+
+    for source, target in to_decompress(asked):
+        named(source, checked, [target, places.damaged(target)][: 1 + asked.best_effort])
 
 
-def checked(data: bytes, codecs: Callable[[bytes], Codec], max_bytes: int | None) -> None:
-    header, _ = container.unpack(data)
-    coding.opened(data, codecs(header.environment), max_bytes)
-
-
-def named(path: epath.Path, act: Callable[[bytes], object], of: build.Model) -> object:
-    """Does something with a file's bytes; what is wrong is told with the file's name."""
+def named(path: epath.Path, act: Callable[..., object], *more: Any) -> object:
+    """Does something with a file; what is wrong with it is told with its name."""
     try:
-        return act(bytes_of(path, of))
+        return act(path, *more)
     except CodecError as error:
         raise type(error)(f"{path}: {error}") from error
 
@@ -205,23 +150,33 @@ def by_environment(run: Run) -> Callable[[bytes], Codec]:
 
 
 def decompress(run: Run, asked: Asked) -> None:
-    """Writes <name>.png of every file; of a prefix the picture that it holds."""
-    codecs = by_environment(run)
-    found = pictures.files(asked.input, (pictures.COMPRESSED,))
+    """Writes <name>.png of every file; of a prefix the picture that it holds.
+
+    With best_effort <name>.damaged.png of those that are damaged, and raises CorruptStream at the end.
+    """
+    codecs, pairs = by_environment(run), to_decompress(asked)
     lossless: list[bool] = []
+    damaged: list[str] = []
 
     def one(source: epath.Path, target: epath.Path) -> None:
         data = bytes_of(source, run.model)
         codec = codecs(container.unpack(data)[0].environment)
-        out = coding.decompress(data, codec, asked.max_bytes)
+        out = coding.decompress(data, codec, asked.max_bytes, asked.best_effort)
+        if out.damage:
+            target = places.damaged(target)
+            damaged.append(str(source))
+            report.say(f"{source}: {out.damage}; {target} is what is left of the picture")
         pictures.write(target, out.image, codec.levels)
         lossless.append(out.lossless)
 
-    seconds = over(found, outputs(found, asked, ".png"), "decompressing", one)
-    report.say(
-        f"{len(found)} pictures, {sum(lossless)} of them lossless and checked;"
-        f" {seconds / len(found):.2f} s each"
-    )
+    told = over(pairs, "decompressing", one)
+    report.say(f"{len(lossless)} pictures, {sum(lossless)} of them lossless and checked; {told}")
+    if damaged:
+        some = ", ".join(damaged[:3]) + (", ..." if damaged[3:] else "")
+        raise CorruptStream(
+            f"of {len(pairs)} files {len(damaged)} are damaged: {some};"
+            f" what is left of their pictures has names that end in {places.DAMAGED}"
+        )
 
 
 def inspect(run: Run, asked: Asked) -> None:
@@ -243,4 +198,4 @@ def check_inspect(run: Run, asked: Asked) -> None:
     if not asked.input:
         raise ValueError("say what to look at, --input=FILES or --input=DIR")
     for path in pictures.files(asked.input, (pictures.COMPRESSED,)):
-        named(path, container.unpack, run.model)
+        named(path, lambda path: container.unpack(bytes_of(path, run.model)))
