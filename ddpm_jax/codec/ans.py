@@ -15,6 +15,7 @@ LEAST_BITS, WORD_BITS = 31, 32  # heads lie from 2^31 to 2^63
 LENGTH_BITS = 5  # of a head's own length in a file
 RAW_BITS = 16  # of what is pushed as it is, at a time
 Counts = Int64[np.ndarray, " n"]
+Pad = UInt64[np.ndarray, " n"]  # below 2^31
 # Of counts that were popped, and the place that they are for: the symbol, where its interval begins, and its size.
 Find = Callable[[Counts, slice], tuple[Counts, Counts, Counts]]
 
@@ -30,8 +31,10 @@ class Stack(NamedTuple):
     tail: tuple | None
 
 
-def push(stack: Stack, start: Counts, size: Counts, precision: int) -> Stack:
-    """The intervals [start, start + size) of 2^precision, none of them empty."""
+def push(
+    stack: Stack, start: Counts, size: Counts, precision: int, pad: Pad | None = None
+) -> Stack:
+    """The intervals [start, start + size) of 2^precision, none of them empty; what 'pop' takes with the same pad."""
     heads, tail, lanes = stack.heads.copy(), stack.tail, len(stack.heads)
     starts, sizes = start.astype(np.uint64), size.astype(np.uint64)
     limits = sizes << np.uint64(LEAST_BITS + WORD_BITS - precision)
@@ -43,18 +46,25 @@ def push(stack: Stack, start: Counts, size: Counts, precision: int) -> Stack:
             tail = head[full].astype(np.uint32), tail
             head = np.where(full, head >> np.uint64(WORD_BITS), head)
         whole, rest = np.divmod(head, wide)
-        heads[: len(wide)] = (whole << np.uint64(precision)) + rest + starts[here]
+        head = (whole << np.uint64(precision)) + rest + starts[here]
+        heads[: len(wide)] = head if pad is None else head ^ pad[here]
     return Stack(heads, tail)
 
 
-def pop(stack: Stack, count: int, precision: int, find: Find) -> tuple[Counts, Stack]:
-    """So many symbols, the last that were pushed. Raises Empty."""
+def pop(
+    stack: Stack, count: int, precision: int, find: Find, pad: Pad | None = None
+) -> tuple[Counts, Stack]:
+    """So many symbols, the last that were pushed. Raises Empty.
+
+    A pad of random words makes draws of bits that are not random, as those of other symbols are not.
+    """
     heads, tail, lanes = stack.heads.copy(), stack.tail, len(stack.heads)
     found = np.empty(count, np.int64)
     mask = np.uint64((1 << precision) - 1)
     for first in reversed(range(0, count, lanes)):
         here = slice(first, min(first + lanes, count))
         head = heads[: here.stop - first]
+        head = head if pad is None else head ^ pad[here]
         low = head & mask
         found[here], start, size = find(low.astype(np.int64), here)
         head = size.astype(np.uint64) * (head >> np.uint64(precision)) + low
