@@ -182,7 +182,7 @@ def named(path: epath.Path, act: Callable[[bytes], object], of: build.Model) -> 
 
 def bytes_of(path: epath.Path, of: build.Model) -> bytes:
     """A file, unless it is longer than any of this model's can be."""
-    longest = container.LONGEST + int(np.prod(of.shape)) * 40 + 1024
+    longest = container.largest(int(np.prod(of.shape)))
     with path.open("rb") as file:
         data = file.read(longest + 1)
     if len(data) > longest:
