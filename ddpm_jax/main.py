@@ -82,7 +82,8 @@ def as_what() -> str:
 
 def asked() -> codec.Asked:
     given = flags.FLAGS
-    return codec.Asked(given.input, given.output, given.max_bytes, given.nu, given.profile)
+    kind = given.nu, given.profile, given.archive
+    return codec.Asked(given.input, given.output, given.max_bytes, *kind)
 
 
 NEED_NONE = (

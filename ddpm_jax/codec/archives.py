@@ -117,17 +117,17 @@ def unarchive(data: bytes, codec: Codec) -> list[Member]:
 def members(data: bytes, codec: Codec) -> Iterator[Member]:
     """One after the other, each checked. Raises CorruptStream at the first that is not what was written."""
     header, start = opened(data, codec)
-    of, last = laws.of(codec), len(header.entries) - 1
+    of, names = laws.of(codec), directory.names(header)
     try:
         stack = ans.unpack(data[start:], lanes(codec))
         for number, entry in enumerate(header.entries):
-            image, stack = taken(stack, entry, header, codec, of, number == last)
+            image, stack = taken(stack, entry, header, codec, of, number == len(names) - 1)
             if container.checksum(image) != entry.pixels:
                 raise CorruptStream(
                     f"the pixels of its image {number} are not those that were written:"
                     " damaged, or drift"
                 )
-            yield Member(entry.name or str(number), image)
+            yield Member(names[number], image)
     except (ans.Empty, laws.Outside) as error:
         raise CorruptStream("its payload is damaged: it holds no more images") from error
 

@@ -87,9 +87,9 @@ def directory(entries: Sequence[Entry]) -> bytes:
     content += np.packbits([entry.alone is not None for entry in entries]).tobytes()
     for each in (entry.alone for entry in entries if entry.alone):
         content += bytes([each.nonce, each.scale]) + varint(each.size)
-    names = [entry.name for entry in entries]
-    check_names(names)
-    return content + (zlib.compress("\0".join(names).encode(), 9) if any(names) else b"")
+    given = [entry.name for entry in entries]
+    check_names(given)
+    return content + (zlib.compress("\0".join(given).encode(), 9) if any(given) else b"")
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -145,6 +145,11 @@ def unpack(data: bytes) -> tuple[Header, int]:
     ), known.start  # fmt: skip
 
 
+def names(header: Header) -> list[str]:
+    """Of every image; its number where it has none."""
+    return [entry.name or str(number) for number, entry in enumerate(header.entries)]
+
+
 def listing(content: bytes, images: int) -> list[Entry]:
     """Raises HeaderCorrupt for a directory that no archive has, though its checksum be right."""
     place = 4 * images + -(-images // 8)
@@ -180,10 +185,10 @@ def named(content: bytes, images: int) -> list[str]:
         return [""] * images
     inflater = zlib.decompressobj()
     try:
-        names = inflater.decompress(content, images * (NAME + 1)).decode().split("\0")
-        check_names(names)
+        found = inflater.decompress(content, images * (NAME + 1)).decode().split("\0")
+        check_names(found)
     except (zlib.error, ValueError) as error:
         raise HeaderCorrupt(f"its names are damaged: {error}") from error
-    if not inflater.eof or inflater.unused_data or len(names) != images or not any(names):
+    if not inflater.eof or inflater.unused_data or len(found) != images or not any(found):
         raise HeaderCorrupt("its names are damaged: there are more or fewer than images")
-    return names
+    return found

@@ -4,6 +4,7 @@ x_t lies on a grid whose step follows the deviations of the laws that it is of, 
 are spent on digits that nobody needs. Encoder and decoder count with the same integers.
 """
 
+import math
 import zlib
 from functools import lru_cache
 from typing import NamedTuple
@@ -149,9 +150,10 @@ class Laws(NamedTuple):
 def of(codec: Codec) -> Laws:
     """Of the calibration's steps and variances, and of the schedule."""
     signal = codec.signal[[*codec.calibration.times, 0]]
-    scale = [round(ratio * 2**COEFFICIENT_BITS) for ratio in (signal[:-1] / signal[1:]).tolist()]
-    up = [round(float(np.sqrt((1 << 48) - each * each))) for each in scale]
-    down = [1 << COEFFICIENT_BITS, *codec.calibration.sigma.tolist()]
+    one = 1 << COEFFICIENT_BITS
+    scale = [min(round(ratio * one), one - 1) for ratio in (signal[:-1] / signal[1:]).tolist()]
+    up = [math.isqrt(one * one - each * each) for each in scale]
+    down = [one, *codec.calibration.sigma.tolist()]
     steps = [
         max(min(pair) // FINENESS >> (COEFFICIENT_BITS - STATE_BITS), 1)
         for pair in zip(up, down, strict=True)
