@@ -256,7 +256,7 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
         ("sample", ["--input=pictures"], "--input goes with"),
         ("compress", ["--archive", "--input=pictures", "--output=archive"], "is there already"),
         ("compress", ["--archive", "--input=pictures", "--output=out", "--max_bytes=99"], "whole"),
-        ("compress", ["--archive", "--input=.,pictures", "--output=out"], "8x8x3"),
+        ("compress", ["--archive", "--input=odd.png", "--output=out"], "8x8x3, mode RGB; this"),
         ("decompress", ["--input=archive", "--output=out", "--max_bytes=99"], "whole"),
         ("decompress", ["--input=archive", "--output=pictures"], "is there already"),
         ("decompress", ["--input=archive,files", "--output=out"], "one name"),
