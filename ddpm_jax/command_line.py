@@ -33,6 +33,7 @@ flags.DEFINE_enum("format", "auto", FORMATS, "Of --source, or of what is exporte
 flags.DEFINE_enum("weights", "ema", ("ema", "raw"), "Which of them --mode=export takes.")
 flags.DEFINE_list("input", [], "Files, or folders of them, for the codec to take in.")
 flags.DEFINE_string("output", None, "The folder that --mode=compress or decompress writes to.")
+flags.DEFINE_bool("archive", False, "All pictures in one file, --mode=compress.")
 flags.DEFINE_integer("max_bytes", None, "So many bytes of each file, at most.", lower_bound=1)
 flags.DEFINE_integer("nu", 12, "The codec's trellis has 2^nu states, of 8 to 16.")
 flags.DEFINE_string(
@@ -56,6 +57,7 @@ GOES_WITH = {
     "output": ("compress", "decompress"),
     "max_bytes": ("compress", "decompress"),
     "nu": ("compress",),
+    "archive": ("compress",),
     "profile": ("compress",),
     "best_effort": ("decompress",),
 }
@@ -102,8 +104,9 @@ HELP = """Train a diffusion model, sample from it, measure it.
               png (a folder) or npz, which are sample.count samples
   --weights   with --mode=export: ema or raw
   --input     with --mode=compress: PNG files or folders of them, with commas between; with
-              decompress and inspect: .djx files
+              decompress and inspect: .djx and .djxa files
   --output    with --mode=compress and decompress: the folder to write to
+  --archive   with --mode=compress: all of a folder in one file, <folder>.djxa, the smaller the more there are
   --max_bytes with --mode=compress: cut every file there; with decompress: take so much of each
   --nu, --profile   with --mode=compress: 2^nu states of the trellis, 8 to 16 (12); portable, or
               local, which is faster and decodes on the machine that wrote it only

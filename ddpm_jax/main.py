@@ -92,8 +92,8 @@ def as_what() -> str:
 
 def asked() -> codec.Asked:
     given = flags.FLAGS
-    sizes = given.max_bytes, given.nu
-    return codec.Asked(given.input, given.output, *sizes, given.profile, given.best_effort)
+    how = given.max_bytes, given.nu, given.profile, given.archive, given.best_effort
+    return codec.Asked(given.input, given.output, *how)
 
 
 NEED_NONE = (

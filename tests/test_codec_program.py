@@ -13,7 +13,7 @@ from PIL import Image
 from test_command_line import TINY, ddpm
 
 from ddpm_jax import data
-from ddpm_jax.codec import container
+from ddpm_jax.codec import container, directory
 
 # Another optimisation level than this process's, other threads: what differs between machines, nearly.
 ALONE = """
@@ -40,7 +40,7 @@ SYSTEM = ("/usr", "/lib", "/lib64", "/etc", "/proc", "/sys", "/dev")
 
 @pytest.fixture(scope="module")
 def folder(digits, tmp_path_factory):
-    """run/, calibrated; pictures/, four digits; files/, what became of them."""
+    """run/, calibrated; pictures/, four digits; files/, what became of them, and archive/, in one file."""
     folder = tmp_path_factory.mktemp("codec")
     trained = ddpm(*TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}/run")
     assert trained[0] == 0, trained[2]
@@ -55,6 +55,8 @@ def folder(digits, tmp_path_factory):
     assert again[0] == 2 and "is there already" in again[2]
     status, out, err = codec(folder, "compress", "--input=pictures", "--output=files")
     assert status == 0 and "4 files" in out, err
+    made = codec(folder, "compress", "--archive", "--input=pictures", "--output=archive")
+    assert made[0] == 0 and "4 pictures in archive/pictures.djxa" in made[1], made
     return folder
 
 
@@ -64,7 +66,8 @@ def codec(folder, mode, *args):
 
 
 @pytest.mark.slow
-def test_a_decoder_that_has_only_file_and_checkpoint_returns_every_pixel(folder, tmp_path):
+@pytest.mark.parametrize("files", ["files", "archive"])
+def test_a_decoder_that_has_only_file_and_checkpoint_returns_every_pixel(folder, tmp_path, files):
     """Its environment is empty, the pictures are not there, and it opens nothing else."""
     originals = {path.stem: np.asarray(Image.open(path)) for path in folder.glob("pictures/*.png")}
     for name in ("config.json", "checkpoints", "codec"):
@@ -72,7 +75,7 @@ def test_a_decoder_that_has_only_file_and_checkpoint_returns_every_pixel(folder,
         copy = shutil.copytree if source.is_dir() else shutil.copy
         (tmp_path / "run").mkdir(exist_ok=True)
         copy(source, tmp_path / "run" / name)
-    shutil.copytree(folder / "files", tmp_path / "files")
+    shutil.copytree(folder / files, tmp_path / "files")
     hidden = folder / "pictures"
     hidden.rename(folder / "away")
     try:
@@ -105,6 +108,10 @@ def test_what_is_told_of_sizes_is_what_the_disk_has(folder):
         size = os.stat(path).st_size
         assert f"{size} bytes" in line and f"{8 * size / 64:.3f} bits/dim" in line
     assert {path.suffix for path in paths} == {".djx"}
+    status, out, _ = codec(folder, "inspect", "--input=archive")
+    size = os.stat(folder / "archive" / "pictures.djxa").st_size
+    assert status == 0 and f"4 of 8x8x1 lossless portable, {size} bytes" in out
+    assert f"{8 * size / 256:.3f} bits/dim" in out
 
 
 def cut(path):
@@ -184,6 +191,40 @@ WRONG = {  # what is done to a file, exit status, words
 }
 
 
+def claiming(path):
+    """Sizes beyond all memory, in an archive's header."""
+    known = directory.sizes(path.read_bytes())
+    sizes = (*known.shape, 2**32, 2**34, 2**34)
+    path.write_bytes(path.read_bytes()[:16] + b"".join(map(container.varint, sizes)) + bytes(99))
+
+
+WRONG_ARCHIVES = {
+    claiming: (2, "its header alone"),
+    cut: (2, "no part of it can be decoded"),
+    headless: (2, "less than its header"),
+    flipped: (2, "header is damaged"),
+    newer: (2, "version 9"),
+    longer: (2, "bytes and says"),
+    foreign: (2, "no archive"),
+    damaged: (1, "damaged"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", WRONG_ARCHIVES, ids=lambda f: f.__name__)
+def test_an_archive_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
+    status, words = WRONG_ARCHIVES[how]
+    shutil.copytree(folder / "run", tmp_path / "run")
+    shutil.copy(folder / "archive" / "pictures.djxa", tmp_path / "all.djxa")
+    how(tmp_path / "all.djxa")
+    done = codec(tmp_path, "decompress", "--input=all.djxa", "--output=out")
+    last = done[2].strip().splitlines()[-1]
+    assert done[0] == status and last.startswith("ddpm_jax: all.djxa: ") and words in last, done[2]
+    pixels = {path.name: np.asarray(Image.open(path)) for path in folder.glob("pictures/*.png")}
+    for path in tmp_path.glob("out/*"):
+        assert status == 1 and (np.asarray(Image.open(path)) == pixels[path.name]).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", WRONG, ids=lambda f: f.__name__)
 def test_a_file_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
@@ -213,6 +254,13 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
         ("compress", ["--input=pictures", "--output=out", "--max_bytes=9"], "no room"),
         ("compress", ["--input=pictures", "--output=out", "--profile=lokal"], "did you mean local"),
         ("sample", ["--input=pictures"], "--input goes with"),
+        ("compress", ["--archive", "--input=pictures", "--output=archive"], "is there already"),
+        ("compress", ["--archive", "--input=pictures", "--output=out", "--max_bytes=99"], "whole"),
+        ("compress", ["--archive", "--input=odd.png", "--output=out"], "8x8x3, mode RGB; this"),
+        ("decompress", ["--input=archive", "--output=out", "--max_bytes=99"], "whole"),
+        ("decompress", ["--input=archive", "--output=pictures"], "is there already"),
+        ("decompress", ["--input=archive,files", "--output=out"], "one name"),
+        ("decompress", ["--archive", "--input=archive", "--output=out"], "--archive goes with"),
     ],
 )
 def test_what_is_typed_wrong_is_refused_before_anything_is_written(folder, mode, args, words):

@@ -12,7 +12,8 @@ from test_codec_honesty import drifting
 from test_command_line import ddpm
 
 from ddpm_jax import build, state, stored_config
-from ddpm_jax.codec import calibration, chain, coding, container, measure, model, program
+from ddpm_jax.codec import calibration, chain, coding, container, measure, model
+from ddpm_jax.codec import files as codec_files
 from ddpm_jax.codec.errors import CorruptStream
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def codec(trained):
-    return program.opened(trained, "portable")
+    return codec_files.opened(trained, "portable")
 
 
 @pytest.fixture(scope="module")

@@ -90,17 +90,24 @@ def measured(
 
 def walked(image: Levels, codec: Codec, nu: int) -> tuple[int, chain.Sent]:
     """The chain with the first nonce on which every output is far enough from where rounding turns."""
-    outputs = image.size * len(codec.calibration.times)
-    margin = chain.MARGIN if outputs < chain.LARGE else chain.LARGE_MARGIN
+    kept = margin(codec)
     for nonce in range(NONCES):
         try:
-            return nonce, chain.send(codec, image, nu, nonce, 0.0 if codec.environment else margin)
+            return nonce, chain.send(codec, image, nu, nonce, kept)
         except chain.TooClose:
             pass
     raise RuntimeError(
-        f"of {NONCES} trials none kept the network's outputs {margin} from where rounding turns;"
+        f"of {NONCES} trials none kept the network's outputs {kept} from where rounding turns;"
         " --profile=local writes a file for this machine"
     )
+
+
+def margin(codec: Codec) -> float:
+    """How far outputs are to be from where rounding turns; none is asked of the machine that decodes."""
+    if codec.environment:
+        return 0.0
+    outputs = int(np.prod(codec.shape)) * len(codec.calibration.times)
+    return chain.MARGIN if outputs < chain.LARGE else chain.LARGE_MARGIN
 
 
 def check_image(image: Levels, codec: Codec) -> None:
@@ -123,12 +130,9 @@ def opened(data: bytes, codec: Codec, max_bytes: int | None = None) -> tuple[Hea
     """
     header, start = container.unpack(data)
     if header.model != codec.model:
-        raise ModelMismatch(
-            f"it was written with the model {header.model.hex()}, and this run, at this step and"
-            f" with this calibration, is {codec.model.hex()}"
-        )
+        raise ModelMismatch(model_words(header.model, codec))
     if header.environment != codec.environment:
-        raise EnvironmentMismatch(profile_words(header, codec))
+        raise EnvironmentMismatch(profile_words(header.environment, codec))
     if header.shape != codec.shape or header.steps != len(codec.calibration.times) - 1:
         raise HeaderCorrupt("its header and its model speak of different images")
     declared = start + header.payload
@@ -143,8 +147,15 @@ def opened(data: bytes, codec: Codec, max_bytes: int | None = None) -> tuple[Hea
     return header, start
 
 
-def profile_words(header: Header, codec: Codec) -> str:
-    if not header.environment:
+def model_words(model: bytes, codec: Codec) -> str:
+    return (
+        f"it was written with the model {model.hex()}, and this run, at this step and with this"
+        f" calibration, is {codec.model.hex()}"
+    )
+
+
+def profile_words(environment: bytes, codec: Codec) -> str:
+    if not environment:
         return "it is of the portable profile; this codec is of the local one"
     if not codec.environment:
         return "it is of the local profile, for the machine that wrote it; this codec is portable"

@@ -102,5 +102,10 @@ def read_varint(data: bytes, place: int) -> tuple[int, int]:
     raise HeaderCorrupt("its header is damaged: a number without end")
 
 
+def largest(dims: int) -> int:
+    """Bytes that no file of an image of so many numbers is beyond."""
+    return LONGEST + 40 * dims + 1024
+
+
 def checksum(image: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(image).tobytes())

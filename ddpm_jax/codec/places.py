@@ -1,20 +1,28 @@
 """Where what comes of each file goes, and whether what is there already came of it: the same command goes on."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from etils import epath
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from ddpm_jax import checkpoint, workdir
-from ddpm_jax.codec import coding, container, pictures
+from ddpm_jax import checkpoint, report, stopping, workdir
+from ddpm_jax.codec import coding, container, files, pictures
 from ddpm_jax.codec.errors import CodecError
 from ddpm_jax.codec.model import Codec
 
 DAMAGED = (
     ".damaged.png"  # what --best_effort makes of a damaged file: never the name of a whole picture
 )
-Pair = tuple[epath.Path, epath.Path]
+
+
+class Job(NamedTuple):
+    """A file, and where what comes of it goes: one place, but for an archive's pictures."""
+
+    source: epath.Path
+    targets: list[epath.Path]
 
 
 def check(input: Sequence[str], output: str | None) -> None:
@@ -26,11 +34,14 @@ def check(input: Sequence[str], output: str | None) -> None:
     workdir.check_writable(checkpoint.absolute(epath.Path(output)), "", flag="--output")
 
 
-def pairs(found: Sequence[epath.Path], output: str, suffix: str) -> list[Pair]:
-    """Each file, and where it goes. Raises ValueError if two go to one place."""
-    made = [(path, epath.Path(output) / f"{path.stem}{suffix}") for path in found]
-    names = {str(name) for _, target in made for name in (target, damaged(target))}
-    if len(names) < 2 * len(made):
+def jobs(found: Sequence[tuple[epath.Path, Sequence[str]]], output: str, suffix: str) -> list[Job]:
+    """Of every file and the names of what comes of it. Raises ValueError if two go to one place."""
+    folder = epath.Path(output)
+    made = [Job(path, [folder / f"{name}{suffix}" for name in names]) for path, names in found]
+    targets = [target for job in made for target in job.targets]
+    if len({str(name) for target in targets for name in (target, damaged(target))}) < 2 * len(
+        targets
+    ):
         raise ValueError("--input: two files of one name would go to one place")
     return made
 
@@ -39,9 +50,24 @@ def damaged(target: epath.Path) -> epath.Path:
     return target.with_name(f"{target.stem}{DAMAGED}")
 
 
-def missing(of: Sequence[Pair]) -> list[Pair]:
+def missing(of: Sequence[Job]) -> list[Job]:
     """Those that are still to be made: what is there has been checked."""
-    return [pair for pair in of if not pair[1].exists()]
+    return [job for job in of if not all(target.exists() for target in job.targets)]
+
+
+def over(
+    jobs: Sequence[Job], what: str, one: Callable[[epath.Path, list[epath.Path]], None]
+) -> str:
+    """Does it file by file, but for those that are there, and tells how many are and how long it took."""
+    todo, started = missing(jobs), time.monotonic()
+    there = len(jobs) - len(todo)
+    with report.progress(what, len(jobs), initial=there, unit="file") as bar:
+        for number, job in enumerate(todo, there):
+            stopping.check(f"with {number} of {len(jobs)} files done")
+            files.named(job.source, one, job.targets)
+            bar.update()
+    each = f"{(time.monotonic() - started) / max(len(todo), 1):.2f} s each"
+    return f"{there} were there already; {each}" if there else each
 
 
 def refuse(source: epath.Path, target: epath.Path) -> None:
@@ -67,16 +93,25 @@ def is_file_of(
     )
 
 
-def is_picture_of(target: epath.Path, data: bytes, codec: Codec, max_bytes: int | None) -> bool:
-    """Whether it is the picture in a file: by the checksum of its pixels, else by decoding the file."""
+def has_pixels(target: epath.Path, pixels: int, codec: Codec) -> bool:
+    """Whether it is a picture with this checksum."""
     try:
         image = pictures.read(target, codec.shape, codec.levels)
     except ValueError:
         return False
+    return container.checksum(image) == pixels
+
+
+def is_picture_of(target: epath.Path, data: bytes, codec: Codec, max_bytes: int | None) -> bool:
+    """Whether it is the picture in a file: by the checksum of its pixels, else by decoding the file."""
     header, start = container.unpack(data)
     whole = header.lossless and start + header.payload <= (max_bytes or len(data))
     is_damaged = target.name.endswith(DAMAGED)
     if whole and not is_damaged:
-        return container.checksum(image) == header.pixels
+        return has_pixels(target, header.pixels, codec)
+    try:
+        image = pictures.read(target, codec.shape, codec.levels)
+    except ValueError:
+        return False
     out = coding.decompress(data, codec, max_bytes, best_effort=True)
     return bool(out.damage) == is_damaged and bool((out.image == image).all())
