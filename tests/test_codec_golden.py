@@ -12,8 +12,8 @@ import pytest
 from conftest import ROOT, tiny_config
 from etils import epath
 
-from ddpm_jax import build, digest
-from ddpm_jax.codec import calibration, coding, container, model
+from ddpm_jax import build, data, digest
+from ddpm_jax.codec import archives, calibration, coding, container, model
 from ddpm_jax.codec.errors import CorruptStream
 
 GOLDEN = epath.Path(ROOT / "tests" / "golden")
@@ -71,3 +71,11 @@ def test_the_same_image_becomes_the_same_header_and_another_pixel_is_noticed(cod
     forged = container.pack(header._replace(pixels=header.pixels ^ 1)) + content[start:]
     with pytest.raises(CorruptStream):
         coding.decompress(forged, codec[17])
+
+
+def test_an_archive_of_long_ago_gives_back_every_image(codec, digits):
+    """Twelve digits, ten of them with their bits back; each is held against its checksum, and here too."""
+    found = archives.unarchive((GOLDEN / "digits.djxa").read_bytes(), codec[17])
+    source = data.source("digits", str(digits), "test", 8)
+    assert [member.name for member in found] == [f"{i}" for i in range(12)]
+    assert (np.stack([member.image for member in found]) == source.read(np.arange(12))).all()

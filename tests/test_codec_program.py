@@ -254,11 +254,11 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
         ("compress", ["--input=pictures", "--output=out", "--max_bytes=9"], "no room"),
         ("compress", ["--input=pictures", "--output=out", "--profile=lokal"], "did you mean local"),
         ("sample", ["--input=pictures"], "--input goes with"),
-        ("compress", ["--archive", "--input=pictures", "--output=archive"], "is there already"),
+        ("compress", ["--archive", "--input=pictures", "--output=archive", "--nu=9"], "is there"),
         ("compress", ["--archive", "--input=pictures", "--output=out", "--max_bytes=99"], "whole"),
         ("compress", ["--archive", "--input=odd.png", "--output=out"], "8x8x3, mode RGB; this"),
         ("decompress", ["--input=archive", "--output=out", "--max_bytes=99"], "whole"),
-        ("decompress", ["--input=archive", "--output=pictures"], "is there already"),
+        ("decompress", ["--input=archive", "--output=other"], "is there already, and is not what"),
         ("decompress", ["--input=archive,files", "--output=out"], "one name"),
         ("decompress", ["--archive", "--input=archive", "--output=out"], "--archive goes with"),
     ],
@@ -266,6 +266,8 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
 def test_what_is_typed_wrong_is_refused_before_anything_is_written(folder, mode, args, words):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "odd.png")
     Image.fromarray(np.full((8, 8), 100, np.uint8)).save(folder / "grey.png")
+    (folder / "other").mkdir(exist_ok=True)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "other" / "0.png")
     before = sorted(folder.rglob("*"))
     status, _, err = codec(folder, mode, *args)
     assert status == 2 and words in err.strip().splitlines()[-1], err
@@ -301,3 +303,23 @@ def test_weights_that_were_changed_under_the_name_of_others_are_noticed(folder, 
     resealed(tmp_path / "0.djx", model=name)
     done = codec(tmp_path, "decompress", "--input=0.djx", "--output=out")
     assert done[0] == 1 and "damage" in done[2], done[2]
+
+
+@pytest.mark.slow
+def test_an_archive_that_is_there_is_not_made_again_and_pictures_that_are_missing_are(folder):
+    before = (folder / "archive" / "pictures.djxa").stat().st_mtime_ns
+    status, out, err = codec(
+        folder, "compress", "--archive", "--input=pictures", "--output=archive"
+    )
+    assert status == 0 and "is there already" in out, err
+    assert (folder / "archive" / "pictures.djxa").stat().st_mtime_ns == before
+    out = folder / "half"
+    out.mkdir()
+    for name in ("1.png", "2.png"):
+        shutil.copy(folder / "pictures" / name, out / name)
+    kept = (out / "1.png").stat().st_mtime_ns
+    status, _, err = codec(folder, "decompress", "--input=archive", "--output=half")
+    assert status == 0, err
+    for path in (folder / "pictures").iterdir():
+        assert (np.asarray(Image.open(path)) == np.asarray(Image.open(out / path.name))).all()
+    assert (out / "1.png").stat().st_mtime_ns == kept

@@ -17,7 +17,7 @@ from ddpm_jax.codec import files as codec_files
 from ddpm_jax.codec.errors import CorruptStream
 
 pytestmark = pytest.mark.slow
-SHAPE, TRAINED_ON, FILES = (32, 32, 3), 256, 6
+SHAPE, TRAINED_ON, FILES = (32, 32, 3), 96, 5
 SMALL = [
     "--config=configs/image_folder.py",
     "--config.data.image_size=32",
@@ -83,7 +83,13 @@ def test_files_are_as_large_as_the_trained_networks_bound_and_not_smaller(traine
         given = trained.model.sched, codec.calibration, codec.predict, image, codec.levels, seed
         return measure.bound(*given).total
 
-    bounds = np.array([np.mean([bound(image, seed) for seed in (0, 1)]) for image, _ in files])
+    # Draws of their own for every image: the error is of means over images.
+    bounds = np.array(
+        [
+            np.mean([bound(image, 2 * i), bound(image, 2 * i + 1)])
+            for i, (image, _) in enumerate(files)
+        ]
+    )
     error = (sizes / bounds).std(ddof=1) / np.sqrt(len(files))
     assert (sizes.mean() - header) / bounds.mean() > 1.0 - 3 * error
     assert (sizes.mean() - header) / bounds.mean() < 1.09

@@ -41,7 +41,7 @@ STYLE = {
     "legend.fontsize": TEXT - 1,
     "pdf.fonttype": 42,  # fonts that an editor can read
 }
-COLOURS = ("#1f4e79", "#b5482a", "#4d7c3a", "#8a8a8a")  # told apart in gray, too
+COLOURS = ("#1f4e79", "#b5482a", "#4d7c3a", "#8a8a8a", "#d9b13b")  # told apart in gray, too
 
 
 class Drawn(NamedTuple):
@@ -153,6 +153,7 @@ def plots(panels: Sequence[Plot]) -> Page:
 
 
 def draw(axes: Any, panel: Plot) -> None:
+    assert len(panel.lines) <= len(COLOURS)
     for line, colour in zip(panel.lines, COLOURS, strict=False):
         there = [pair for pair in zip(line.x, line.y, strict=True) if None not in pair]
         look = {"marker": line.marker, "linestyle": ""} if line.marker else {}
