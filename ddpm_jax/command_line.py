@@ -92,7 +92,7 @@ HELP = """Train a diffusion model, sample from it, measure it.
               coarse_to_fine, nearest, with commas between them; rate_distortion needs --mode=evaluate;
               left out of all: solvers (fast ones), inversion (images to latents and back), ode (the
               same by the probability-flow ODE, and its likelihood), guidance (of networks with
-              labels), compression (of files; it needs --mode=calibrate)
+              labels, or a sample.classifier), compression (of files; it needs --mode=calibrate)
   --topology  with --mode=preflight: local (the devices there are), or v2:2x2, v3:2x2, v4:2x2x1,
               v5e:2x4, v5e:16x16, v5p:2x2x1, v6e:2x4, ...
   --benchmark all, or some of train_step, sampling_step, input_pipeline, end_to_end; the first two

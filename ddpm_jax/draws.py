@@ -107,6 +107,7 @@ def classifier(run: Run, directory: epath.Path) -> Run:
     if record is None:
         raise ValueError(f"sample.classifier: {directory} holds no run")
     config = ConfigDict(stored_config.tuples(record["config"]))
+    config.data = ConfigDict(run.config["data"])  # its own may lie elsewhere here, and is not read
     config.parallel = ConfigDict(run.config["parallel"] | {"accumulation": 1, "remat": ()})
     config.train.clip_groups = 1
     for section in (config.train, config.sample, config.eval):

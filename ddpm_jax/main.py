@@ -102,7 +102,7 @@ NEED_NONE = (
     "benchmark",
     "import",
 )  # of the checkpoints that the others work on
-OF_CLASSIFIERS = ("train", "evaluate")
+OF_CLASSIFIERS = ("train", "evaluate", "preflight")
 GUIDED = ("sample", "evaluate", "figures", "benchmark")  # what draws samples by that section
 BUILDS = {
     "preflight": lambda config, directory: preflight.build_for(config, directory, wanted()),

@@ -219,6 +219,8 @@ def test_a_classifier_s_run_is_for_guiding_others_by_command(digits, tmp_path):
     status, out, err = ddpm(*TINY, *as_classifier, "--config.train.sample_every=0", data, folder)
     assert status == 0, err
     assert "test accuracy  " in out and "--config.sample.classifier=" in out
+    status, out, err = ddpm(folder, "--mode=preflight")
+    assert status == 0 and "fits local" in out, err
     status, _, err = ddpm(folder, "--mode=sample")
     assert status == 2 and "is a classifier's; for --mode=sample name a model's run" in err
     model = f"--workdir={tmp_path / 'model'}"
