@@ -16,7 +16,7 @@ from PIL import Image
 from test_codec_program import codec, folder  # noqa: F401, a fixture
 
 from ddpm_jax import data
-from ddpm_jax.codec import calibration, coding, container, pictures, program
+from ddpm_jax.codec import calibration, coding, container, files, pictures, program
 from ddpm_jax.codec.errors import CorruptStream
 
 
@@ -34,13 +34,13 @@ def opened(digits, tmp_path_factory):
 def given(opened, monkeypatch, tmp_path):
     """The run, with its checkpoint read already, and a way to ask; in/, three pictures."""
     run, made = opened
-    monkeypatch.setattr(program, "opened", lambda run, profile: made)
+    monkeypatch.setattr(files, "opened", lambda run, profile: made)
     monkeypatch.chdir(tmp_path)
     for number, image in enumerate(codec_network.pictured(3)):
         pictures.write(epath.Path("in") / f"{number}.png", image, 17)
 
     def ask(mode, input, output, max_bytes=None, nu=8, best_effort=False):
-        asked = program.Asked([input], output, max_bytes, nu, "portable", best_effort)
+        asked = files.Asked([input], output, max_bytes, nu, "portable", best_effort=best_effort)
         getattr(program, f"check_{mode}")(run, asked)
         getattr(program, mode)(run, asked)
 
@@ -143,12 +143,6 @@ def test_all_damage_leaves_a_picture_if_it_is_asked_for(opened):
     whole = coding.decompress(data, of, best_effort=True)
     assert whole.lossless and not whole.damage and (whole.image == image).all()
     assert not coding.decompress(data, of, 40, best_effort=True).damage
-
-
-def until(there, process):
-    while not there():
-        assert process.poll() is None, "it was done before it could be stopped"
-        time.sleep(0.005)
 
 
 @pytest.mark.slow

@@ -85,14 +85,8 @@ def solvers(trained: Trained) -> Drawn:
         found["ancestral"] = [distances(drawn("ancestral", T, count, seeds))]
         plots.append(of_distances(looks, found, T))
         facts["frechet"] = {"name": distance[0], "samples": count} | found
-    texts = [
-        f"heun, {T}",
-        *(
-            f"{name.replace('_', ' ').replace('ddim quad', 'quad')}, {n}"
-            for name in LOOKS
-            for n in steps
-        ),
-    ]
+    names = [name.replace("_", " ").replace("ddim quad", "quad") for name in LOOKS]
+    texts = [f"heun, {T}", *(f"{name}, {n}" for name in names for n in steps)]
     cells = np.stack([exact[:SHOWN], *(images for name in LOOKS for images in shown[name])])
     sheet = page.sheet(page.shown(cells, levels), texts, [])
     return Drawn(
