@@ -5,8 +5,8 @@
         --config.sample.classifier=runs/digits_classifier --config.sample.guidance=2
 
 It sees x_t with digits.py's noise and says which digit it was: the way down of a U-Net, trained by
-cross-entropy. Any solver but 'ode' can be guided by it, that of digits_conditional.py too; with
-'sample.guidance' = 1 the weight is Bayes' rule's.
+cross-entropy. Any solver but 'ode' can be guided by it. Of a network without labels, as digits.py's, Bayes'
+rule's weight is 'sample.guidance' = 1.
 """
 
 import runpy

@@ -60,8 +60,10 @@ def accuracy(run: Run, split: str, images: int) -> None:
     with parts.beside(path, *decides, *build.rounding(run)) as kept:
         found, seconds = each_image.measured(run, params, source, count, kept, "accuracy", of_batch)
         right, nats = (found[name].mean(axis=0).tolist() for name in Told._fields)
+        error = [each_image.standard_error(of_time) for of_time in found["right"].T]
         record = {
             "accuracy": right,
+            "standard_error": error,
             "cross_entropy": nats,
             "t": at.tolist(),
             "images": count,

@@ -1,5 +1,7 @@
 """What samples are drawn with: a run's sampling program, and for each image its noise, its label, its guide."""
 
+import json
+import zlib
 from typing import Any, NamedTuple
 
 import jax
@@ -97,7 +99,9 @@ def guided(run: Run) -> Run:
     label_settings.check_label(chain.label, other.model.unet.classes)
     step, params = state.averaged(other)
     chain = chain._replace(guide=Guide(other.model, params))
-    chain = label_settings.named(chain, f"-by-{other.directory.name}-{step}-w{chain.guidance:g}")
+    mark = zlib.crc32(json.dumps(digest.record(params)).encode())  # folders may share their name
+    by = f"-by-{other.directory.name}-{step}-{mark:08x}"
+    chain = label_settings.named(chain, f"{by}-w{chain.guidance:g}")
     return run._replace(sample=run.sample._replace(chain=chain))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+from jaxtyping import Float64
 
 from ddpm_jax import data, draws, parallel, parts, report
 from ddpm_jax.build import Run
@@ -45,3 +46,10 @@ def measured(
     joined = {name: np.concatenate([part[name] for part in made])[:count] for name in names}
     whole = {name: values.astype(np.float64) for name, values in joined.items()}
     return whole, sum(float(part["seconds"]) for part in made)
+
+
+def standard_error(values: Float64[np.ndarray, " n"]) -> float | None:
+    """Of a mean over images; None of a single one's."""
+    if len(values) < 2:
+        return None
+    return float(values.std(ddof=1) / np.sqrt(len(values)))

@@ -115,16 +115,12 @@ def summary(values: Bound) -> dict[str, float | None]:
     found = {}
     parts_of_it = ("bits_per_dim", values.total), ("rate", values.rate)
     for name, each in (*parts_of_it, ("distortion", values.distortion), ("prior", values.prior)):
-        found |= {name: float(each.mean()), f"{name}_standard_error": standard_error(each)}
+        found |= {
+            name: float(each.mean()),
+            f"{name}_standard_error": each_image.standard_error(each),
+        }
     found["standard_error"] = found.pop("bits_per_dim_standard_error")
     return found | {"rmse": float(rmse(values)[0])}
-
-
-def standard_error(values: Values) -> float | None:
-    """Of a mean over images; None of a single one's."""
-    if len(values) < 2:
-        return None
-    return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
 def rmse(values: Bound) -> Values:
@@ -138,6 +134,6 @@ def terms(values: Bound, chosen: likelihood.Strata) -> dict[str, list]:
         "first": chosen.first.tolist(),
         "size": chosen.size.tolist(),
         "bits_per_dim": values.terms.mean(axis=0).tolist(),
-        "standard_error": [standard_error(each) for each in values.terms.T],
+        "standard_error": [each_image.standard_error(each) for each in values.terms.T],
         "rmse": rmse(values).tolist(),
     }

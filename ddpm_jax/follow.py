@@ -104,7 +104,7 @@ def history(run: Run) -> dict[int, dict[str, float]]:
     if not path.exists():
         return {}
     record = json.loads(path.read_text())
-    if record["asked"] != asked(run):
+    if workdir.with_later_fields(record["asked"]) != asked(run):
         return {}
     return {int(step): row for step, row in record["rows"].items()}
 

@@ -50,8 +50,9 @@ def prepare(argv: list[str]) -> tuple[Run, str]:
     workdir.check_same_run(directory, config.to_dict())
     run = BUILDS.get(mode, build.run)(config, directory)
     if run.model.classifies and (mode not in OF_CLASSIFIERS or following):
+        what = "--follow" if following else f"--mode={mode}"
         raise ValueError(
-            f"{directory} is a classifier's; for --mode={mode} name a model's run, and this one as"
+            f"{directory} is a classifier's; for {what} name a model's run, and this one as"
             f" --config.sample.classifier={directory}"
         )
     if mode in GUIDED:
@@ -103,7 +104,7 @@ NEED_NONE = (
     "import",
 )  # of the checkpoints that the others work on
 OF_CLASSIFIERS = ("train", "evaluate", "preflight")
-GUIDED = ("sample", "evaluate", "figures", "benchmark")  # what draws samples by that section
+GUIDED = ("sample", "evaluate", "figures", "benchmark", "export")  # what draws by that section
 BUILDS = {
     "preflight": lambda config, directory: preflight.build_for(config, directory, wanted()),
     "benchmark": lambda *given: benchmark.build_for(*given, flags.FLAGS.benchmark),

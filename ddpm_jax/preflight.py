@@ -191,10 +191,8 @@ def preflight(run: Run, name: str, config_name: str) -> None:
     found["fits_with"] = mended and flag(mended.overrides)
     if mended:
         found["then"] = mended.found
-    none = compiled.NOTHING | {
-        "fits": True,
-        "clock_ghz": None,
-    }  # nothing is drawn from a classifier
+    # Nothing is drawn from a classifier.
+    none = compiled.NOTHING | {"fits": None, "clock_ghz": None}
     made |= found | {"sampling": none if run.model.classifies else tried(run, sampling_step)}
     workdir.write_json(path, made)
     for line in table(made):

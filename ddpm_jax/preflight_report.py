@@ -43,7 +43,7 @@ def collectives(found: dict[str, dict[str, int]] | None) -> str:
 
 
 def fits(found: dict[str, Any]) -> str:
-    return "yes" if found["fits"] else "no"
+    return {True: "yes", False: "no", None: "-"}[found["fits"]]
 
 
 def rows(made: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def table(made: dict[str, Any]) -> Iterator[str]:
         if found["custom_calls"]:
             yield f"{what}: the cycles of {found['custom_calls']} kernels are not counted"
     yield verdict(made)
-    if not sampling["fits"]:
+    if sampling["fits"] is False:
         yield f"sampling does not fit ({sampling['why']}); lower sample.batch_size"
 
 

@@ -76,20 +76,22 @@ def path(T: int, steps: int) -> np.ndarray:
 
     Raises ValueError unless 1 <= steps <= T.
     """
-    return np.round(T * evenly(T, steps)).astype(np.int32)
+    check_steps(T, steps)
+    return np.round(np.linspace(T, 0, steps + 1)).astype(np.int32)
 
 
 def quadratic_path(T: int, steps: int) -> np.ndarray:
     """The same with evenly spaced square roots, so closer together near data: Song et al. 2021
     (arXiv:2010.02502), App. D.2. Their release begins at 0.8 T.
     """
-    return strictly_falling(np.round(T * evenly(T, steps) ** 2).astype(np.int32), last=0)
+    check_steps(T, steps)
+    times = T * np.linspace(1.0, 0.0, steps + 1) ** 2
+    return strictly_falling(np.round(times).astype(np.int32), last=0)
 
 
-def evenly(T: int, steps: int) -> np.ndarray:
+def check_steps(T: int, steps: int) -> None:
     if not 1 <= steps <= T:
         raise ValueError(f"sample.steps is {steps}; it must lie between 1 and T = {T}")
-    return np.linspace(1.0, 0.0, steps + 1)
 
 
 def strictly_falling(times: Int[np.ndarray, " n"], last: int) -> Int[np.ndarray, " n"]:

@@ -27,7 +27,7 @@ class Chain(NamedTuple):
     toward: guidance.Towards = guidance.by_score  # how the sampler takes a classifier's guidance
     guidance: float = 0.0  # its weight, with a classifier or without one
     label: int = ALL  # whose images are made; ALL: image i is of class i modulo their number
-    guide: Any = None  # the classifier, a build.Guide
+    guide: Any = None  # the classifier, a draws.Guide
 
 
 class Grid(NamedTuple):

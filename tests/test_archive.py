@@ -150,6 +150,7 @@ def test_an_image_goes_onto_a_stack_and_comes_off_it():
         bits_back.push(ans.filled(bytes(50), 3), image, of, laws.of(of), 0.0)
 
 
+@pytest.mark.slow
 def test_an_image_costs_the_bound_and_not_less():
     """Net bits of an image on a stack, against the library's own bound by exact draws: within three standard errors.
 

@@ -215,7 +215,7 @@ def trained(digits, tmp_path_factory):
     return folder
 
 
-EVERY = 4  # one in so many is a fast test: each is a process of its own, seconds long
+EVERY = 8  # one in so many is a fast test: each is a process of its own, seconds long
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ def test_the_network_hears_its_label(digits, tmp_path):
     np.testing.assert_allclose(heard(jnp.arange(11)[::-1]), outputs[::-1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_samples_of_a_label_are_guided_by_it_and_named_after_it(digits, folder):
     def images(**fields):
         run = conditional(digits, folder, **fields)

@@ -43,7 +43,8 @@ def test_continuous_time_is_uniform_between_its_ends():
     np.testing.assert_array_equal(weight, 1.0)
 
 
-@pytest.mark.parametrize("loss", [pytest.param("simple", marks=pytest.mark.slow), "likelihood"])
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["simple", "likelihood"])
 def test_a_run_trains_in_continuous_time_and_samples_by_what_is_there(digits, tmp_path, loss):
     config = tiny_config(digits)
     config.diffusion.schedule.name = "vp"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from etils import epath
 
 from ddpm_jax import checkpoint, report, state
 from ddpm_jax.build import Run
@@ -14,17 +15,23 @@ def check(run: Run) -> None:
     """Raises ValueError for a model it cannot be of, and where one is: files need the one they have."""
     model.check(run.model)
     path = calibration.path_of(run.directory, newest_step(run))
+    refuse_another(path)
+    run.data.open(run.data.split)
+
+
+def refuse_another(path: epath.Path) -> None:
     if path.exists():
         raise ValueError(
             f"{path} is there already, and files that were compressed with it need it;"
             " move it away to make another"
         )
-    run.data.open(run.data.split)
 
 
 def calibrate(run: Run) -> None:
     """Writes codec/<step>-codec.json, beside the checkpoint whose error it is."""
     step, params = state.averaged(run)
+    path = calibration.path_of(run.directory, step)
+    refuse_another(path)  # an older step's, where the newest is damaged
     source = run.data.open(run.data.split)
     count = min(measure.IMAGES, source.count)
     images = source.read(np.arange(count) * (source.count // count))
@@ -42,7 +49,6 @@ def calibrate(run: Run) -> None:
         "errors": errors.tolist(),
         "seconds": round(time.monotonic() - started, 1),
     }
-    path = calibration.path_of(run.directory, step)
     calibration.write(path, found, facts)
     bits = int(found.budget.sum()) / int(np.prod(run.model.shape))
     report.say(f"{len(found.times) - 1} steps of {run.model.sched.T}: {listed(found.times)}")

@@ -34,14 +34,18 @@ def check(input: Sequence[str], output: str | None) -> None:
     workdir.check_writable(checkpoint.absolute(epath.Path(output)), "", flag="--output")
 
 
-def jobs(found: Sequence[tuple[epath.Path, Sequence[str]]], output: str, suffix: str) -> list[Job]:
-    """Of every file and the names of what comes of it. Raises ValueError if two go to one place."""
+def jobs(
+    found: Sequence[tuple[epath.Path, Sequence[str]]],
+    output: str,
+    suffix: str,
+    best_effort: bool = False,
+) -> list[Job]:
+    """Of every file and the names of what comes of it. Raises ValueError if two may go to one place."""
     folder = epath.Path(output)
     made = [Job(path, [folder / f"{name}{suffix}" for name in names]) for path, names in found]
     targets = [target for job in made for target in job.targets]
-    if len({str(name) for target in targets for name in (target, damaged(target))}) < 2 * len(
-        targets
-    ):
+    places = [*targets, *(map(damaged, targets) if best_effort else ())]
+    if len(set(map(str, places))) < len(places):
         raise ValueError("--input: two files of one name would go to one place")
     return made
 

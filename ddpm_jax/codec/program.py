@@ -57,7 +57,7 @@ def to_decompress(asked: Asked) -> list[Job]:
         return archive_program.names(path) if files.is_archive(path) else [path.stem]
 
     found = [(path, files.named(path, names)) for path in compressed(asked)]
-    return places.jobs(found, asked.output, ".png")
+    return places.jobs(found, asked.output, ".png", asked.best_effort)
 
 
 def compressed(asked: Asked) -> list[epath.Path]:
@@ -114,8 +114,14 @@ def decompress(run: Run, asked: Asked) -> None:
 
     def one(source: epath.Path, targets: list[epath.Path]) -> None:
         if files.is_archive(source):
-            archive_program.read(source, targets, codecs)
-            lossless.extend([True] * len(targets))
+            try:
+                archive_program.read(source, targets, codecs)
+                lossless.extend([True] * len(targets))
+            except CorruptStream as error:
+                if not asked.best_effort:
+                    raise
+                damaged.append(str(source))
+                report.say(f"{source}: {error}; the pictures before that are whole")
             return
         (target,), data = targets, files.bytes_of(source, run.model)
         codec = codecs(container.unpack(data)[0].environment)
@@ -133,7 +139,7 @@ def decompress(run: Run, asked: Asked) -> None:
         some = ", ".join(damaged[:3]) + (", ..." if damaged[3:] else "")
         raise CorruptStream(
             f"of {len(jobs)} files {len(damaged)} are damaged: {some};"
-            f" what is left of their pictures has names that end in {places.DAMAGED}"
+            f" what is left of their pictures has names that end in {places.DAMAGED}, but for archives"
         )
 
 

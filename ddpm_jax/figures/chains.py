@@ -58,7 +58,8 @@ def go(
     'label' names the walks among those of all figures: finished batches, of 'size' images where a program
     is of one figure alone, are kept under it.
     """
-    batches = [in_batches(walk, size or batch_size(trained.run)) for walk in walks]
+    size = size or batch_size(trained.run)
+    batches = [in_batches(walk, size) for walk in walks]
     jobs = [batch for of_walk in batches for batch in of_walk]
     behind = np.cumsum([0, *(job.marks[-1] - job.marks[0] for job in jobs)]).tolist()
 
@@ -70,7 +71,7 @@ def go(
         return {"seen": followed(trained, jobs[number], see, tick)}
 
     with report.progress(label, behind[-1]) as bar:
-        made = iter(parts.collect(trained.kept / label, len(jobs), make, lambda: None))
+        made = iter(parts.collect(trained.kept / f"{label}-{size}", len(jobs), make, lambda: None))
     found = []
     for walk, of_walk in zip(walks, batches, strict=True):
         seen = [part["seen"] for part in islice(made, len(of_walk))]

@@ -12,7 +12,7 @@ import numpy as np
 from ddpm_jax import (
     build,
     draws,
-    evaluate,
+    each_image,
     likelihood,
     parallel,
     parameterization,
@@ -90,7 +90,7 @@ def mean(values) -> dict[str, float | None]:
     values = values.astype(np.float64)
     return {
         "bits_per_dim": float(values.mean()),
-        "standard_error": evaluate.standard_error(values),
+        "standard_error": each_image.standard_error(values),
     }
 
 

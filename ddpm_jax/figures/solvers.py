@@ -36,6 +36,8 @@ def check(run: Run) -> None:
         raise ValueError(
             "--figures=solvers is of few steps, and this network's own mean of single ones"
         )
+    if STEPS[0] >= run.model.sched.T:
+        raise ValueError(f"--figures=solvers takes {STEPS[0]} steps or more of a larger T")
 
 
 def sampled(
