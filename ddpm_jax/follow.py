@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ddpm_jax import checkpoint, evaluate, report, stopping, workdir
+from ddpm_jax import checkpoint, evaluate, lock, report, stopping, workdir
 from ddpm_jax.build import Run
 from ddpm_jax.figures import page
 
@@ -52,6 +52,11 @@ def look(run: Run, step: int) -> None:
         if (run.checkpoints / f"{step}").exists():
             raise
         report.say(f"checkpoint {step} was being deleted while it was copied, and is left out")
+        mine.rmtree()
+        return
+    except (
+        lock.InUse
+    ):  # training has ended, and measures the last step itself; then it is looked at again
         mine.rmtree()
         return
     rows = history(run) | {step: numbers(run, step)}
