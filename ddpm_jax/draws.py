@@ -41,7 +41,7 @@ class Given(NamedTuple):
     """What a sampling program is called with where images have labels."""
 
     params: Any
-    labels: Labels
+    labels: Labels | None
     guide: Any = None  # the classifier's parameters
 
 

@@ -54,9 +54,8 @@ def look(run: Run, step: int) -> None:
         report.say(f"checkpoint {step} was being deleted while it was copied, and is left out")
         mine.rmtree()
         return
-    except (
-        lock.InUse
-    ):  # training has ended, and measures the last step itself; then it is looked at again
+    except lock.InUse:
+        # Training has ended, and measures the last step itself; this one is looked at again.
         mine.rmtree()
         return
     rows = history(run) | {step: numbers(run, step)}

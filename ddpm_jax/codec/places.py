@@ -13,9 +13,7 @@ from ddpm_jax.codec import coding, container, files, pictures
 from ddpm_jax.codec.errors import CodecError
 from ddpm_jax.codec.model import Codec
 
-DAMAGED = (
-    ".damaged.png"  # what --best_effort makes of a damaged file: never the name of a whole picture
-)
+DAMAGED = ".damaged.png"  # what --best_effort makes of a damaged file: no name of a whole picture
 
 
 class Job(NamedTuple):
