@@ -55,9 +55,9 @@ def look(run: Run, step: int) -> None:
         mine.rmtree()
         return
     except lock.InUse:
-        # Training has ended, and measures the last step itself; this one is looked at again.
-        mine.rmtree()
-        return
+        if step != run.train.steps:
+            raise  # another follower is at work
+        return  # training measures its last step itself; it is looked at again
     rows = history(run) | {step: numbers(run, step)}
     name = criterion(run.eval.best, rows[step])
     workdir.write_json(run.directory / "eval" / "history.json", packed(run, rows))

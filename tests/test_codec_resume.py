@@ -16,7 +16,7 @@ from PIL import Image
 from test_codec_program import codec, folder  # noqa: F401, a fixture
 
 from ddpm_jax import data
-from ddpm_jax.codec import calibration, coding, container, files, pictures, program
+from ddpm_jax.codec import archives, calibration, coding, container, files, pictures, program
 from ddpm_jax.codec.errors import CorruptStream
 
 
@@ -115,6 +115,27 @@ def test_the_best_of_a_damaged_file_is_written_under_a_name_that_says_so(given, 
     pictures.write(epath.Path("back/1.damaged.png"), codec_network.pictured(1, 9)[0], 17)
     with pytest.raises(ValueError, match=r"back/1.damaged.png is there already"):
         given("decompress", "out", "back", best_effort=True)
+
+
+def test_the_best_effort_goes_past_a_damaged_archive(given, opened):
+    """To the files after it; what was whole before the damage is there."""
+    pictured = list(codec_network.pictured(3))
+    content = archives.archive(pictured, opened[1], ["x", "y", "z"], 8)
+    epath.Path("both").mkdir()
+    epath.Path("both/a.djxa").write_bytes(content)
+    overwritten(epath.Path("both/a.djxa"), -1)
+    epath.Path("both/b.djx").write_bytes(coding.compress(pictured[0], opened[1], 8))
+    with pytest.raises(CorruptStream, match="both/a.djxa: "):
+        given("decompress", "both", "back")
+    assert not epath.Path("back/b.png").exists()
+    with pytest.raises(CorruptStream, match="of 2 files 1 are damaged: both/a.djxa"):
+        given("decompress", "both", "back", best_effort=True)
+    written = {
+        path.stem: pictures.read(path, (8, 8, 1), 17) for path in epath.Path("back").iterdir()
+    }
+    assert (written.pop("b") == pictured[0]).all() and len(written) < 3
+    for name, image in written.items():
+        assert (image == pictured["xyz".index(name)]).all()
 
 
 def test_of_a_file_without_end_no_more_is_read_than_a_file_can_have(given):

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from etils import epath
 
-from ddpm_jax import build, evaluate, follow, state, stopping
+from ddpm_jax import build, evaluate, follow, lock, state, stopping
 from ddpm_jax import train as training
 
 
@@ -50,6 +50,30 @@ def test_every_checkpoint_is_evaluated_once_and_the_best_can_be_sampled_from(
     assert step == best and alone.model.shape == (8, 8, 1)
     assert (tmp_path / "figures" / "history.png").exists()
     assert not list((tmp_path / "following").iterdir())
+
+
+def test_a_step_that_training_is_measuring_is_looked_at_again(trained, tmp_path, monkeypatch):
+    refused = []
+
+    def busy(run, plain=evaluate.evaluate):
+        if run.checkpoints.parent.name == "6" and not refused:
+            refused.append(run)
+            raise lock.InUse("its folder is in use")
+        plain(run)
+
+    monkeypatch.setattr(evaluate, "evaluate", busy)
+    monkeypatch.setattr(follow, "POLL", 0.0)
+    follow.follow(trained)
+    assert refused and rows(tmp_path).keys() == {"2", "4", "6"}
+
+
+def test_a_history_of_before_a_field_was_there_is_gone_on_with(trained, tmp_path):
+    asked = follow.asked(trained)
+    del asked["sample"]["spacing"], asked["sample"]["classifier"]
+    record = {"asked": asked, "rows": {"2": {"bits_per_dim_test": 3.0}}}
+    (tmp_path / "eval").mkdir(exist_ok=True)
+    (tmp_path / "eval" / "history.json").write_text(json.dumps(record))
+    assert follow.history(trained) == {2: {"bits_per_dim_test": 3.0}}
 
 
 def test_a_checkpoint_that_is_being_deleted_is_left_out(trained, tmp_path, monkeypatch, capsys):
