@@ -8,8 +8,8 @@ import torch
 from diffusers import UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpm_jax import diffusers_json
-from ddpm_jax.build import Run
+from ddpm_jax.run.run import Run
+from ddpm_jax.weights import diffusers
 
 Take = Callable[[int], Any]  # takes so many steps and waits for them
 
@@ -28,7 +28,7 @@ def peer(run: Run, eager: bool) -> Peer:
     device = torch.device("cpu" if run.mesh.devices.flat[0].platform == "cpu" else "cuda")
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    network = UNet2DModel.from_config(diffusers_json.of_network(run.model))
+    network = UNet2DModel.from_config(diffusers.of_network(run.model))
     network = network.to(device, memory_format=torch.channels_last)
 
     def predict(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

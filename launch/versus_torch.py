@@ -31,9 +31,11 @@ import torch
 import torch_peer
 from etils import epath
 
-from ddpm_jax import benchmark, chips, data, parallel, preflight, topology
-from ddpm_jax import state as states
-from ddpm_jax.build import Run
+from ddpm_jax.datasets import source
+from ddpm_jax.distributed import mesh
+from ddpm_jax.profiling import benchmark, hardware, preflight, topology
+from ddpm_jax.run import state
+from ddpm_jax.run.run import Run
 
 Take = torch_peer.Take
 
@@ -52,7 +54,7 @@ def our_training(run: Run) -> Take:
     take, _ = benchmark.training(run)
     shape = run.train.batch_size, *run.model.shape
     batch = np.random.default_rng(0).integers(0, run.model.levels, shape).astype(np.uint8)
-    return partial(take, repeat(parallel.put(run.mesh, data.Batch(batch))))
+    return partial(take, repeat(mesh.put(run.mesh, source.Batch(batch))))
 
 
 def our_sampling(run: Run) -> Take:
@@ -126,7 +128,7 @@ def main() -> None:
     run = our_run(options)
     other = torch_peer.peer(run, options.eager)
     kind = run.mesh.devices.flat[0].device_kind
-    ours = sum(leaf.size for leaf in jax.tree.leaves(states.abstract(run).params))
+    ours = sum(leaf.size for leaf in jax.tree.leaves(state.abstract(run).params))
     theirs = sum(param.numel() for param in other.network.parameters())
     if ours != theirs:
         raise SystemExit(f"{ours:,} parameters are ours and {theirs:,} PyTorch's")
@@ -134,7 +136,7 @@ def main() -> None:
     print(f"{kind}, {os.cpu_count()} cores, {torch.get_num_threads()} threads of PyTorch's, {name}")
     print(f"seconds are {'of CPU time' if options.cpu_time else 'by the clock'}")
     print(f"jax {jax.__version__}; {ours:,} parameters each; {run.model.unet.dtype.__name__}")
-    peak, one = chips.peak_flops(kind), torch_peer.images(run, other, 1).float()
+    peak, one = hardware.peak_flops(kind), torch_peer.images(run, other, 1).float()
     steps = {
         "train step": (run.train.batch_size, our_training, torch_peer.training),
         "sampling step": (run.sample.batch_size, our_sampling, torch_peer.sampling),

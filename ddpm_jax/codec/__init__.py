@@ -1,1 +1,1 @@
-"""A progressive-to-lossless image file driven by an ordinary checkpoint. Sec. 4.3, Algorithms 3 and 4."""
+"""Lossless compression with a trained model: Section 4.3's progressive code as files."""

@@ -8,9 +8,10 @@ the stack has to lend one x_t's bits only, however long the chain.
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ddpm_jax.codec import ans, chain, last_layer, laws, shared_noise
-from ddpm_jax.codec.laws import Laws
+from ddpm_jax.codec import chain, last_layer, normal_laws
 from ddpm_jax.codec.model import Codec
+from ddpm_jax.codec.normal_laws import Laws
+from ddpm_jax.codec.primitives import ans, shared_noise
 
 PRECISION = 16  # of last_layer.TOTAL
 SCALE_BITS, LEVEL_BITS = 5, 8  # of last_layer.SCALES, and of a level that is told by itself
@@ -34,18 +35,18 @@ def push(stack: ans.Stack, image: Levels, codec: Codec, of: Laws, margin: float)
         x_s = x
         x, stack = popped(stack, codec, of, step, x_s)
         mean = chain.mean(codec, step, seen(x, times[step]), x)
-        stack = laws.push(stack, of.down[step + 1], mean.reshape(-1), x_s.reshape(-1))
-    return laws.push(stack, of.down[0], np.zeros(x.size, np.int64), x.reshape(-1))
+        stack = normal_laws.push(stack, of.down[step + 1], mean.reshape(-1), x_s.reshape(-1))
+    return normal_laws.push(stack, of.down[0], np.zeros(x.size, np.int64), x.reshape(-1))
 
 
 def pop(stack: ans.Stack, codec: Codec, of: Laws) -> tuple[Levels, ans.Stack]:
     """The inverse, step by step. Raises Empty or Outside for a stack that has no image."""
     times = codec.calibration.times
-    flat, stack = laws.pop(stack, of.down[0], np.zeros(int(np.prod(codec.shape)), np.int64))
+    flat, stack = normal_laws.pop(stack, of.down[0], np.zeros(int(np.prod(codec.shape)), np.int64))
     x = flat.reshape(codec.shape)
     for step, t in enumerate(times[:-1]):
         mean = chain.mean(codec, step, chain.denoised(codec, x, t)[0], x)
-        flat, stack = laws.pop(stack, of.down[step + 1], mean.reshape(-1))
+        flat, stack = normal_laws.pop(stack, of.down[step + 1], mean.reshape(-1))
         x_s = flat.reshape(codec.shape)
         stack = returned(stack, codec, of, step, x_s, x)
         x = x_s
@@ -57,8 +58,8 @@ def popped(
     stack: ans.Stack, codec: Codec, of: Laws, step: int, x_s: State
 ) -> tuple[State, ans.Stack]:
     """x_t at times[step], of q."""
-    mean = laws.forward(of.scale[step], x_s)
-    flat, stack = laws.pop(stack, of.up[step], mean, pad(codec, step))
+    mean = normal_laws.forward(of.scale[step], x_s)
+    flat, stack = normal_laws.pop(stack, of.up[step], mean, pad(codec, step))
     return flat.reshape(x_s.shape), stack
 
 
@@ -66,15 +67,15 @@ def returned(
     stack: ans.Stack, codec: Codec, of: Laws, step: int, x_s: State, x_t: State
 ) -> ans.Stack:
     """What 'popped' took."""
-    mean = laws.forward(of.scale[step], x_s)
-    return laws.push(stack, of.up[step], mean, x_t.reshape(-1), pad(codec, step))
+    mean = normal_laws.forward(of.scale[step], x_s)
+    return normal_laws.push(stack, of.up[step], mean, x_t.reshape(-1), pad(codec, step))
 
 
 def pad(codec: Codec, step: int) -> ans.Pad:
     """Else the noise in x_t at a pixel would be that which x_s, just pushed, has there against p."""
     key = shared_noise.key_of(codec.model, step, "pad")
     words = shared_noise.words(key, int(np.prod(codec.shape)))
-    return words.astype(np.uint64) >> np.uint64(32 - laws.PRECISION)
+    return words.astype(np.uint64) >> np.uint64(32 - normal_laws.PRECISION)
 
 
 def positions(image: Levels, levels: int) -> State:
@@ -113,7 +114,7 @@ def pop_pixels(stack: ans.Stack, grid: State, levels: int) -> tuple[Levels, ans.
     missing = escaped(symbols)
     found[missing], stack = ans.pop(stack, int(missing.sum()), LEVEL_BITS, ans.as_it_is)
     if found.min() < 0 or found.max() >= levels:
-        raise laws.Outside
+        raise normal_laws.Outside
     return found.astype(np.uint8).reshape(grid.shape), stack
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from etils import epath
 from jaxtyping import Float64, Int64
 
-from ddpm_jax import workdir
 from ddpm_jax.diffusion import Schedule
+from ddpm_jax.runtime import files
 
 COEFFICIENT_BITS = 24  # after the binary point
 STEPS = 30
@@ -134,7 +134,7 @@ def path_of(directory: epath.Path, step: int) -> epath.Path:
 
 
 def write(path: epath.Path, calibration: Calibration, facts: dict[str, Any]) -> None:
-    workdir.write_json(path, {"calibration": as_json(calibration), "measured": facts})
+    files.write_json(path, {"calibration": as_json(calibration), "measured": facts})
 
 
 def read(path: epath.Path) -> Calibration:

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from ddpm_jax.codec import shared_noise, trellis
 from ddpm_jax.codec.calibration import COEFFICIENT_BITS, OVERHEAD, START
 from ddpm_jax.codec.errors import CorruptStream
 from ddpm_jax.codec.model import Codec
+from ddpm_jax.codec.primitives import shared_noise, trellis
 
 STATE_BITS, GRID_BITS = 16, 10  # after the binary point, of x_t and of x_0-hat
 # How far from where rounding turns all must be that an encoder relies on, and of images with so many

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from scipy import special
 
-from ddpm_jax.codec import range_coder, shared_noise
+from ddpm_jax.codec.primitives import range_coder, shared_noise
 
 SCALES = 32  # deviations 2^-4, 2^-3.75, ... of a grey level, to 13.5
 PHASES = 8  # places of the mean between two levels

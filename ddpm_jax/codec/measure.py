@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from ddpm_jax import build, data, diffusion
-from ddpm_jax.build import Model
+from ddpm_jax import diffusion
 from ddpm_jax.codec.calibration import Calibration
 from ddpm_jax.codec.model import Predict
+from ddpm_jax.datasets import pixels
+from ddpm_jax.run import model as models
+from ddpm_jax.run.model import Model
 
 IMAGES = 2048  # training images that calibration looks at
 EACH = 256  # of them, at every time
@@ -35,9 +37,9 @@ def errors(
 
     @jax.jit
     def of_batch(params, images, t, key):
-        x_0 = data.normalize(images, model.levels)
+        x_0 = pixels.normalize(images, model.levels)
         x_t = diffusion.q_sample(model.sched, x_0, t, jax.random.normal(key, x_0.shape))
-        return jnp.mean((build.denoiser(model, params)(x_t, t).x_0 - x_0) ** 2)
+        return jnp.mean((models.denoiser(model, params)(x_t, t).x_0 - x_0) ** 2)
 
     each, found = -(-min(EACH, len(images)) // BATCH), np.zeros(len(times))
     for place, t in enumerate(times.tolist()):

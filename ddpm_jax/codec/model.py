@@ -17,10 +17,12 @@ import jaxlib
 import numpy as np
 from jaxtyping import Float64
 
-from ddpm_jax import build, digest, parameterization
-from ddpm_jax.build import Model
+from ddpm_jax import parameterization
 from ddpm_jax.codec import calibration
 from ddpm_jax.codec.calibration import Calibration
+from ddpm_jax.run import model as models
+from ddpm_jax.run.model import Model
+from ddpm_jax.runtime import digest
 
 Image = Float64[np.ndarray, "h w c"]
 Predict = Callable[[Image, int], Image]  # x_t and t to x_0-hat, clipped
@@ -102,7 +104,7 @@ def predictor(model: Model, params: Any, wide: bool) -> Predict:
     unet = model.unet.clone(dtype=dtype, remat=())
 
     def x_0(params, x_t, t):
-        return build.denoiser(model._replace(unet=unet), params)(x_t, t).x_0
+        return models.denoiser(model._replace(unet=unet), params)(x_t, t).x_0
 
     # A TPU has no float64; the host beside it has.
     place = jax.devices("cpu")[0] if wide and jax.default_backend() == "tpu" else jax.devices()[0]

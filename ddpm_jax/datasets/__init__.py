@@ -1,1 +1,1 @@
-"""Data sets: those of our own, and where any are found or prepared."""
+"""Data sets as random-access sources and seeded batches."""

@@ -15,9 +15,10 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from ddpm_jax import report, workdir
 from ddpm_jax.datasets import arrays, library, shards
 from ddpm_jax.datasets.encoding import picture, png
+from ddpm_jax.runtime import console
+from ddpm_jax.runtime import files as run_files
 
 NAME = "image_folder"
 LABEL = "all"  # the one label where there are no folders of classes
@@ -77,7 +78,7 @@ def content_hash(root: epath.Path, names: list[str], cache: epath.Path) -> str:
         with (root / name).open("rb") as file:
             content.update(hashlib.file_digest(file, "sha256").digest())
     with suppress(PermissionError):  # what is prepared on a read-only disk is used nevertheless
-        workdir.write_json(known, {"folder": str(root), "content": content.hexdigest()})
+        run_files.write_json(known, {"folder": str(root), "content": content.hexdigest()})
     return content.hexdigest()
 
 
@@ -115,7 +116,7 @@ def prepared(
     directory = shards.directory(data_dir, made)
     if not directory.exists():
         library.check_writable(data_dir)
-        report.say(f"preparing {made.source} in {directory}")
+        console.say(f"preparing {made.source} in {directory}")
     return shards.write(data_dir, made)
 
 
@@ -135,7 +136,7 @@ def recipe(
                     f"{found.root / path} cannot be read: {error}; take it away, or add"
                     " --config.data.skip_unreadable=True"
                 ) from error
-            report.say(f"skipped {found.root / path}: {error}")
+            console.say(f"skipped {found.root / path}: {error}")
             return None
         label = labels[0] if labels == [LABEL] else path.partition("/")[0]
         return {"image": png(image), "label": label, "path": path}

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import tensorflow_datasets as tfds
 from etils import epath
 
-from ddpm_jax import lock, report
 from ddpm_jax.datasets import celeb_a_hq, digits, lsun, shards  # noqa: F401  (digits registers itself)
+from ddpm_jax.runtime import console, lock
 
 
 class FromSource(NamedTuple):
@@ -41,7 +41,7 @@ def prepared(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     check_writable(place(data_dir))
     with lock.awaited(shards.locks(place(data_dir), name)):
         if not found(name, data_dir).is_prepared():  # nor by whom we have waited for
-            report.say(f"preparing data set {name} in {builder.data_dir}")
+            console.say(f"preparing data set {name} in {builder.data_dir}")
             prepare(preparer(builder, data_dir or None))
     return found(name, data_dir)
 
@@ -78,7 +78,7 @@ def found(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 def not_made(name: str, data_dir: str) -> ValueError:
     return ValueError(
         f"data set {name!r} is not in {place(data_dir)}; make it, once, with this --config, by"
-        f" python -m ddpm_jax.datasets.prepare --source={FROM_SOURCE[name].source}"
+        f" python -m ddpm_jax.main --mode=prepare --source={FROM_SOURCE[name].source}"
     )
 
 
@@ -92,7 +92,7 @@ def make(name: str, data_dir: str, source: str) -> None:
     check_there(data_dir)
     check_writable(place(data_dir))
     recipe = FROM_SOURCE[name].recipe(name, epath.Path(source))
-    report.say(f"preparing {name} from {source} in {shards.directory(place(data_dir), recipe)}")
+    console.say(f"preparing {name} from {source} in {shards.directory(place(data_dir), recipe)}")
     shards.write(place(data_dir), recipe)
 
 

@@ -7,9 +7,9 @@ cannot be decoded is left out. StyleGAN2 stored the pixels raw, here they are in
 import tensorflow_datasets as tfds
 from etils import epath
 
-from ddpm_jax import report
 from ddpm_jax.datasets import shards
 from ddpm_jax.datasets.encoding import picture, png
+from ddpm_jax.runtime import console
 
 SIZE = 256
 BLACK = 0  # LSUN has no transparent pictures
@@ -42,7 +42,7 @@ def recipe(name: str, source: epath.Path) -> shards.Recipe:
         try:
             image = picture(content, SIZE, 3, BLACK)
         except Exception as error:  # pillow's plug-ins raise whatever they like
-            report.say(f"skipped {keys[item].decode(errors='replace')}: {error}")
+            console.say(f"skipped {keys[item].decode(errors='replace')}: {error}")
             return None
         return {"image": png(image), "id": keys[item]}
 

@@ -16,7 +16,7 @@ from array_record.python import array_record_module
 from etils import epath
 from tqdm.auto import tqdm
 
-from ddpm_jax import lock, report, stopping
+from ddpm_jax.runtime import console, lock, signals
 
 SUFFIX = "array_record"
 SHARD = 1024  # items; some 100 MB at 256x256
@@ -82,17 +82,17 @@ def write_shards(unfinished: epath.Path, recipe: Recipe) -> list[str]:
     missing = [number for number, name in enumerate(names) if not (unfinished / name).exists()]
     items = {n: range(n * SHARD, min((n + 1) * SHARD, recipe.count)) for n in missing}
     done = recipe.count - sum(map(len, items.values()))
-    rate, told = report.Rate.start(done), time.monotonic()
+    rate, told = console.Rate.start(done), time.monotonic()
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
-        report.progress(f"preparing {recipe.name}", recipe.count, done, "image") as bar,
+        console.progress(f"preparing {recipe.name}", recipe.count, done, "image") as bar,
     ):
         for number in missing:
             write_shard(unfinished / names[number], recipe, items[number], pool, bar)
             done += len(items[number])
-            if not report.interactive() and time.monotonic() - told > GAP:
+            if not console.interactive() and time.monotonic() - told > GAP:
                 told, left = time.monotonic(), (recipe.count - done) / rate.at(done)
-                report.say(f"{done} of {recipe.count} images  ETA {report.clock(left)}")
+                console.say(f"{done} of {recipe.count} images  ETA {console.clock(left)}")
     return names
 
 
@@ -114,7 +114,7 @@ def write_shard(
     writer = array_record_module.ArrayRecordWriter(os.fspath(temporary), "group_size:1")
     with closing(pool.map(serialized, items)) as records:
         for record in records:
-            stopping.check("in its preparation")
+            signals.check("in its preparation")
             if record is not None:
                 writer.write(record)
     writer.close()
@@ -132,7 +132,7 @@ def write_info(unfinished: epath.Path, recipe: Recipe, names: list[str]) -> None
     lengths = [reader.num_records() for reader in readers]
     if sum(lengths) < recipe.count:
         left_out = recipe.count - sum(lengths)
-        report.say(f"{left_out} of {recipe.count} images could not be read and were skipped")
+        console.say(f"{left_out} of {recipe.count} images could not be read and were skipped")
     if not sum(lengths):
         raise RuntimeError(f"not one image of {recipe.source} could be read")
     base, _, form = recipe.name.partition("/")

@@ -1,1 +1,1 @@
-"""--mode=figures: the paper's figures, drawn from a run's newest checkpoint."""
+"""The paper's figures, and those of its successors, one file each."""

@@ -11,13 +11,14 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from ddpm_jax import data, report, stopping
-from ddpm_jax.build import Run
-from ddpm_jax.codec import calibration, chain, coding, last_layer, measure, model, poisson
+from ddpm_jax.codec import calibration, chain, image_file, last_layer, measure, model
 from ddpm_jax.codec.model import Codec
-from ddpm_jax.figures import page
-from ddpm_jax.figures.chains import Trained
-from ddpm_jax.figures.page import Drawn, Line, Plot
+from ddpm_jax.codec.primitives import poisson
+from ddpm_jax.datasets import pixels
+from ddpm_jax.figures.trajectories import Chains
+from ddpm_jax.run.run import Run
+from ddpm_jax.runtime import console, plotting, signals
+from ddpm_jax.runtime.plotting import Drawn, Line, Plot
 
 IMAGES = 24  # of the held-out ones, the first
 QUALITIES = (5, 10, 20, 35, 50, 65, 80, 90, 95)
@@ -45,11 +46,11 @@ def check(run: Run) -> None:
 
 def of_file(image: Picture, codec: Codec) -> Curve:
     """Compressed, decompressed, and looked at after every step."""
-    written, spent = coding.measured(image, codec)
-    read = coding.decompress(written, codec)
+    written, spent = image_file.measured(image, codec)
+    read = image_file.decompress(written, codec)
     if not (read.lossless and (read.image == image).all()):
         raise RuntimeError("a file was not decoded to what was written")
-    _, sent = coding.walked(image, codec, coding.NU)
+    _, sent = image_file.walked(image, codec, image_file.NU)
     seen = [last_layer.rounded(grid, codec.levels) for grid in sent.grids]
     scale = (255.0 / (codec.levels - 1)) ** 2
     errors = [scale * float(((each.astype(float) - image) ** 2).mean()) for each in seen]
@@ -117,25 +118,25 @@ def ratios(files: dict[str, Any], bound: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def compression(trained: Trained) -> Drawn:
+def compression(trained: Chains) -> Drawn:
     run = trained.run
     plan = calibration.read(calibration.path_of(run.directory, trained.step))
     codec = model.codec(run.model, run.config, trained.params, plan)
     source = run.data.open(run.data.held_out or run.data.split)
     images = source.read(np.arange(min(IMAGES, source.count)))
     made: list[list[Curve]] = [[], []]
-    with report.progress("compression", len(images), unit="image") as bar:
+    with console.progress("compression", len(images), unit="image") as bar:
         for number, image in enumerate(images):
-            stopping.check(f"with {number} of {len(images)} images compressed")
+            signals.check(f"with {number} of {len(images)} images compressed")
             made[0].append(of_file(image, codec))
             made[1].append(of_bound(run, codec, image, number))
             bar.update()
     files, bound = (summary(curves, images[0].size) for curves in made)
-    beside = others(data.stretch(images, run.model.levels))
+    beside = others(pixels.stretch(images, run.model.levels))
     facts = {
         "images": len(images),
         "times": list(plan.times),
-        "nu": coding.NU,
+        "nu": image_file.NU,
         "margin": chain.MARGIN,
         "files": files,
         "bound": bound,
@@ -143,7 +144,7 @@ def compression(trained: Trained) -> Drawn:
         "others": beside,
         "poisson_bits_per_bit_of_kl": poisson.per_bit(),
     }
-    return Drawn({"": page.plots(drawn(facts))}, facts)
+    return Drawn({"": plotting.plots(drawn(facts))}, facts)
 
 
 def drawn(facts: dict[str, Any]) -> list[Plot]:

@@ -6,12 +6,16 @@ way; with sample.classifier one of Dhariwal and Nichol 2021, judged by another c
 
 import numpy as np
 
-from ddpm_jax import data, draws, quality, settings
-from ddpm_jax.build import Run
-from ddpm_jax.data import Bytes
-from ddpm_jax.figures import chains, page
-from ddpm_jax.figures.chains import Floats, Trained, Walk
-from ddpm_jax.figures.page import Drawn, Header
+from ddpm_jax.datasets import pixels, source
+from ddpm_jax.datasets.source import Bytes
+from ddpm_jax.evaluation import quality
+from ddpm_jax.figures import trajectories
+from ddpm_jax.figures.trajectories import Chains, Floats, Walk
+from ddpm_jax.run import run as runs
+from ddpm_jax.run import sampling
+from ddpm_jax.run.run import Run
+from ddpm_jax.runtime import plotting
+from ddpm_jax.runtime.plotting import Drawn, Header
 
 WEIGHTS = (0.0, 1.0, 2.0, 4.0)
 EACH = 20  # images of a class, at each weight
@@ -27,27 +31,27 @@ def check(run: Run) -> None:
             "--figures=guidance is of a network with labels, trained with train.label_dropout above"
             " 0, as configs/digits_conditional.py has it, or guided by a sample.classifier"
         )
-    classes = draws.number_of_classes(run.model, chain)
-    data.check_classes(run.data.open(run.data.split), classes)
+    classes = sampling.number_of_classes(run.model, chain)
+    source.check_classes(run.data.open(run.data.split), classes)
 
 
-def sampled(trained: Trained, w: float, count: int) -> Floats:
+def sampled(trained: Chains, w: float, count: int) -> Floats:
     """Image i is of class i modulo their number; all weights share its noise."""
     run = trained.run
-    chain = run.sample.chain._replace(guidance=w, label=settings.ALL)
+    chain = run.sample.chain._replace(guidance=w, label=runs.ALL)
     run = run._replace(sample=run.sample._replace(chain=chain))
-    program = draws.program(run.model, chain)
+    program = sampling.make_program(run.model, chain)
     walk = Walk((0, program.steps), np.arange(count))
-    (seen,) = chains.go(trained._replace(run=run, program=program), f"guidance-{w:g}", [walk])
+    (seen,) = trajectories.go(trained._replace(run=run, program=program), f"guidance-{w:g}", [walk])
     return seen[-1]
 
 
-def guidance(trained: Trained) -> Drawn:
+def guidance(trained: Chains) -> Drawn:
     """Rows of samples, a column a class; and the part of them that a classifier, which was trained on the
     training images and knows nothing of the network, puts in the class that was asked for.
     """
     run = trained.run
-    classes, levels = draws.number_of_classes(run.model, run.sample.chain), run.model.levels
+    classes, levels = sampling.number_of_classes(run.model, run.sample.chain), run.model.levels
     labels = np.arange(classes * EACH) % classes
     space = quality.classifier_of(run)
 
@@ -55,13 +59,13 @@ def guidance(trained: Trained) -> Drawn:
         taken_for = space.features(images).logits.argmax(axis=1)
         return [float(np.mean(taken_for[labels == k] == k)) for k in range(classes)]
 
-    made = {w: page.shown(sampled(trained, w, len(labels)), levels) for w in WEIGHTS}
+    made = {w: trajectories.shown(sampled(trained, w, len(labels)), levels) for w in WEIGHTS}
     by_class = {f"{w:g}": right(images) for w, images in made.items()}
     held_out = None
     if run.data.held_out:
         source = run.data.open(run.data.held_out)
         rows = np.arange(source.count)
-        of_real = space.features(data.stretch(source.read(rows), source.levels)).logits
+        of_real = space.features(pixels.stretch(source.read(rows), source.levels)).logits
         held_out = float(np.mean(of_real.argmax(axis=1) == source.labels(rows)))
     columns = min(classes, MOST)
     rows = [
@@ -77,4 +81,4 @@ def guidance(trained: Trained) -> Drawn:
         "by_class": by_class,
         "classifier_right_on_held_out": held_out,
     }
-    return Drawn({"": page.sheet(np.concatenate(rows), texts, headers)}, facts)
+    return Drawn({"": plotting.sheet(np.concatenate(rows), texts, headers)}, facts)

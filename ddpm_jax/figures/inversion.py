@@ -6,12 +6,15 @@ Without clipping, which the ODE does not know: it has to be smooth to be gone al
 import numpy as np
 from jaxtyping import Float
 
-from ddpm_jax import draws, parameterization, sampling, solvers
-from ddpm_jax.build import Run
-from ddpm_jax.figures import chains, latents, page
-from ddpm_jax.figures.chains import Floats, Trained, Walk
-from ddpm_jax.figures.page import Drawn, Header, Line, Plot
-from ddpm_jax.settings import Chain
+from ddpm_jax import parameterization
+from ddpm_jax.figures import latents, trajectories
+from ddpm_jax.figures.trajectories import Chains, Floats, Walk
+from ddpm_jax.run import sampling
+from ddpm_jax.run.run import Chain, Run
+from ddpm_jax.runtime import plotting
+from ddpm_jax.runtime.plotting import Drawn, Header, Line, Plot
+from ddpm_jax.samplers import ode_solvers, spacing
+from ddpm_jax.samplers import steps as sampler_steps
 
 STEPS = (10, 20, 50, 100, 200, 500, 1000)
 COUNT = 16
@@ -27,30 +30,30 @@ def check(run: Run) -> None:
     run.data.open(latents.split_of(run))
 
 
-def program(trained: Trained, sampler: sampling.Sampler, times: np.ndarray) -> Trained:
+def program(trained: Chains, sampler: sampler_steps.Sampler, times: np.ndarray) -> Chains:
     """Of a network that has classes it is asked about none of them, if it has learnt to answer that."""
     run = trained.run
     label = run.model.unet.classes if run.train.label_dropout else run.sample.chain.label
     chain = Chain(sampler, times, "inversion", label=label)
-    made = draws.program(run.model, chain, clip=False)
+    made = sampling.make_program(run.model, chain, clip=False)
     run = run._replace(sample=run.sample._replace(chain=chain))
     return trained._replace(run=run, program=made)
 
 
-def encoded(trained: Trained, x_0: Floats, steps: int) -> Floats:
+def encoded(trained: Chains, x_0: Floats, steps: int) -> Floats:
     """x_T, deterministically, after so many steps."""
-    times = sampling.path(trained.run.model.sched.T, steps)[::-1].copy()
+    times = spacing.path(trained.run.model.sched.T, steps)[::-1].copy()
     walk = Walk((0, steps), np.arange(len(x_0)), x_0)
-    up = program(trained, solvers.inversion(), times)
-    (seen,) = chains.go(up, f"inversion-up-{steps}", [walk])
+    up = program(trained, ode_solvers.inversion(), times)
+    (seen,) = trajectories.go(up, f"inversion-up-{steps}", [walk])
     return seen[-1]
 
 
-def decoded(trained: Trained, x_T: Floats, steps: int, label: str = "down") -> Floats:
-    times = sampling.path(trained.run.model.sched.T, steps)
+def decoded(trained: Chains, x_T: Floats, steps: int, label: str = "down") -> Floats:
+    times = spacing.path(trained.run.model.sched.T, steps)
     walk = Walk((0, steps), np.arange(len(x_T)), x_T)
-    down = program(trained, sampling.lift(sampling.ddim(0.0)), times)
-    (seen,) = chains.go(down, f"inversion-{label}-{steps}", [walk])
+    down = program(trained, sampler_steps.lift(sampler_steps.ddim(0.0)), times)
+    (seen,) = trajectories.go(down, f"inversion-{label}-{steps}", [walk])
     return seen[-1]
 
 
@@ -66,14 +69,14 @@ def slerp(
     return ((shares[0] * one + shares[1] * other) / np.sin(theta)).astype(np.float32)
 
 
-def inversion(trained: Trained) -> Drawn:
+def inversion(trained: Chains) -> Drawn:
     """RMSE of the round trip over steps; images, latents, reconstructions; and what is between latents."""
     T, levels = trained.run.model.sched.T, trained.run.model.levels
-    indices, x_0 = chains.real_images(trained, latents.split_of(trained.run), COUNT)
+    indices, x_0 = trajectories.real_images(trained, latents.split_of(trained.run), COUNT)
     steps = [n for n in STEPS if n <= T] or [T]
     x_T = {n: encoded(trained, x_0, n) for n in steps}
     back = {n: decoded(trained, x_T[n], n) for n in steps}
-    errors = [float(chains.rmse(back[n], x_0).mean()) for n in steps]
+    errors = [float(trajectories.rmse(back[n], x_0).mean()) for n in steps]
     finest = steps[-1]
     rows = np.stack([x_0, x_T[finest], *(back[n] for n in steps)])[:, :SHOWN]
     texts = ["source", "$x_T$", *(f"{n} steps" for n in steps)]
@@ -93,9 +96,9 @@ def inversion(trained: Trained) -> Drawn:
     }
     return Drawn(
         {
-            "": page.plots([plot]),
-            "-images": page.sheet(page.shown(rows, levels), texts, []),
-            "-between": page.sheet(page.shown(between, levels), [], headers),
+            "": plotting.plots([plot]),
+            "-images": plotting.sheet(trajectories.shown(rows, levels), texts, []),
+            "-between": plotting.sheet(trajectories.shown(between, levels), [], headers),
         },
         facts,
     )

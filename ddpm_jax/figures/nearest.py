@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from ddpm_jax import data, parts, quality, report, stopping
-from ddpm_jax.data import Bytes, Source
-from ddpm_jax.figures import page, samples
-from ddpm_jax.figures.chains import Trained
-from ddpm_jax.figures.page import Drawn, Header
-from ddpm_jax.parts import Arrays
-from ddpm_jax.scores import space
-from ddpm_jax.scores.space import Space
+from ddpm_jax.datasets import pixels
+from ddpm_jax.datasets.source import Bytes, Source
+from ddpm_jax.evaluation import quality
+from ddpm_jax.figures import samples
+from ddpm_jax.figures.trajectories import Chains
+from ddpm_jax.metrics import features
+from ddpm_jax.metrics.features import Space
+from ddpm_jax.runtime import console, plotting, resumable, signals
+from ddpm_jax.runtime.plotting import Drawn, Header
+from ddpm_jax.runtime.resumable import Arrays
 
 SAMPLES = 8
 NEIGHBOURS = 5
@@ -70,9 +72,7 @@ def squared(one: Float[np.ndarray, "q d"], other: Float[np.ndarray, "n d"]) -> D
     return np.maximum(norms - 2.0 * one @ other.T, 0.0)
 
 
-def search(
-    trained: Trained, source: Source, queries: Bytes, of: Space, view: View, k: int
-) -> Found:
+def search(trained: Chains, source: Source, queries: Bytes, of: Space, view: View, k: int) -> Found:
     """The k nearest of all images of 'source' to each query, by what 'view' leaves of them."""
     wanted = of.features(view(queries)).vectors
     chunk = max(1, min(1000, TOGETHER // int(np.prod(source.shape))))
@@ -81,27 +81,27 @@ def search(
         found = []
         last = min((number + 1) * PART, source.count)
         for first in range(number * PART, last, chunk):
-            stopping.check(f"in nearest, at training image {first} of {source.count}")
+            signals.check(f"in nearest, at training image {first} of {source.count}")
             places = np.arange(first, min(first + chunk, last))
-            images = view(data.stretch(source.read(places), source.levels))
+            images = view(pixels.stretch(source.read(places), source.levels))
             distances = squared(wanted, of.features(images).vectors)
             here = Found(distances, np.tile(places, (len(queries), 1)))
             found = [closest([*found, here], k)]
             bar.update(int(places[-1]) + 1 - bar.n)
         return found[0]._asdict()
 
-    with report.progress(f"nearest, {view.__name__}", source.count, unit="image") as bar:
+    with console.progress(f"nearest, {view.__name__}", source.count, unit="image") as bar:
         kept = trained.kept / f"nearest-{of.name}-{view.__name__}"
-        made = parts.collect(kept, -(-source.count // PART), part, lambda: None)
+        made = resumable.collect(kept, -(-source.count // PART), part, lambda: None)
     return closest([Found(**part) for part in made], k)
 
 
-def nearest(trained: Trained) -> Drawn:
+def nearest(trained: Chains) -> Drawn:
     """Samples, their nearest training images, and those nearest by the centre alone.
 
     In pixels and, where the run's scores have another space, in its features as well.
     """
-    figure, facts = nearest_in(trained, space.pixels(), (whole, centre))
+    figure, facts = nearest_in(trained, features.pixels(), (whole, centre))
     pages, by_space = {"": figure}, {"pixels": facts}
     other = quality.space_of(trained.run)
     if other is not None and other.name != "pixels":
@@ -111,8 +111,8 @@ def nearest(trained: Trained) -> Drawn:
 
 
 def nearest_in(
-    trained: Trained, of: Space, views: Sequence[View]
-) -> tuple[page.Page, dict[str, Any]]:
+    trained: Chains, of: Space, views: Sequence[View]
+) -> tuple[plotting.Page, dict[str, Any]]:
     """By Euclidean distance. Flipped training images are not looked through."""
     queries = samples.first_samples(trained, samples.grid_size(trained))[:SAMPLES]
     source = trained.run.data.open(trained.run.data.split)
@@ -121,13 +121,13 @@ def nearest_in(
     columns, headers = [], []
     for view in views:
         images = source.read(found[view].places.reshape(-1))
-        images = data.stretch(images, source.levels)
+        images = pixels.stretch(images, source.levels)
         lead, names = SHEET[view]
         first = len(headers) // 2 * (k + 1)
         headers += [Header(first, first, names[0]), Header(first + 1, first + k, names[1])]
         columns += [lead(queries)[:, None], images.reshape(len(queries), k, *queries.shape[1:])]
     breaks = [header.first for header in headers][1:]
-    figure = page.sheet(np.concatenate(columns, axis=1), [], headers, breaks)
+    figure = plotting.sheet(np.concatenate(columns, axis=1), [], headers, breaks)
     rows, across = middle(*queries.shape[1:3])
     facts = {
         "split": trained.run.data.split,

@@ -9,23 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ddpm_jax import (
-    build,
-    draws,
-    each_image,
-    likelihood,
-    parallel,
-    parameterization,
-    parts,
-    report,
-    stopping,
-)
-from ddpm_jax.build import Run
-from ddpm_jax.figures import chains, latents, page
-from ddpm_jax.figures.chains import Trained
-from ddpm_jax.figures.page import Drawn, Header, Line, Plot
-from ddpm_jax.parts import Arrays
-from ddpm_jax.sde import flow
+from ddpm_jax import parameterization
+from ddpm_jax.distributed import mesh
+from ddpm_jax.evaluation import per_image
+from ddpm_jax.figures import latents, trajectories
+from ddpm_jax.figures.trajectories import Chains
+from ddpm_jax.losses import bound as bound_terms
+from ddpm_jax.run import model as models
+from ddpm_jax.run import sampling
+from ddpm_jax.run.run import Run
+from ddpm_jax.runtime import console, plotting, resumable, signals
+from ddpm_jax.runtime.plotting import Drawn, Header, Line, Plot
+from ddpm_jax.runtime.resumable import Arrays
+from ddpm_jax.samplers import probability_flow
 
 COUNT = 64
 SHOWN = 10
@@ -51,38 +47,42 @@ def measured(run: Run, params: Any, x_0, keys) -> dict[str, Any]:
     model, shape = run.model, run.model.shape
     classes = model.unet.classes  # a network that has some is asked about none of them
     labels = jnp.full(1, classes) if classes else None  # one for all: the ODE goes image by image
-    denoiser = build.unclipped(model, params, labels)
+    denoiser = models.unclipped(model, params, labels)
     uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), shape))(keys)
-    probes = flow.rademacher(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), 1, shape)
+    probes = probability_flow.rademacher(
+        jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), 1, shape
+    )
     found = {"source": x_0}
-    for kind, x in zip(KINDS, (flow.dequantize(x_0, uniform, model.levels), x_0), strict=True):
-        nats, x_T = flow.log_density(model.sched, denoiser, x, probes)
-        found[kind] = flow.bits_per_dim(nats, x_0[0].size, model.levels)
-    bound = likelihood.bound(
-        *(model.sched, model.variance, build.denoiser(model, params, labels), x_0, keys),
+    for kind, x in zip(
+        KINDS, (probability_flow.dequantize(x_0, uniform, model.levels), x_0), strict=True
+    ):
+        nats, x_T = probability_flow.log_density(model.sched, denoiser, x, probes)
+        found[kind] = probability_flow.bits_per_dim(nats, x_0[0].size, model.levels)
+    bound = bound_terms.bound(
+        *(model.sched, model.variance, models.denoiser(model, params, labels), x_0, keys),
         *(run.eval.strata, model.levels),
     )
-    decoded = flow.decode(model.sched, denoiser, x_T)
+    decoded = probability_flow.decode(model.sched, denoiser, x_T)
     return found | {"bound": bound.total, "latent": x_T, "decoded": decoded}
 
 
-def collected(trained: Trained, x_0: chains.Floats) -> Arrays:
+def collected(trained: Chains, x_0: trajectories.Floats) -> Arrays:
     """What is measured, in equal batches; the last is filled up by repeating its last image."""
-    run, count, size = trained.run, len(x_0), chains.batch_size(trained.run)
+    run, count, size = trained.run, len(x_0), trajectories.batch_size(trained.run)
     of_batch = jax.jit(lambda params, x_0, keys: measured(run, params, x_0, keys))
 
     def batch(number: int) -> Arrays:
-        stopping.check(f"in ode, batch {number + 1} of {batches}")
+        signals.check(f"in ode, batch {number + 1} of {batches}")
         rows = np.minimum(np.arange(number * size, (number + 1) * size), count - 1)
-        local = x_0[rows][parallel.rows(size)]
-        keys = draws.image_keys(run, run.sample.seed, number * size, size)
-        found = of_batch(trained.params, parallel.put(run.mesh, local), keys)
+        local = x_0[rows][mesh.rows(size)]
+        keys = sampling.image_keys(run, run.sample.seed, number * size, size)
+        found = of_batch(trained.params, mesh.put(run.mesh, local), keys)
         bar.update()
-        return {name: parallel.fetch(each) for name, each in found.items()}
+        return {name: mesh.fetch(each) for name, each in found.items()}
 
     batches = -(-count // size)
-    with report.progress("ode", batches, unit="batch") as bar:
-        made = parts.collect(trained.kept / "ode", batches, batch, bar.update)
+    with console.progress("ode", batches, unit="batch") as bar:
+        made = resumable.collect(trained.kept / "ode", batches, batch, bar.update)
     return {name: np.concatenate([part[name] for part in made])[:count] for name in made[0]}
 
 
@@ -90,7 +90,7 @@ def mean(values) -> dict[str, float | None]:
     values = values.astype(np.float64)
     return {
         "bits_per_dim": float(values.mean()),
-        "standard_error": each_image.standard_error(values),
+        "standard_error": per_image.standard_error(values),
     }
 
 
@@ -100,11 +100,11 @@ def text(name: str, values) -> str:
     return f"{name}: {found['bits_per_dim']:.3f}" + (f" ± {error:.3f}" if error else "")
 
 
-def ode(trained: Trained) -> Drawn:
+def ode(trained: Chains) -> Drawn:
     """Bits/dim by the ODE against the bound, image by image, and a page of latents and their decodings."""
     run, split = trained.run, latents.split_of(trained.run)
     count = min(COUNT, run.data.open(split).count)
-    indices, x_0 = chains.real_images(trained, split, count)
+    indices, x_0 = trajectories.real_images(trained, split, count)
     found = collected(trained, x_0)
     bound, levels = found["bound"], run.model.levels
     ends = [float(bound.min()), float(bound.max())]
@@ -121,12 +121,14 @@ def ode(trained: Trained) -> Drawn:
     ]
     cells = np.stack([found[name][:SHOWN] for name in ("source", "latent", "decoded")])
     rows = ["source", "$x_T$", "decoded"]
-    sheet = page.sheet(
-        page.shown(cells, levels), rows, [Header(0, len(cells[0]) - 1, "of the images as they are")]
+    sheet = plotting.sheet(
+        trajectories.shown(cells, levels),
+        rows,
+        [Header(0, len(cells[0]) - 1, "of the images as they are")],
     )
-    back = chains.rmse(found["source"], found["decoded"])
+    back = trajectories.rmse(found["source"], found["decoded"])
     facts = {
-        "solver": f"ode: Dopri5, tolerance {flow.TOLERANCE:g}, from t = {flow.T_MIN:g} to T",
+        "solver": f"ode: Dopri5, tolerance {probability_flow.TOLERANCE:g}, from t = {probability_flow.T_MIN:g} to T",
         "split": split,
         "images": count,
         "indices": indices,
@@ -140,4 +142,4 @@ def ode(trained: Trained) -> Drawn:
             "standard_deviation": float(found["latent"].std()),
         },
     }
-    return Drawn({"": page.plots(panels), "-latents": sheet}, facts)
+    return Drawn({"": plotting.plots(panels), "-latents": sheet}, facts)

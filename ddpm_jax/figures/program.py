@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ddpm_jax import build, checkpoint, draws, parts, report, state, stopping, workdir
-from ddpm_jax.build import Run
 from ddpm_jax.figures import (
     compression,
     guidance,
@@ -12,17 +10,20 @@ from ddpm_jax.figures import (
     latents,
     nearest,
     ode,
-    page,
-    rate,
+    rate_distortion,
     samples,
     solvers,
 )
-from ddpm_jax.figures.chains import Trained
+from ddpm_jax.figures.trajectories import Chains
+from ddpm_jax.run import run as runs
+from ddpm_jax.run import sampling, state
+from ddpm_jax.run.run import Run
+from ddpm_jax.runtime import checkpoint, console, files, plotting, resumable, signals
 
 FIGURES = {
     "grid": samples.grid,
     "progressive": samples.progressive,
-    "rate_distortion": rate.rate_distortion,
+    "rate_distortion": rate_distortion.rate_distortion,
     "shared_latents": latents.shared_latents,
     "interpolation": latents.interpolation,
     "coarse_to_fine": latents.coarse_to_fine,
@@ -49,9 +50,7 @@ def chosen(names: Sequence[str]) -> list[str]:
     """The figures of --figures. Raises ValueError for a name that is none."""
     for name in names:
         if name not in FIGURES and name != ALL:
-            raise ValueError(
-                f"--figures: {name!r} is none; {workdir.nearest(name, [*FIGURES, ALL])}"
-            )
+            raise ValueError(f"--figures: {name!r} is none; {files.nearest(name, [*FIGURES, ALL])}")
     if not names:
         raise ValueError(f"--figures is empty; there is {', '.join([ALL, *FIGURES])}")
     of_all = [name for name in FIGURES if name not in ASKED_FOR] if ALL in names else []
@@ -62,8 +61,8 @@ def check(run: Run, names: Sequence[str]) -> None:
     """Raises ValueError for what can be found wrong before anything is drawn."""
     wanted = chosen(names)
     steps = checkpoint.steps_in(run.checkpoints)
-    if "rate_distortion" in names and steps and rate.evaluated(run, steps[-1]) is None:
-        raise ValueError(rate.missing(run, steps[-1]))
+    if "rate_distortion" in names and steps and rate_distortion.evaluated(run, steps[-1]) is None:
+        raise ValueError(rate_distortion.missing(run, steps[-1]))
     for name in ASKED_FOR.keys() & set(wanted):
         ASKED_FOR[name](run)
     if "nearest" in wanted:
@@ -80,34 +79,34 @@ def figures(run: Run, names: Sequence[str]) -> None:
     """
     wanted = chosen(names)
     step, params = state.averaged(run)
-    program = draws.program(run.model, run.sample.chain)
+    program = sampling.make_program(run.model, run.sample.chain)
     folder = run.directory / "figures"
-    report.say(f"figures at step {step}, {run.sample.chain.name}: {', '.join(wanted)}")
+    console.say(f"figures at step {step}, {run.sample.chain.name}: {', '.join(wanted)}")
     decides = (
         wanted,
         facts(run, step),
-        draws.weights(params, run.sample.chain),
-        *build.rounding(run),
+        sampling.weights(params, run.sample.chain),
+        *runs.rounding(run),
     )
-    with parts.beside(folder / f"{step}", *decides) as kept:
-        trained = Trained(run, step, params, program, kept)
+    with resumable.beside(folder / f"{step}", *decides) as kept:
+        trained = Chains(run, step, params, program, kept)
         for done, name in enumerate(wanted):
-            stopping.check(f"with {done} of {len(wanted)} figures done")
+            signals.check(f"with {done} of {len(wanted)} figures done")
             draw(trained, name)
 
 
-def draw(trained: Trained, name: str) -> None:
+def draw(trained: Chains, name: str) -> None:
     run, step = trained.run, trained.step
     drawn = FIGURES[name](trained)
     if drawn is None:  # the only one that needs what another program makes
-        report.say(rate.missing(run, step))
+        console.say(rate_distortion.missing(run, step))
         return
     path = run.directory / "figures" / f"{step}-{name}"
     for ending, figure in drawn.pages.items():
-        page.save(path.with_name(path.name + ending), figure)
+        plotting.save(path.with_name(path.name + ending), figure)
     record = {"figure": name, **facts(run, step), **drawn.facts}
-    workdir.write_json(path.with_name(f"{path.name}.json"), record)
-    report.say(f"figure   {path}.png, .pdf, .json")
+    files.write_json(path.with_name(f"{path.name}.json"), record)
+    console.say(f"figure   {path}.png, .pdf, .json")
 
 
 def facts(run: Run, step: int) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ddpm_jax import generate, quality
-from ddpm_jax.data import Bytes
-from ddpm_jax.figures import chains, page
-from ddpm_jax.figures.chains import Seen, Trained, Walk
-from ddpm_jax.figures.page import Drawn, Header, Line, Plot
-from ddpm_jax.scores import frechet
+from ddpm_jax.datasets.source import Bytes
+from ddpm_jax.evaluation import quality
+from ddpm_jax.figures import trajectories
+from ddpm_jax.figures.trajectories import Chains, Seen, Walk
+from ddpm_jax.metrics import frechet
+from ddpm_jax.run import sampling
+from ddpm_jax.runtime import plotting
+from ddpm_jax.runtime.plotting import Drawn, Header, Line, Plot
 
 LARGE = 64  # pixels of height; of larger images a grid shows 64, of smaller ones 256
 IMAGES = 16  # whose x_0-hat is followed, or as many as are scored
@@ -19,33 +21,33 @@ ROWS = 6  # of them shown
 TIMES = 21  # at which x_0-hat is looked at; every second one is shown
 
 
-def first_samples(trained: Trained, count: int) -> Bytes:
+def first_samples(trained: Chains, count: int) -> Bytes:
     """The run's first 'count' samples, fewer if sample.count is less: out of samples/, or made now."""
     run = trained.run
     count = min(count, run.sample.count)
-    there = generate.found(run, trained.step, count)
+    there = sampling.found(run, trained.step, count)
     if there is not None:
         return there
     wanted = run._replace(sample=run.sample._replace(count=count))
-    return generate.images(wanted, trained.step, trained.params)
+    return sampling.images(wanted, trained.step, trained.params)
 
 
-def grid_size(trained: Trained) -> int:
+def grid_size(trained: Chains) -> int:
     return 64 if trained.run.model.shape[0] > LARGE else 256
 
 
-def grid(trained: Trained) -> Drawn:
+def grid(trained: Chains) -> Drawn:
     """Samples of the run's own sampler in a square, none picked."""
     images = first_samples(trained, grid_size(trained))
     columns = math.ceil(math.sqrt(len(images)))
     rows = -(-len(images) // columns)
     cells = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
     cells[: len(images)] = images
-    figure = page.sheet(cells.reshape(rows, columns, *images.shape[1:]), [], [])
+    figure = plotting.sheet(cells.reshape(rows, columns, *images.shape[1:]), [], [])
     return Drawn({"": figure}, {"images": len(images), "numbers": list(range(len(images)))})
 
 
-def progressive(trained: Trained) -> Drawn:
+def progressive(trained: Chains) -> Drawn:
     """x_0-hat along the reverse process, and how good it is: Figs. 6, 10 and 14.
 
     Its distance from the sample that it becomes and, where the run's scores have a space, the
@@ -55,17 +57,17 @@ def progressive(trained: Trained) -> Drawn:
     count = IMAGES if distance is None else max(IMAGES, min(asked(trained), MOST))
     marks = tuple(dict.fromkeys(np.linspace(0, program.steps, TIMES).round().astype(int).tolist()))
     walk = Walk(marks, np.arange(count))
-    (seen,) = chains.go(trained, "progressive", [walk], chains.x_0_guess)
+    (seen,) = trajectories.go(trained, "progressive", [walk], trajectories.x_0_guess)
     times = [int(program.times[mark]) for mark in marks]
     levels = trained.run.model.levels
     facts = {"times": times, "images": count, "shown": times[::2]} | closeness(seen)
     names = {"rmse": "RMSE (0–255)", "psnr": "PSNR (dB)"}
     if distance is not None:
         name, of = distance
-        facts[name] = [of(page.shown(each, levels)) for each in seen]
+        facts[name] = [of(trajectories.shown(each, levels)) for each in seen]
         names[name] = "FID" if name == "fid" else "Fréchet distance"
-    figure = page.sheet(
-        page.shown(seen[::2, :ROWS].swapaxes(0, 1), levels),
+    figure = plotting.sheet(
+        trajectories.shown(seen[::2, :ROWS].swapaxes(0, 1), levels),
         rows=[],
         headers=[Header(i, i, f"$t = {t}$") for i, t in enumerate(times[::2])],
     )
@@ -74,14 +76,14 @@ def progressive(trained: Trained) -> Drawn:
         Plot("reverse process steps ($T - t$)", label, [Line(reverse, facts[name])])
         for name, label in names.items()
     ]
-    return Drawn({"": figure, "-quality": page.plots(panels)}, facts)
+    return Drawn({"": figure, "-quality": plotting.plots(panels)}, facts)
 
 
-def asked(trained: Trained) -> int:
+def asked(trained: Chains) -> int:
     return trained.run.eval.quality.samples
 
 
-def frechet_distance(trained: Trained) -> tuple[str, Callable[[Bytes], float]] | None:
+def frechet_distance(trained: Chains) -> tuple[str, Callable[[Bytes], float]] | None:
     """Its name and itself, of images from the training images, in the space of the run's scores."""
     run = trained.run
     space = quality.space_of(run)
@@ -97,7 +99,7 @@ def frechet_distance(trained: Trained) -> tuple[str, Callable[[Bytes], float]] |
 
 def closeness(seen: Seen) -> dict[str, list]:
     """RMSE and PSNR of every x_0-hat against the last one, means over images; no PSNR of no error."""
-    errors = chains.rmse(seen, seen[-1])
+    errors = trajectories.rmse(seen, seen[-1])
     spread = errors.std(axis=1, ddof=1) / math.sqrt(errors.shape[1])
     psnr = [
         float(np.mean(20.0 * np.log10(255.0 / each))) if each.all() else None for each in errors

@@ -5,12 +5,15 @@ A figure of the paper's successors: Song et al. 2021 (DDIM), Lu et al. 2022, Kar
 
 import numpy as np
 
-from ddpm_jax import draws, parameterization, sampling, solver_settings
-from ddpm_jax.build import Run
-from ddpm_jax.figures import chains, page, samples
-from ddpm_jax.figures.chains import Floats, Trained, Walk
-from ddpm_jax.figures.page import Drawn, Line, Plot
-from ddpm_jax.settings import Chain
+from ddpm_jax import parameterization
+from ddpm_jax.config import sampler
+from ddpm_jax.figures import samples, trajectories
+from ddpm_jax.figures.trajectories import Chains, Floats, Walk
+from ddpm_jax.run import sampling
+from ddpm_jax.run.run import Chain, Run
+from ddpm_jax.runtime import plotting
+from ddpm_jax.runtime.plotting import Drawn, Line, Plot
+from ddpm_jax.samplers import loop
 
 LOOKS = {"ddim": 1, "ddim quadratic": 1, "dpm_solver": 1, "heun": 2}  # that a step takes
 STEPS = (5, 10, 20, 50)
@@ -22,8 +25,8 @@ SEEDS = 3
 def chain(run: Run, solver: str, steps: int) -> Chain:
     model = run.model
     name, _, spacing = solver.partition(" ")
-    fields = {"steps": steps, "eta": 0.0, "spacing": spacing or solver_settings.LINEAR}
-    chosen = solver_settings.chain(
+    fields = {"steps": steps, "eta": 0.0, "spacing": spacing or sampler.LINEAR}
+    chosen = sampler.chain(
         model.sched, model.parameterization, model.variance, "--figures=solvers", name, **fields
     )
     asked = run.sample.chain
@@ -41,7 +44,7 @@ def check(run: Run) -> None:
 
 
 def sampled(
-    trained: Trained, chosen: Chain, program: sampling.Program, count: int, seed: int = 0
+    trained: Chains, chosen: Chain, program: loop.Program, count: int, seed: int = 0
 ) -> Floats:
     """Images 0..count - 1 of sample.seed + 'seed', from the x_T that every solver begins with."""
     run = trained.run
@@ -49,11 +52,11 @@ def sampled(
     run = run._replace(sample=run.sample._replace(chain=chosen, seed=run.sample.seed + seed))
     walk = Walk((0, program.steps), np.arange(count))
     label = f"solvers-{chosen.name}-{count}-{seed}"
-    (seen,) = chains.go(trained._replace(run=run, program=program), label, [walk], size=size)
+    (seen,) = trajectories.go(trained._replace(run=run, program=program), label, [walk], size=size)
     return seen[-1]
 
 
-def solvers(trained: Trained) -> Drawn:
+def solvers(trained: Chains) -> Drawn:
     """RMSE to Heun's method in all T steps, which is as near to the ODE's end as the schedule allows; and,
     where the run's scores have a space, Frechet distances from the training images over three seeds.
     """
@@ -66,18 +69,18 @@ def solvers(trained: Trained) -> Drawn:
 
     def drawn(solver: str, n: int, count: int, seeds: int) -> list[Floats]:
         chosen = chain(run, solver, n)
-        program = draws.program(run.model, chosen)
+        program = sampling.make_program(run.model, chosen)
         return [sampled(trained, chosen, program, count, seed) for seed in range(seeds)]
 
     def distances(of_seeds: list[Floats]) -> list[float]:
-        return [distance[1](page.shown(images, levels)) for images in of_seeds]
+        return [distance[1](trajectories.shown(images, levels)) for images in of_seeds]
 
     (exact,) = drawn("heun", T, COUNT, 1)
     shown, errors, found = {}, {}, {}
     for name in LOOKS:
         made = [drawn(name, n, count, seeds) for n in steps]
         shown[name] = [first[:SHOWN] for first, *_ in made]
-        errors[name] = [float(chains.rmse(first[:COUNT], exact).mean()) for first, *_ in made]
+        errors[name] = [float(trajectories.rmse(first[:COUNT], exact).mean()) for first, *_ in made]
         found[name] = [distances(of_seeds) for of_seeds in made] if distance else None
     looks = {name: [n if each == 1 else 2 * n - 1 for n in steps] for name, each in LOOKS.items()}
     facts = {"solver": list(LOOKS), "reference": f"heun-{T}", "images": COUNT, "steps": steps}
@@ -90,9 +93,9 @@ def solvers(trained: Trained) -> Drawn:
     names = [name.replace("_", " ").replace("ddim quad", "quad") for name in LOOKS]
     texts = [f"heun, {T}", *(f"{name}, {n}" for name in names for n in steps)]
     cells = np.stack([exact[:SHOWN], *(images for name in LOOKS for images in shown[name])])
-    sheet = page.sheet(page.shown(cells, levels), texts, [])
+    sheet = plotting.sheet(trajectories.shown(cells, levels), texts, [])
     return Drawn(
-        {"": page.plots(plots), "-samples": sheet}, facts | {"looks": looks, "rmse": errors}
+        {"": plotting.plots(plots), "-samples": sheet}, facts | {"looks": looks, "rmse": errors}
     )
 
 

@@ -1,1 +1,1 @@
-"""Numbers about images, in any space of features: an image is what a function says about it."""
+"""The old name of `ddpm_jax.metrics`; it goes with the next release."""

@@ -1,0 +1,1 @@
+"""The codec's modes: calibrate, compress, decompress, inspect."""

@@ -1,0 +1,1 @@
+"""Entropy coders and shared randomness, which know nothing of diffusion."""

@@ -1,0 +1,118 @@
+"""Reverse-channel coding by a random-label trellis, searched with Viterbi over a whole step. Algorithms 3 and 4.
+
+A path of M bits names a draw z of M groups of pixels' noise: the state is the last nu bits, and each
+transition has a row of shared normal numbers. The encoder sends the path whose z is likeliest under
+q(x_s | x_t, x_0) against p(x_s | x_t), about KL(q || p) bits for a z that is nearly one of q's. (Trellis
+source coding: Marcellin and Fischer 1990; a random trellis for a target law: arXiv:1008.2008; the
+bit-shift trellis: arXiv:2406.11235.) It is not an exact sampler of q; poisson.py has one.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int16, Int64, UInt8
+
+from ddpm_jax.codec.primitives import shared_noise
+
+COLUMNS = 96  # of the table of labels: pixels of one branch, at most
+SCALE = 2.0**-shared_noise.NORMAL_BITS
+Bits = UInt8[np.ndarray, " m"]
+Noise = Int64[np.ndarray, " d"]
+
+
+class Branches(NamedTuple):
+    """How the pixels of one step are spread over M branches, and which labels each reads."""
+
+    order: Int64[np.ndarray, " d"]
+    signs: Int64[np.ndarray, " d"]
+    edges: Int64[np.ndarray, " m1"]
+    masks: Int64[np.ndarray, " m"]
+    offsets: Int64[np.ndarray, " m"]
+    nu: int
+
+
+def fewest(dims: int) -> int:
+    return -(-dims // COLUMNS)
+
+
+@lru_cache(maxsize=2)
+def labels(nu: int) -> Int16[np.ndarray, "rows 96"]:
+    """The same for every model and image: a row for each of 2^(nu + 1) transitions."""
+    key = shared_noise.key_of("labels", nu, COLUMNS)
+    return shared_noise.normal(key, COLUMNS << (nu + 1)).reshape(-1, COLUMNS)
+
+
+@lru_cache(maxsize=2)
+def searched(nu: int) -> tuple[Float[np.ndarray, "rows 96"], Float[np.ndarray, "rows 97"]]:
+    """The labels as numbers, and the sums of their squares from the left."""
+    values = labels(nu) * np.float32(SCALE)
+    sums = np.cumsum(np.pad(values**2, [(0, 0), (1, 0)]), axis=1)
+    return values, sums
+
+
+def branches(seed: tuple[bytes, int, int], dims: int, count: int, nu: int) -> Branches:
+    """Of the seed (model, nonce, step): the same for encoder and decoder."""
+
+    def key(domain: str) -> tuple[int, int]:
+        return shared_noise.key_of(*seed, domain)
+
+    edges = np.arange(count + 1) * dims // count
+    rows = np.full(count, 2 << nu)
+    offsets = shared_noise.below(key("offset"), COLUMNS + 1 - np.diff(edges))
+    return Branches(
+        shared_noise.permutation(key("order"), dims),
+        shared_noise.signs(key("sign"), dims),
+        edges,
+        shared_noise.below(key("mask"), rows),
+        offsets,
+        nu,
+    )
+
+
+def search(given: Branches, mean: Float[np.ndarray, " d"], rho2: float) -> Bits:
+    """The path whose noise z maximises log q/p, for q = N(mean, rho2) and p = N(0, 1)."""
+    values, squares = searched(given.nu)
+    states = 1 << given.nu
+    slope = ((mean * given.signs)[given.order] / rho2).astype(np.float32)
+    curve = np.float32(0.5 - 0.5 / rho2)
+    rows = np.arange(2 * states)
+    metric = np.full(states, -np.inf, np.float32)
+    metric[0] = 0.0
+    dropped = np.empty((len(given.masks), states // 8), np.uint8)
+    for k, (mask, offset) in enumerate(zip(given.masks, given.offsets, strict=True)):
+        first, last = given.edges[k : k + 2]
+        end = offset + last - first
+        score = values[:, offset:end] @ slope[first:last]
+        score += curve * (squares[:, end] - squares[:, offset])
+        # From state (p, j >> 1) to state j: the leftmost bit p is dropped.
+        score = score[rows ^ mask].reshape(2, states)
+        score += metric.reshape(2, -1).repeat(2, axis=1)
+        dropped[k] = np.packbits(score[1] > score[0])
+        metric = np.maximum(score[0], score[1])
+    return traced(dropped, int(metric.argmax()), given.nu)
+
+
+def traced(dropped: UInt8[np.ndarray, "m s"], state: int, nu: int) -> Bits:
+    """The bits on the way to a last state."""
+    bits = np.empty(len(dropped), np.uint8)
+    for k in reversed(range(len(dropped))):
+        bits[k] = state & 1
+        left = (int(dropped[k, state >> 3]) >> (7 - (state & 7))) & 1
+        state = (left << (nu - 1)) | (state >> 1)
+    return bits
+
+
+def noise(given: Branches, path: Bits) -> Noise:
+    """The numbers that a path names, Q12."""
+    table, states = labels(given.nu), 1 << given.nu
+    found = np.empty(len(given.order), np.int64)
+    state = 0
+    for k, bit in enumerate(path.tolist()):
+        # The bit that is dropped stays on the left of the row's number.
+        row = ((state << 1) | bit) ^ int(given.masks[k])
+        state = ((state << 1) | bit) & (states - 1)
+        first, last = given.edges[k : k + 2]
+        offset = given.offsets[k]
+        found[given.order[first:last]] = table[row, offset : offset + last - first]
+    return found * given.signs

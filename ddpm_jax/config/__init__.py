@@ -1,0 +1,1 @@
+"""ConfigDict to Run: the only room that reads a config."""

@@ -1,0 +1,151 @@
+"""The diffusion and model sections of a config: names and numbers to schedules, outputs, losses, the network."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from ddpm_jax import diffusion, parameterization, sde
+from ddpm_jax.config import validate
+from ddpm_jax.diffusion import Schedule
+from ddpm_jax.distributed.mesh import Layout
+from ddpm_jax.losses import objective, timesteps
+from ddpm_jax.losses.objective import Objective
+from ddpm_jax.losses.timesteps import Timesteps
+from ddpm_jax.networks import classifier, unet
+from ddpm_jax.parameterization import Parameterization, Variance
+
+SCHEDULES = {
+    f.__name__: f
+    for f in (
+        *(diffusion.linear, diffusion.quadratic, diffusion.constant, diffusion.cosine),
+        *(sde.vp, sde.sub_vp, sde.ve),
+    )
+}
+OUTPUTS = {name: getattr(parameterization, name) for name in ("eps", "x_0", "x_prev")}
+VARIANCES = {
+    f.__name__: f
+    for f in (
+        parameterization.fixed_small,
+        parameterization.fixed_large,
+        parameterization.learned,
+        parameterization.learned_range,
+    )
+}
+TIMESTEPS = {f.__name__: f for f in (timesteps.uniform, timesteps.importance, timesteps.continuous)}
+CLASSIFICATION = "classification"  # the loss that makes the network a classifier
+CONTINUOUS = "simple", "likelihood", CLASSIFICATION  # losses that are defined for any t
+LIKELIHOODS = {
+    "normal": diffusion.discretized_log_likelihood,
+    "tanh": diffusion.released_log_likelihood,
+}
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class Diffusion(NamedTuple):
+    sched: Schedule
+    parameterization: Parameterization
+    variance: Variance
+    objective: Callable[[int], Objective]  # of the number of grey levels
+    timesteps: Timesteps
+    classifies: bool
+
+
+def diffusion_of(
+    *,
+    schedule: Mapping[str, Any],
+    output: str,
+    variance: str,
+    loss: str,
+    log_cdf: str,
+    timesteps: str,
+) -> Diffusion:
+    """Raises ValueError for a name that is none, and for names that do not go together."""
+    reading = validate.choice("diffusion.output", output, OUTPUTS)
+    of_reverse = validate.choice("diffusion.variance", variance, VARIANCES)
+    likelihood = validate.choice("diffusion.log_cdf", log_cdf, LIKELIHOODS)
+    draws = validate.choice("diffusion.timesteps", timesteps, TIMESTEPS)
+    check_together(output, variance, loss, timesteps)
+    losses = {
+        "simple": lambda levels: objective.simple(reading),
+        "vlb": lambda levels: objective.vlb(reading, of_reverse, levels, likelihood),
+        "likelihood": lambda levels: objective.likelihood_weighted(reading),
+        "hybrid": lambda levels: objective.hybrid(reading, of_reverse, levels, likelihood),
+        CLASSIFICATION: lambda levels: objective.classification(),
+    }
+    sched = validate.section(schedule_of, "diffusion.schedule", schedule)
+    chosen = validate.choice("diffusion.loss", loss, losses)
+    classifies = loss == CLASSIFICATION
+    return Diffusion(sched, reading, of_reverse, chosen, draws(sched.T), classifies)
+
+
+def check_together(output: str, variance: str, loss: str, timesteps: str) -> None:
+    """Raises ValueError for names that are right one by one, and no model together."""
+    is_learned = VARIANCES[variance] in parameterization.LEARNED
+    if loss in CONTINUOUS and is_learned:
+        raise ValueError(
+            f"diffusion.loss {loss} does not train a {variance} variance; use hybrid or vlb"
+        )
+    if loss == "hybrid" and not is_learned:
+        raise ValueError(
+            f"diffusion.loss hybrid trains a variance, and {variance} is fixed; use learned_range"
+        )
+    if timesteps == "continuous" and (loss not in CONTINUOUS or output == "x_prev"):
+        raise ValueError(
+            f"diffusion.timesteps continuous is between whole t, where output {output} with loss"
+            f" {loss} is not defined; take eps or x_0, and {' or '.join(CONTINUOUS)}"
+        )
+    if loss == "likelihood" and output == "x_prev":
+        raise ValueError("diffusion.loss likelihood goes by x_0, and output x_prev is a mean")
+
+
+def network_of(
+    shape: tuple[int, int, int],
+    of: Diffusion,
+    layout: Layout,
+    *,
+    channels: int,
+    multipliers: tuple[int, ...],
+    blocks: int,
+    attention: tuple[int, ...],
+    dropout: float,
+    dtype: str,
+    classes: int,
+) -> unet.UNet | classifier.Classifier:
+    """Raises ValueError for numbers out of range, and for images that cannot be halved so often."""
+    validate.at_least(1, "model", channels=channels, blocks=blocks)
+    validate.at_least(0, "model", classes=classes)
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"model.dropout is {dropout}; it must be at least 0 and below 1")
+    if not multipliers or min(multipliers) < 1:
+        raise ValueError(f"model.multipliers is {multipliers}; it must be one or more of 1, 2, ...")
+    unet.check_size(*shape[:2], len(multipliers))
+    heights = [shape[0] // 2**i for i in range(len(multipliers))]
+    if not set(layout.remat) <= set(heights):
+        raise ValueError(f"parallel.remat is {layout.remat}; this network's heights are {heights}")
+    fields = {
+        "channels": channels,
+        "multipliers": tuple(multipliers),
+        "blocks": blocks,
+        "attention": tuple(attention),
+        "dropout": dropout,
+        "dtype": compute_dtype(dtype, layout.mesh.devices.flat[0].platform),
+        "remat": layout.remat,
+        "classes": classes,
+    }
+    if of.classifies:
+        return classifier.Classifier(**fields)
+    is_learned = of.variance in parameterization.LEARNED
+    return unet.UNet(out_channels=shape[-1] * (2 if is_learned else 1), **fields)
+
+
+def compute_dtype(name: str, platform: str):
+    """bfloat16 convolutions are slow on CPUs, so "auto" keeps them to accelerators."""
+    if name == "auto":
+        return jnp.float32 if platform == "cpu" else jnp.bfloat16
+    return validate.choice("model.dtype", name, DTYPES)
+
+
+def schedule_of(name: str, **fields: Any) -> Schedule:
+    made = validate.choice("diffusion.schedule.name", name, SCHEDULES)
+    return validate.section(made, "diffusion.schedule", fields)

@@ -1,0 +1,17 @@
+"""The config of the run in a folder, as a config file: --config=stored_config.py:<workdir>."""
+
+from etils import epath
+from ml_collections import ConfigDict
+
+from ddpm_jax.run import record
+
+
+def get_config(folder: epath.PathLike) -> ConfigDict:
+    return ConfigDict(tuples(record.stored(epath.Path(folder))["config"]))
+
+
+def tuples(value):
+    """JSON has no tuples; a config has no lists."""
+    if isinstance(value, dict):
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""Numbers about a trained run: the bound, scores of samples, accuracy."""

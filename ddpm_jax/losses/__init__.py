@@ -1,0 +1,1 @@
+"""Objectives, the variational bound, and how training draws t."""

@@ -1,0 +1,99 @@
+"""Per-example losses and the terms of the variational bound: Sections 2, 3.3 and 3.4."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from ddpm_jax import diffusion, parameterization, sde
+from ddpm_jax.diffusion import Images, PerImage, Schedule, Steps, Times
+from ddpm_jax.losses import bound as bound_terms
+from ddpm_jax.losses.bound import LogLikelihood, per_image
+from ddpm_jax.parameterization import Network, Parameterization, Variance
+
+Objective = Callable[[Schedule, Network, Images, Steps, Images], PerImage]
+LAMBDA = 0.001  # what the bound weighs in L_hybrid
+
+
+def simple(parameterization_: Parameterization) -> Objective:
+    """The mean squared error of what the network outputs.
+
+    Of eps it is L_simple, Eq. 14; of x_prev, Table 2's row "||mu-tilde - mu_theta||^2".
+    """
+
+    def loss(sched: Schedule, network: Network, x_0: Images, t: Times, eps: Images) -> PerImage:
+        x_t = diffusion.q_sample(sched, x_0, t, eps)
+        target = parameterization_.target(sched, x_0, x_t, eps, t)
+        return bound_terms.per_image((target - network(x_t, t)) ** 2)
+
+    return loss
+
+
+def vlb(
+    parameterization_: Parameterization,
+    variance: Variance,
+    levels: int,
+    log_likelihood: LogLikelihood,
+) -> Objective:
+    """The bound's term at t in bits/dim: "L" of Table 2, Eqs. 5 and 12, without clipping x_0.
+
+    As in the release it is not multiplied by T, so its mean over t is the bound over T, less L_T.
+    """
+
+    def loss(sched: Schedule, network: Network, x_0: Images, t: Steps, eps: Images) -> PerImage:
+        x_t = diffusion.q_sample(sched, x_0, t, eps)
+        out = parameterization.denoised(parameterization_, sched, network(x_t, t), x_t, t)
+        return bound_terms.bound_term(sched, variance, out, x_0, x_t, t, levels, log_likelihood)
+
+    return loss
+
+
+def hybrid(
+    parameterization_: Parameterization,
+    variance: Variance,
+    levels: int,
+    log_likelihood: LogLikelihood,
+) -> Objective:
+    """L_simple + lambda L_vlb: Nichol and Dhariwal 2021, Eq. 16, where the bound trains the variance only.
+
+    L_vlb is a sum over t, so its term, in bits/dim as in their release, counts T times.
+    """
+
+    def loss(sched: Schedule, network: Network, x_0: Images, t: Steps, eps: Images) -> PerImage:
+        x_t = diffusion.q_sample(sched, x_0, t, eps)
+        output = network(x_t, t)
+        mean, fraction = jnp.split(output, 2, axis=-1)
+        target = parameterization_.target(sched, x_0, x_t, eps, t)
+        still = jnp.concatenate([jax.lax.stop_gradient(mean), fraction], axis=-1)
+        out = parameterization.denoised(parameterization_, sched, still, x_t, t)
+        bound = bound_terms.bound_term(sched, variance, out, x_0, x_t, t, levels, log_likelihood)
+        return bound_terms.per_image((target - mean) ** 2) + LAMBDA * sched.T * bound
+
+    return loss
+
+
+def classification() -> Objective:
+    """-log p(label | x_t), the cross-entropy of a classifier of noisy images; its network says log p."""
+
+    def loss(sched: Schedule, network: Network, x_0: Images, t: Times, eps: Images) -> PerImage:
+        return -network(diffusion.q_sample(sched, x_0, t, eps), t)
+
+    return loss
+
+
+def likelihood_weighted(parameterization_: Parameterization) -> Objective:
+    """lambda = g^2: g^2 / 2 |score error|^2 in nats per dimension and step (arXiv:2101.09258, Theorem 1).
+
+    Its integral over t bounds the KL divergence between data and model at t_min, up to the prior's;
+    it is what the bound's terms become when steps are short, and grows as 1 / t towards t = 0. It
+    is the same in the process's own coordinates and the network's.
+    """
+
+    def loss(sched: Schedule, network: Network, x_0: Images, t: Times, eps: Images) -> PerImage:
+        x_t = diffusion.q_sample(sched, x_0, t, eps)
+        out = parameterization.denoised(parameterization_, sched, network(x_t, t), x_t, t)
+        noise = diffusion.sigma(sched, t)
+        error = jnp.square(diffusion.eps_from_x_0(sched, x_t, out.x_0, t) - eps)
+        return per_image(0.5 * sde.rate(sched, t) / noise**2 * error)
+
+    return loss

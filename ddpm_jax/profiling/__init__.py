@@ -1,0 +1,1 @@
+"""What a run costs: preflight by the compiler, benchmark by the clock."""

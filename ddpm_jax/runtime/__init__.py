@@ -1,0 +1,1 @@
+"""A run's folder and life: files, checkpoints, locks, signals, logs, images."""

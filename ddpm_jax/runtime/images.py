@@ -1,0 +1,48 @@
+"""Sample grids, PNG and NPZ files."""
+
+import io
+import math
+
+import numpy as np
+from etils import epath
+from jaxtyping import UInt8
+from PIL import Image
+
+from ddpm_jax.runtime import files
+
+Grid = UInt8[np.ndarray, "rows columns c"]
+GAP = 96  # the gray of the lines between the images of a grid
+
+
+def grid(images: UInt8[np.ndarray, "n h w c"]) -> Grid:
+    """Images in a near-square grid, in order, row by row, with gray lines between them."""
+    count, height, width, channels = images.shape
+    columns = math.ceil(math.sqrt(count))
+    lines = math.ceil(count / columns)
+    gap = max(1, height // 16)
+    tiled = np.full((lines, height + gap, columns, width + gap, channels), GAP, np.uint8)
+    for i, image in enumerate(images):
+        tiled[i // columns, :height, i % columns, :width] = image
+    whole = tiled.reshape(lines * (height + gap), columns * (width + gap), channels)
+    return whole[:-gap, :-gap]
+
+
+def write_png(path: epath.Path, image: Grid, enlarge: bool = True) -> None:
+    """Small pictures are enlarged by whole pixels, so that a viewer shows them sharp.
+
+    Gray, gray with alpha, RGB and RGBA as they are; of other channel counts the first is shown.
+    """
+    if image.shape[-1] not in (2, 3, 4):
+        image = image[..., 0]
+    scale = max(1, 512 // max(image.shape[:2])) if enlarge else 1
+    image = image.repeat(scale, axis=0).repeat(scale, axis=1)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    files.write(path, file.getvalue())
+
+
+def write_npz(path: epath.Path, images: UInt8[np.ndarray, "n h w c"]) -> None:
+    """'arr_0', uint8 [N, H, W, C]: the form that the OpenAI evaluators read."""
+    file = io.BytesIO()
+    np.savez(file, images)
+    files.write(path, file.getvalue())

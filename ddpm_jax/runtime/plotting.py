@@ -1,0 +1,172 @@
+"""How figures look: sheets of images and small plots, one style, as PNG and PDF.
+
+The only file that knows matplotlib, and it is imported when the first figure is drawn: it takes
+seconds. Images are enlarged by whole pixels, so that no viewer blurs them; text stays text.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+from jaxtyping import UInt8
+
+from ddpm_jax.runtime import files
+
+Page = Any  # a matplotlib Figure
+Cells = UInt8[np.ndarray, "rows columns h w c"]
+Raster = UInt8[np.ndarray, "y x 3"]
+Numbers = Sequence[float | int | None]
+TEXT = 7  # points
+WIDTH = 5.5  # inches: the paper's column of text
+CELL = 0.55  # inches, at most
+SHARP = 96  # pixels, at least, of an image's longer side
+STYLE = {
+    "font.family": "STIXGeneral",  # matplotlib brings it along, and its mathematics too
+    "mathtext.fontset": "stix",
+    "font.size": TEXT,
+    "axes.labelsize": TEXT,
+    "axes.linewidth": 0.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": TEXT - 1,
+    "ytick.labelsize": TEXT - 1,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.size": 2,
+    "ytick.major.size": 2,
+    "lines.linewidth": 1.0,
+    "legend.frameon": False,
+    "legend.fontsize": TEXT - 1,
+    "pdf.fonttype": 42,  # fonts that an editor can read
+}
+COLOURS = ("#1f4e79", "#b5482a", "#4d7c3a", "#8a8a8a", "#d9b13b")  # told apart in gray, too
+
+
+class Drawn(NamedTuple):
+    """A figure: its pages by what their names end in, and the numbers behind it, as JSON has them."""
+
+    pages: Mapping[str, Page]
+    facts: dict[str, Any]
+
+
+class Header(NamedTuple):
+    """A text above the columns first..last of a sheet."""
+
+    first: int
+    last: int
+    text: str
+
+
+class Line(NamedTuple):
+    x: Numbers
+    y: Numbers  # None, as infinity is in JSON, is left out
+    label: str = ""
+    marker: str = ""  # with one, there are points and no line
+
+
+class Plot(NamedTuple):
+    x_label: str
+    y_label: str
+    lines: Sequence[Line]
+    log: bool = False  # both axes
+
+
+def rgb(cells: Cells) -> UInt8[np.ndarray, "rows columns h w 3"]:
+    """RGB as it is; of other channel counts the first, as gray."""
+    return cells if cells.shape[-1] == 3 else np.repeat(cells[..., :1], 3, axis=-1)
+
+
+def tiled(cells: Cells, breaks: Sequence[int]) -> tuple[Raster, list[float], list[float]]:
+    """Every image, enlarged, on white; and the middles of the columns and of the rows, in pixels.
+
+    There is a wider gap before the columns 'breaks'.
+    """
+    scale = -(-SHARP // max(cells.shape[2:4]))
+    enlarged = rgb(cells).repeat(scale, axis=2).repeat(scale, axis=3)
+    rows, columns, height, width, _ = enlarged.shape
+    gap = max(1, width // 24)
+    wide = np.cumsum([4 * gap if column in breaks else 0 for column in range(columns)])
+    lefts = np.arange(columns) * (width + gap) + wide
+    tops = np.arange(rows) * (height + gap)
+    raster = np.full((tops[-1] + height, lefts[-1] + width, 3), 255, np.uint8)
+    for top, row in zip(tops, enlarged, strict=True):
+        for left, image in zip(lefts, row, strict=True):
+            raster[top : top + height, left : left + width] = image
+    return raster, (lefts + width / 2).tolist(), (tops + height / 2).tolist()
+
+
+def text_width(text: str) -> float:
+    """Inches."""
+    from matplotlib.textpath import TextPath
+
+    return TextPath((0, 0), text, size=TEXT).get_extents().width / 72 if text else 0.0
+
+
+def sheet(
+    cells: Cells, rows: Sequence[str], headers: Sequence[Header], breaks: Sequence[int] = ()
+) -> Page:
+    """Rows of images with texts beside the rows and above the columns."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    raster, middles, levels = tiled(cells, breaks)
+    height, width = raster.shape[:2]
+    with matplotlib.rc_context(STYLE):
+        left = max(map(text_width, rows), default=0.0) + 0.06 if rows else 0.0
+        top = 0.15 if headers else 0.0
+        inches = min(WIDTH - left, CELL * cells.shape[1])
+        dpi = width / inches  # one pixel of the raster is one pixel of the PNG
+        left, top = round(left * dpi), round(top * dpi)
+        # The hundredth keeps a rounded-down product from losing a pixel.
+        size = left + width + 0.01, top + height + 0.01
+        figure = Figure(figsize=(size[0] / dpi, size[1] / dpi), dpi=dpi)
+        axes = figure.add_axes((left / size[0], 0.0, width / size[0], height / size[1]))
+        axes.set_axis_off()
+        axes.imshow(raster, interpolation="none", aspect="auto", extent=(0, width, height, 0))
+        pad = 0.04 * dpi
+        for text, middle in zip(rows, levels, strict=bool(rows)):
+            axes.text(-pad, middle, text, ha="right", va="center")
+        for header in headers:
+            middle = (middles[header.first] + middles[header.last]) / 2
+            axes.text(middle, -pad, header.text, ha="center", va="baseline", fontsize=TEXT - 1)
+    return figure
+
+
+def plots(panels: Sequence[Plot]) -> Page:
+    """Small plots side by side."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH / 3 * len(panels), 1.45), dpi=300, layout="constrained")
+        places = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, panel in zip(places, panels, strict=True):
+            draw(axes, panel)
+    return figure
+
+
+def draw(axes: Any, panel: Plot) -> None:
+    assert len(panel.lines) <= len(COLOURS)
+    for line, colour in zip(panel.lines, COLOURS, strict=False):
+        there = [pair for pair in zip(line.x, line.y, strict=True) if None not in pair]
+        look = {"marker": line.marker, "linestyle": ""} if line.marker else {}
+        look |= {"color": colour, "label": line.label or None, "markersize": 3}
+        axes.plot([x for x, _ in there], [y for _, y in there], **look)
+    axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
+    if panel.log:
+        axes.set(xscale="log", yscale="log")
+    if any(line.label for line in panel.lines):
+        axes.legend(handlelength=1.2)
+
+
+def save(path: epath.Path, page: Page) -> None:
+    """Both files, path.png and path.pdf, the same bytes whenever they are made."""
+    import matplotlib
+
+    for suffix, dated in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+        file = io.BytesIO()
+        with matplotlib.rc_context(STYLE):
+            page.savefig(file, format=suffix, dpi=page.dpi, metadata=dated)
+        files.write(path.with_name(f"{path.name}.{suffix}"), file.getvalue())

@@ -1,0 +1,1 @@
+"""Samplers from x_T to x_0, pure functions."""

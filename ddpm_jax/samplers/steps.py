@@ -1,0 +1,65 @@
+"""Steps from x_t to x_s: Algorithm 2 and DDIM.
+
+A Step takes noise, not a key, and (t, s), not t: any subsequence of 0..T is a sampler's path.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from ddpm_jax import diffusion, parameterization
+from ddpm_jax.diffusion import Images, Schedule, Steps
+from ddpm_jax.parameterization import Denoised, Denoiser, Variance
+
+Carry = Any
+
+Step = Callable[[Schedule, Images, Denoised, Steps, Steps, Images], Images]
+
+
+class Sampler(NamedTuple):
+    """What the loop runs. Most samplers are a lifted Step; others keep a history or look twice."""
+
+    init: Callable[[Images], Carry]
+    step: Callable[[Schedule, Denoiser, Images, Steps, Steps, Images, Carry], tuple[Images, Carry]]
+
+
+def lift(step: Step) -> Sampler:
+    """The sampler that asks the denoiser once a step and remembers nothing."""
+
+    def lifted(sched, denoiser, x_t, t, s, noise, carry):
+        return step(sched, x_t, denoiser(x_t, t), t, s, noise), carry
+
+    return Sampler(init=lambda x_T: (), step=lifted)
+
+
+def ancestral(variance: Variance) -> Step:
+    """Draws from p(x_s | x_t), without noise where s = 0. Algorithm 2."""
+
+    def step(
+        sched: Schedule, x_t: Images, out: Denoised, t: Steps, s: Steps, noise: Images
+    ) -> Images:
+        mean, log_variance = parameterization.reverse(sched, variance, out, x_t, t, s)
+        std = jnp.where((s == 0)[:, None, None, None], 0.0, jnp.exp(0.5 * log_variance))
+        return mean + std * noise
+
+    return step
+
+
+def ddim(eta: float) -> Step:
+    """Song et al. 2021 (arXiv:2010.02502), Eqs. 12 and 16; eta = 1 is ancestral sampling.
+
+    Raises ValueError unless 0 <= eta <= 1.
+    """
+    if not 0.0 <= eta <= 1.0:
+        raise ValueError(f"sample.eta is {eta}; it must lie between 0 and 1")
+
+    def step(
+        sched: Schedule, x_t: Images, out: Denoised, t: Steps, s: Steps, noise: Images
+    ) -> Images:
+        eps = diffusion.eps_from_x_0(sched, x_t, out.x_0, t)
+        variance = eta**2 * diffusion.posterior_variance(sched, t, s)
+        towards_x_t = jnp.sqrt(jnp.maximum(diffusion.sigma(sched, s) ** 2 - variance, 0.0))
+        return diffusion.signal(sched, s) * out.x_0 + towards_x_t * eps + jnp.sqrt(variance) * noise
+
+    return step

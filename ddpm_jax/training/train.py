@@ -1,0 +1,208 @@
+"""--mode=train: Algorithm 1 on a mesh, from wherever the run's folder has got to."""
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import logging
+from clu import parameter_overview
+
+from ddpm_jax.datasets import batches as data_batches
+from ddpm_jax.datasets import pixels, source
+from ddpm_jax.distributed import mesh, processes
+from ddpm_jax.run import record, sampling
+from ddpm_jax.run import state as states
+from ddpm_jax.run.run import Run
+from ddpm_jax.run.state import TrainState
+from ddpm_jax.runtime import checkpoint, console, files, metrics_log, signals
+from ddpm_jax.runtime import images as image_output
+from ddpm_jax.training import gradient
+
+TOO_MANY = 10  # steps left out in a row, after which leaving out more will not help
+
+
+def train_step(run: Run, state: TrainState, batch: source.Batch) -> TrainState:
+    """One update. Its randomness is a global array, so no device count changes it. Algorithm 1."""
+    key = jax.random.fold_in(jax.random.key(run.seed), state.step)
+    key_flip, key_t, key_eps, key_dropout, key_label = jax.random.split(key, 5)
+    images, labels = batch
+    count = images.shape[:1]
+    if run.data.flip:
+        images = pixels.flip(images, jax.random.bernoulli(key_flip, shape=count))
+    if run.train.label_dropout:
+        hidden = jax.random.bernoulli(key_label, run.train.label_dropout, count)
+        labels = jnp.where(hidden, run.model.unet.classes, labels)
+    x_0 = pixels.normalize(images, run.model.levels)
+    t, weight = run.model.timesteps.draw(state.memory, key_t, count)
+    eps = jax.random.normal(key_eps, x_0.shape)
+
+    examples = gradient.Examples(x_0, t, eps, weight, labels)
+    losses, grads, norm = gradient.gradient(run, state.params, examples, key_dropout)
+    loss = jnp.mean(weight * losses)
+    updates, opt_state = run.optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    memory = run.model.timesteps.learn(state.memory, t, losses)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    moved, stayed = (params, opt_state, memory), (state.params, state.opt_state, state.memory)
+    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stayed)
+    window = states.seen(state.window, state.step + 1, loss, norm, finite)
+    return TrainState(state.step + 1, *kept, window)
+
+
+def compiled_step(run: Run) -> Callable[[TrainState, source.Batch], TrainState]:
+    places = states.shardings(run)
+    return jax.jit(
+        lambda state, batch: train_step(run, state, batch),
+        in_shardings=(places, mesh.by_image(run.mesh)),
+        out_shardings=places,
+        donate_argnums=0,
+    )
+
+
+def begin(run: Run) -> TrainState:
+    """The newest whole checkpoint's state, or a new one; sets damaged checkpoints aside."""
+    like = states.abstract(run)
+    logging.info(
+        "\n%s", parameter_overview.get_parameter_overview(like.params, include_stats=False)
+    )
+    count = parameter_overview.count_parameters(like.params)
+    shape = "x".join(map(str, run.model.shape))
+    console.say(
+        f"{count:,} parameters, {shape} images of {run.data.name},"
+        f" {run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
+    )
+    found = states.newest(run)
+    if found is None:
+        return jax.jit(lambda: states.initial(run), out_shardings=states.shardings(run))()
+    step, state, damaged = found
+    aside = damaged if mesh.first_process() else ()
+    for path in checkpoint.set_aside(run.checkpoints, aside):
+        console.say(f"set aside as {path}")
+    console.say(f"resuming from step {step}")
+    return states.resumed(run, state)
+
+
+def grids(run: Run) -> Callable[[TrainState], image_output.Grid]:
+    """Draws the EMA's sample grid, of the same images at every step of training."""
+    sample = sampling.make_program(run.model, run.train.grid.chain)
+    wanted = run.train.grid.count
+    count = -(-wanted // run.mesh.size) * run.mesh.size
+    numbers = np.arange(count)
+    keys = sampling.keys_of(run, run.sample.seed, numbers)
+
+    def draw(state: TrainState) -> image_output.Grid:
+        params = sampling.given(run, states.ema(run, state), run.train.grid.chain, numbers)
+        images = mesh.fetch(sample(params, keys))
+        return image_output.grid(pixels.quantize(images[:wanted], run.model.levels))
+
+    return draw
+
+
+def due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def train(run: Run) -> None:
+    """Trains to train.steps; the same call goes on where it was stopped. Raises Stopped if asked to."""
+    settings = run.train
+    state = begin(run)
+    step = first = int(state.step)
+    last = settings.steps
+    if first >= last:
+        console.say(f"nothing to train: step {first} of {last} is done")
+        return
+    labelled = run.model.unet.classes > 0
+    source = data_batches.loaded(run.data.open(run.data.split), labelled)
+    record.store(run.directory, run.config, run.model.shape, run.model.levels)
+    step_fn, draw = compiled_step(run), grids(run)
+    rows = mesh.rows(settings.batch_size)
+    keep = (settings.keep, settings.keep_every, settings.keep_best)
+    rate = None
+    with (
+        closing(
+            data_batches.batches(source, run.seed, settings.batch_size, rows, first, last, labelled)
+        ) as batches,
+        closing(checkpoint.manager(run.checkpoints, *keep)) as manager,
+        closing(metrics_log.writer(run.directory, first)) as writer,
+        console.progress("training", last, first) as bar,
+    ):
+        scalars = writer.newest()
+        while step < last and not signals.agreed():
+            batch = next(batches)
+            step += 1
+            state = step_fn(state, mesh.put(run.mesh, batch))
+            processes.at(f"step {step}")
+            bar.update()
+            if rate is None:  # the first step compiles, and is not counted
+                jax.block_until_ready(state.step)
+                rate = console.Rate.start(step)
+            if due(step, settings.log_every):
+                scalars = averages(checked(run, source, state))
+                state = states.with_empty_window(run, state)
+                scalars |= speed(rate, step, settings.batch_size)
+                writer.write_scalars(step, scalars)
+                console.training_row(bar, step, last, scalars)
+                rate = console.Rate.start(step)
+            last_grid = step == last and settings.sample_every > 0
+            if due(step, settings.sample_every) or last_grid:
+                image = draw(state)
+                writer.write_images(step, {"samples": image})
+                image_output.write_png(run.directory / "samples" / f"{step}-grid.png", image)
+                rate = console.Rate.start(step)
+            if due(step, settings.checkpoint_every):
+                save(run, source, manager, state, scalars)
+        if step > first:
+            save(run, source, manager, state, scalars)
+        manager.wait_until_finished()
+    signals.check(f"at step {step} of {last}")
+    loss = (scalars | averages(state.window)).get("loss", math.nan)
+    console.say(f"trained to step {step}, loss {loss:.4f}")
+
+
+def save(run: Run, source: source.Source, manager, state: TrainState, scalars) -> None:
+    """All processes come here first: Orbax waits for them too, but does not say for whom."""
+    checked(run, source, state)
+    step = int(state.step)
+    processes.barrier(f"the save of step {step}")
+    checkpoint.save(manager, step, state, {"loss": scalars.get("loss", math.inf)})
+
+
+def averages(window: states.Window) -> dict[str, float]:
+    """Means since the last logged row, and the steps left out of them; none right after it."""
+    found = {"loss": window.loss, "grad_norm": window.grad_norm}
+    scalars = {name: float(mean.compute()) for name, mean in found.items() if mean.count > 0}
+    return scalars | ({"skipped": int(window.skipped)} if window.skipped > 0 else {})
+
+
+def checked(run: Run, source: source.Source, state: TrainState) -> states.Window:
+    """The window, before anything of it is logged or saved.
+
+    Raises FloatingPointError where a loss or gradient was not finite: at the first one, having
+    written the indices of its batch. With train.on_nonfinite = "skip" only if too many were in a row.
+    """
+    window, settings = state.window, run.train
+    step = int(window.first_skipped)
+    if step == 0 or (settings.on_nonfinite == "skip" and window.in_a_row < TOO_MANY):
+        return window
+    indices = data_batches.indices_of(
+        source.count, run.seed, settings.batch_size, step - 1
+    ).tolist()
+    path = run.directory / f"nonfinite-{step}.json"
+    files.write_json(path, {"step": step, "split": run.data.split, "indices": indices})
+    raise FloatingPointError(
+        f"the loss or its gradient is not finite at step {step}; its batch is in {path}, and"
+        " nothing of it was saved. Lower optimizer.learning_rate in another --workdir"
+        + ("" if settings.on_nonfinite == "skip" else ", or add --config.train.on_nonfinite=skip")
+    )
+
+
+def speed(rate: console.Rate, step: int, batch_size: int) -> dict[str, float]:
+    """Nothing yet where only the step that compiled has been taken."""
+    if step == rate.step:
+        return {}
+    each = rate.at(step)
+    return {"steps_per_second": each, "images_per_second": each * batch_size}

@@ -1,0 +1,206 @@
+"""A command of the codec given again goes on where it was, and what is not its own it leaves alone; --best_effort."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+
+import codec_network
+import numpy as np
+import pytest
+from conftest import ROOT
+from etils import epath
+from PIL import Image
+from test_codec_program import codec, folder  # noqa: F401, a fixture
+
+from ddpm_jax.codec import archive, calibration, file_header, image_file
+from ddpm_jax.codec.commands import compress, inputs, pictures
+from ddpm_jax.codec.errors import CorruptStream
+from ddpm_jax.datasets import pixels
+from ddpm_jax.datasets import source as sources
+
+
+@pytest.fixture(scope="module")
+def opened(digits, tmp_path_factory):
+    """A run, and its codec."""
+    run = codec_network.run(digits, tmp_path_factory.mktemp("run"))
+    network = codec_network.network(run)
+    (run.directory / "checkpoints" / "1").mkdir(parents=True)
+    calibration.write(calibration.path_of(run.directory, 1), network.plan, {})
+    return run, codec_network.codec(network)
+
+
+@pytest.fixture
+def given(opened, monkeypatch, tmp_path):
+    """The run, with its checkpoint read already, and a way to ask; in/, three pictures."""
+    run, made = opened
+    monkeypatch.setattr(inputs, "opened", lambda run, profile: made)
+    monkeypatch.chdir(tmp_path)
+    for number, image in enumerate(codec_network.pictured(3)):
+        pictures.write(epath.Path("in") / f"{number}.png", image, 17)
+
+    def ask(mode, input, output, max_bytes=None, nu=8, best_effort=False):
+        asked = inputs.Asked([input], output, max_bytes, nu, "portable", best_effort=best_effort)
+        getattr(compress, f"check_{mode}")(run, asked)
+        getattr(compress, mode)(run, asked)
+
+    return ask
+
+
+def contents(name):
+    return {path.name: path.read_bytes() for path in epath.Path(name).iterdir()}
+
+
+def overwritten(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x10
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("max_bytes", [None, 80])
+def test_the_same_command_makes_what_is_missing_and_nothing_else(given, capsys, max_bytes):
+    given("compress", "in", "out", max_bytes)
+    given("decompress", "out", "back", max_bytes)
+    before = contents("out"), contents("back")
+    for to, mode, name in (("out", "compress", "1.djx"), ("back", "decompress", "1.png")):
+        (epath.Path(to) / name).unlink()
+        os.utime(f"{to}/0{name[1:]}", (1, 1))
+        given(mode, {"out": "in", "back": "out"}[to], to, max_bytes)
+        assert "2 were there already" in capsys.readouterr().out.splitlines()[-1]
+        assert os.stat(f"{to}/0{name[1:]}").st_mtime == 1
+    assert (contents("out"), contents("back")) == before
+
+
+def test_files_of_something_else_are_refused_and_left_alone(given):
+    given("compress", "in", "out")
+    given("decompress", "out", "back")
+    given("compress", "in", "cut", 80)
+    wrong = [("compress", "in", "out", 80, 8), ("compress", "in", "cut", None, 8)]
+    wrong += [("compress", "in", "out", None, 9), ("decompress", "out", "back", 80)]
+    for how in wrong:
+        with pytest.raises(ValueError, match="is there already, and is not what .* becomes"):
+            given(*how)
+    right = contents("out")["2.djx"]
+    flipped = right[:8] + bytes([right[8] ^ 1]) + right[9:]
+    for content in (contents("out")["1.djx"], flipped, right[:-1], right + b"\0", b""):
+        epath.Path("out/2.djx").write_bytes(content)
+        with pytest.raises(
+            ValueError, match="out/2.djx is there already, and is not what in/2.png"
+        ):
+            given("compress", "in", "out")
+        assert contents("out")["2.djx"] == content
+    epath.Path("out/2.djx").write_bytes(right)
+    for content in (contents("back")["1.png"], b"not a picture"):
+        epath.Path("back/2.png").write_bytes(content)
+        with pytest.raises(ValueError, match="back/2.png is there already, and is not what out/2"):
+            given("decompress", "out", "back")
+        assert contents("back")["2.png"] == content
+
+
+def test_the_best_of_a_damaged_file_is_written_under_a_name_that_says_so(given, capsys):
+    """The picture from its chain: near where the last layer was hit, never called lossless, exit status 1."""
+    given("compress", "in", "out")
+    overwritten(epath.Path("out/1.djx"), -1)
+    with pytest.raises(CorruptStream, match=r"out/1.djx: its pixels are not"):
+        given("decompress", "out", "back")
+    words = r"of 3 files 1 are damaged: out/1.djx; .* end in .damaged.png"
+    for _ in range(2):  # the second finds what the first has left
+        with pytest.raises(CorruptStream, match=words):
+            given("decompress", "out", "back", best_effort=True)
+        assert sorted(contents("back")) == ["0.png", "1.damaged.png", "2.png"]
+    assert "0 of them lossless and checked; 2 were there already" in capsys.readouterr().out
+    left = pictures.read(epath.Path("back/1.damaged.png"), (8, 8, 1), 17).astype(int)
+    grey = np.abs(codec_network.pictured(3)[1].astype(int) - 8).mean()
+    assert np.abs(left - codec_network.pictured(3)[1]).mean() < 0.5 * grey
+    pictures.write(epath.Path("back/1.damaged.png"), codec_network.pictured(1, 9)[0], 17)
+    with pytest.raises(ValueError, match=r"back/1.damaged.png is there already"):
+        given("decompress", "out", "back", best_effort=True)
+
+
+def test_the_best_effort_goes_past_a_damaged_archive(given, opened):
+    """To the files after it; what was whole before the damage is there."""
+    pictured = list(codec_network.pictured(3))
+    content = archive.archive(pictured, opened[1], ["x", "y", "z"], 8)
+    epath.Path("both").mkdir()
+    epath.Path("both/a.djxa").write_bytes(content)
+    overwritten(epath.Path("both/a.djxa"), -1)
+    epath.Path("both/b.djx").write_bytes(image_file.compress(pictured[0], opened[1], 8))
+    with pytest.raises(CorruptStream, match="both/a.djxa: "):
+        given("decompress", "both", "back")
+    assert not epath.Path("back/b.png").exists()
+    with pytest.raises(CorruptStream, match="of 2 files 1 are damaged: both/a.djxa"):
+        given("decompress", "both", "back", best_effort=True)
+    written = {
+        path.stem: pictures.read(path, (8, 8, 1), 17) for path in epath.Path("back").iterdir()
+    }
+    assert (written.pop("b") == pictured[0]).all() and len(written) < 3
+    for name, image in written.items():
+        assert (image == pictured["xyz".index(name)]).all()
+
+
+def test_of_a_file_without_end_no_more_is_read_than_a_file_can_have(given):
+    """One of 64 GB, as far as its length goes: by its name in a line, in little memory."""
+    given("compress", "in", "out")
+    os.truncate("out/1.djx", 2**36)
+    tracemalloc.start()
+    with pytest.raises(CorruptStream, match="out/1.djx: it is longer than the"):
+        given("decompress", "out", "back")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e7 and not epath.Path("back").exists()
+
+
+def test_all_damage_leaves_a_picture_if_it_is_asked_for(opened):
+    """Also where the bits of the chain end too soon, or count without end."""
+    image, of = codec_network.pictured(1)[0], opened[1]
+    data = image_file.compress(image, of, 8)
+    header, start = file_header.unpack(data)
+    for payload in (b"\xff" * 100, b"\xfe" * header.payload, bytes(header.payload)):
+        wrong = file_header.pack(header._replace(payload=len(payload))) + payload
+        with pytest.raises(CorruptStream):
+            image_file.decompress(wrong, of)
+        out = image_file.decompress(wrong, of, best_effort=True)
+        assert out.damage and not out.lossless and out.image.shape == image.shape
+    whole = image_file.decompress(data, of, best_effort=True)
+    assert whole.lossless and not whole.damage and (whole.image == image).all()
+    assert not image_file.decompress(data, of, 40, best_effort=True).damage
+
+
+@pytest.mark.slow
+def test_what_was_stopped_in_the_middle_goes_on(digits, folder, tmp_path):  # noqa: F811
+    """Processes of their own, killed and interrupted; in the end all is as if nothing had been."""
+    (tmp_path / "in").mkdir()
+    source = sources.source("digits", str(digits), "train", 8)
+    for place, image in enumerate(pixels.stretch(source.read(np.arange(80)), 17)):
+        Image.fromarray(image[..., 0]).save(tmp_path / "in" / f"{place}.png")
+    (tmp_path / "run").symlink_to(folder / "run")
+    stopped(tmp_path, "compress", "in", "djx", signal.SIGKILL)
+    stopped(tmp_path, "decompress", "out-compress", "png", signal.SIGTERM)
+    for path in (tmp_path / "in").iterdir():
+        back = tmp_path / "out-decompress" / path.name
+        assert (np.asarray(Image.open(back)) == np.asarray(Image.open(path))).all()
+
+
+def stopped(where, mode, given, suffix, number):
+    """Stops the program when it has done three of 80 files, and lets it go on."""
+    flags = [f"--mode={mode}", f"--input={given}", f"--output=out-{mode}"]
+    command = [sys.executable, "-m", "ddpm_jax.main", "--workdir=run", *flags]
+    there = where / f"out-{mode}"
+
+    def count():
+        return len(list(there.glob(f"*.{suffix}")))
+
+    with subprocess.Popen(
+        command, cwd=where, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    ) as process:
+        while count() < 3:
+            assert process.poll() is None, "it was done before it could be stopped"
+            time.sleep(0.005)
+        process.send_signal(number)
+    assert process.returncode == (0 if number == signal.SIGTERM else -9)
+    done = count()
+    assert 3 <= done < 80
+    status, out, err = codec(where, mode, *flags[1:])
+    assert status == 0 and f"{done} were there already" in out and count() == 80, err

@@ -1,0 +1,172 @@
+"""Evaluation over training: each checkpoint, once, and the best of them kept."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from etils import epath
+
+from ddpm_jax.config import build
+from ddpm_jax.evaluation import evaluate, follow
+from ddpm_jax.run import state
+from ddpm_jax.runtime import lock, signals
+from ddpm_jax.training import train
+
+
+@pytest.fixture
+def trained(tiny, tmp_path):
+    """Checkpoints at 2, 4 and 6."""
+    tiny.eval.update(images=8)
+    tiny.optimizer.ema_decay = 0.0
+    train.train(build.run(tiny, epath.Path(tmp_path)))
+    return build.run(tiny, epath.Path(tmp_path))
+
+
+def rows(folder):
+    return json.loads((folder / "eval" / "history.json").read_text())["rows"]
+
+
+def test_every_checkpoint_is_evaluated_once_and_the_best_can_be_sampled_from(
+    trained, tmp_path, monkeypatch, tiny
+):
+    seen = []
+    monkeypatch.setattr(
+        evaluate, "evaluate", lambda run, plain=evaluate.evaluate: (seen.append(run), plain(run))
+    )
+    follow.follow(trained)
+    follow.follow(trained)
+    assert [run.checkpoints.parent.name for run in seen] == ["2", "4", "6"]
+    found = {int(step): row["bits_per_dim_test"] for step, row in rows(tmp_path).items()}
+    for step, bits in found.items():
+        written = json.loads((tmp_path / "eval" / f"{step}-likelihood-test.json").read_text())
+        assert written["bits_per_dim"] == bits
+    best = min(found, key=found.get)
+    assert json.loads((tmp_path / "best" / "best.json").read_text()) == {
+        "step": best,
+        "bits_per_dim_test": found[best],
+    }
+    assert [path.name for path in (tmp_path / "best" / "checkpoints").iterdir()] == [f"{best}"]
+    alone = build.run(tiny, epath.Path(tmp_path / "best"))
+    step, params = state.averaged(alone)
+    assert step == best and alone.model.shape == (8, 8, 1)
+    assert (tmp_path / "figures" / "history.png").exists()
+    assert not list((tmp_path / "following").iterdir())
+
+
+def test_a_step_that_training_is_measuring_is_looked_at_again(trained, tmp_path, monkeypatch):
+    refused = []
+
+    def busy(run, plain=evaluate.evaluate):
+        if run.checkpoints.parent.name == "6" and not refused:
+            refused.append(run)
+            raise lock.InUse("its folder is in use")
+        plain(run)
+
+    monkeypatch.setattr(evaluate, "evaluate", busy)
+    monkeypatch.setattr(follow, "POLL", 0.0)
+    follow.follow(trained)
+    assert refused and rows(tmp_path).keys() == {"2", "4", "6"}
+
+
+def test_a_history_of_before_a_field_was_there_is_gone_on_with(trained, tmp_path):
+    asked = follow.asked(trained)
+    del asked["sample"]["spacing"], asked["sample"]["classifier"]
+    record = {"asked": asked, "rows": {"2": {"bits_per_dim_test": 3.0}}}
+    (tmp_path / "eval").mkdir(exist_ok=True)
+    (tmp_path / "eval" / "history.json").write_text(json.dumps(record))
+    assert follow.history(trained) == {2: {"bits_per_dim_test": 3.0}}
+
+
+def test_a_checkpoint_that_is_being_deleted_is_left_out(trained, tmp_path, monkeypatch, capsys):
+    """A part of it was gone when the copy began, and all of it when the copy was read."""
+
+    def torn(source, target, whole=follow.copied):
+        done = whole(source, target)
+        if source.name == "4":
+            (target / "record").rmtree()
+            source.rmtree()
+        return done
+
+    monkeypatch.setattr(follow, "copied", torn)
+    follow.follow(trained)
+    assert set(rows(tmp_path)) == {"2", "6"}
+    assert "checkpoint 4 was being deleted while it was copied" in capsys.readouterr().out
+    assert not list((tmp_path / "following").iterdir())
+
+
+def test_stopped_it_goes_on_with_what_is_left(trained, tmp_path, monkeypatch):
+    look = follow.look
+
+    def interrupted(run, step):
+        look(run, step)
+        signals.received.append("SIGTERM")
+
+    monkeypatch.setattr(signals, "received", [])
+    monkeypatch.setattr(follow, "look", interrupted)
+    with pytest.raises(signals.Stopped):
+        follow.follow(trained)
+    assert len(rows(tmp_path)) < 3
+    monkeypatch.setattr(signals, "received", [])
+    monkeypatch.setattr(follow, "look", look)
+    follow.follow(trained)
+    assert list(rows(tmp_path)) == ["2", "4", "6"]
+
+
+def test_other_settings_are_another_history(trained, tmp_path):
+    follow.follow(trained)
+    other = trained._replace(config=trained.config | {"eval": trained.config["eval"] | {"seed": 1}})
+    assert len(follow.history(trained)) == 3 and follow.history(other) == {}
+
+
+def test_which_number_decides():
+    row = {"bits_per_dim_test": 3.0, "frechet_pixels_12_train": 4.0, "is_classifier_12": 5.0}
+
+    def chosen(best):
+        return follow.criterion(best, row)
+
+    assert chosen("") == "frechet_pixels_12_train"
+    assert chosen("bits_per_dim") == "bits_per_dim_test" and chosen("is_") == "is_classifier_12"
+    with pytest.raises(ValueError, match="eval.best is 'bits_per_dimm'.*did you mean"):
+        chosen("bits_per_dimm")
+
+
+def test_the_faithful_run_is_read_off_between_its_points():
+    for step, fid in follow.FAITHFUL.items():
+        assert follow.faithful(step) == pytest.approx(fid)
+    assert 3.31 < follow.faithful(300_000) < 4.083
+
+
+@pytest.mark.slow
+def test_it_follows_a_run_that_deletes_its_checkpoints(digits, tmp_path):
+    common = [
+        f"--config={ROOT}/configs/digits.py",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.data_dir={digits}",
+        "--config.model.channels=4",
+        "--config.model.attention=()",
+        "--config.train.steps=400",
+        "--config.train.checkpoint_every=50",
+        "--config.train.keep=1",
+        "--config.train.sample_every=0",
+        "--config.eval.images=16",
+        "--config.eval.steps=4",
+        "--config.eval.batch_size=16",
+        "--config.eval.quality.samples=0",
+    ]
+    main = [sys.executable, "-m", "ddpm_jax.main", *common]
+    train = subprocess.Popen(main, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    for line in train.stdout:
+        if "step " in line:
+            break
+    done = subprocess.run(
+        [*main, "--mode=evaluate", "--follow"], cwd=ROOT, capture_output=True, text=True
+    )
+    train.communicate()
+    assert train.returncode == 0 and done.returncode == 0, done.stderr
+    found = rows(tmp_path / "run")
+    assert "400" in found and len(found) >= 2
+    values = {step: row["bits_per_dim_test"] for step, row in found.items()}
+    best = min(values, key=values.get)
+    assert [path.name for path in (tmp_path / "run" / "best" / "checkpoints").iterdir()] == [best]

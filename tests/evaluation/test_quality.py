@@ -1,0 +1,191 @@
+"""Scores of samples, from files and from a run's own."""
+
+import json
+
+import numpy as np
+import pytest
+from etils import epath
+from PIL import Image
+
+from ddpm_jax.config import build
+from ddpm_jax.datasets import batches, pixels
+from ddpm_jax.datasets import source as sources
+from ddpm_jax.evaluation import quality
+from ddpm_jax.metrics import small_classifier
+from ddpm_jax.training import train
+
+
+@pytest.fixture(scope="module")
+def trained(digits, tmp_path_factory):
+    """A run of two steps, and all its training images as 0..255."""
+    return tmp_path_factory.mktemp("run")
+
+
+def run_of(tiny, folder, **fields):
+    tiny.update_from_flattened_dict({f"eval.quality.{name}": v for name, v in fields.items()})
+    run = build.run(tiny, epath.Path(folder))
+    if not (folder / "checkpoints").exists():
+        train.train(run._replace(train=run.train._replace(steps=2)))
+    return run
+
+
+def real(tiny, split="train"):
+    source = batches.loaded(sources.source("digits", tiny.data.data_dir, split, 8))
+    return pixels.stretch(source.records, source.levels)
+
+
+def record(folder):
+    return json.loads((folder / "eval" / "2-quality.json").read_text())
+
+
+def test_the_training_images_themselves_are_at_distance_nought(tiny, trained, tmp_path):
+    np.savez(tmp_path / "some.npz", real(tiny))
+    for space in ("pixels", "classifier"):
+        path = str(tmp_path / "some.npz")
+        quality.quality(run_of(tiny, trained, samples=2000, path=path, space=space))
+        found = record(trained)
+        scores = found["scores"]
+        assert abs(scores[f"frechet_{space}_1437_train"]) < 1e-4
+        assert scores[f"precision_{space}_1437_train"] == 1.0
+        assert scores[f"recall_{space}_1437_train"] == 1.0
+        floor = scores[f"floor_frechet_{space}_test_360_train"]
+        assert scores[f"frechet_{space}_1437_test"] == pytest.approx(floor, rel=1e-4)
+        assert found["few_samples"] and found["samples"] == 1437
+        assert found["samples_from"] == path
+    assert scores["is_classifier_1437"] == pytest.approx(scores["is_classifier_1437_train"])
+
+
+@pytest.mark.slow
+def test_noise_is_far_and_the_reference_is_computed_once(tiny, trained, tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1)).astype(np.uint8)
+    np.save(tmp_path / "noise.npy", noise)
+    run = run_of(tiny, trained, samples=300, path=str(tmp_path / "noise.npy"), space="pixels")
+    quality.quality(run)
+    first = record(trained)
+    scores = first["scores"]
+    assert scores["frechet_pixels_300_train"] > 20 * scores["floor_frechet_pixels_test_360_train"]
+    assert scores["precision_pixels_300_train"] == 0.0
+    monkeypatch.setattr(batches, "loaded", None)  # it would raise if the data were read again
+    quality.quality(run)
+    assert record(trained)["scores"] == scores
+    (kept,) = (trained / "eval" / "reference").glob("pixels-train-*")
+    kept.write_bytes(kept.read_bytes()[:-100])
+    monkeypatch.undo()
+    quality.quality(run)  # a damaged one is made again
+    assert record(trained)["scores"] == scores
+
+
+def test_its_own_samples_are_drawn_once(tiny, trained, capsys):
+    run = run_of(tiny, trained, samples=12, path="", space="pixels")
+    quality.quality(run)
+    assert (trained / "samples" / "2-ancestral-8-12-seed0.npz").exists()
+    found = record(trained)
+    assert found["sampler"] == "ancestral-8" and found["weights"] == "ema" and found["seed"] == 0
+    said = capsys.readouterr().out
+    assert "sampling 12 images" in said and "12 samples are few" in said
+    quality.quality(run)
+    assert "sampling" not in capsys.readouterr().out
+    assert record(trained)["scores"] == found["scores"]
+
+
+def test_a_folder_of_pictures_and_an_array_say_the_same(tiny, trained, tmp_path):
+    images = real(tiny, "test")[:20]
+    (tmp_path / "folder").mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image[..., 0]).save(tmp_path / "folder" / f"{i:02d}.png")
+    np.save(tmp_path / "some.npy", images)
+    found = []
+    for name in ("folder", "some.npy"):
+        run = run_of(tiny, trained, samples=20, path=str(tmp_path / name), space="pixels")
+        quality.quality(run)
+        found.append(record(trained)["scores"])
+    assert found[0] == found[1]
+
+
+def test_statistics_made_elsewhere_are_used_for_the_training_images(tiny, trained, tmp_path):
+    images = real(tiny).reshape(1437, -1) / 255.0
+    path = tmp_path / "stats.npz"
+    np.savez(path, mu=images.mean(0), sigma=np.cov(images.T))
+    np.save(tmp_path / "some.npy", real(tiny, "test"))
+    fields = {"samples": 360, "path": str(tmp_path / "some.npy"), "space": "pixels"}
+    scores = []
+    for reference in ("", str(path)):
+        quality.quality(run_of(tiny, trained, reference=reference, **fields))
+        scores.append(record(trained)["scores"])
+    name = "frechet_pixels_360_train"
+    assert scores[1][name] == pytest.approx(scores[0][name], rel=1e-3)
+    assert "kid_pixels_360_train" not in scores[1]
+
+
+def test_a_reference_of_one_run_serves_another_in_the_same_space_only(tiny, trained, tmp_path):
+    np.save(tmp_path / "some.npy", real(tiny, "test"))
+    fields = {"samples": 360, "path": str(tmp_path / "some.npy")}
+    quality.quality(run_of(tiny, trained, space="pixels", **fields))
+    before = record(trained)["scores"]["frechet_pixels_360_train"]
+    (kept,) = (trained / "eval" / "reference").glob("pixels-train-*")
+    quality.quality(run_of(tiny, trained, reference=str(kept), space="pixels", **fields))
+    assert record(trained)["scores"]["frechet_pixels_360_train"] == before
+    with pytest.raises(ValueError, match="another .*space pixels .here classifier"):
+        quality.quality(run_of(tiny, trained, reference=str(kept), space="classifier", **fields))
+
+
+def bad(folder, kind):
+    """A path at which there is something that cannot be scored."""
+    floats = np.zeros((4, 8, 8, 1), np.float32)
+    np.savez(folder / "floats.npz", floats)
+    np.savez(folder / "nan.npz", np.where(floats == 0, np.nan, floats))
+    np.savez(folder / "large.npz", np.zeros((4, 16, 16, 1), np.uint8))
+    np.savez(folder / "rgb.npz", np.zeros((4, 8, 8, 3), np.uint8))
+    np.savez(folder / "one.npz", np.zeros((1, 8, 8, 1), np.uint8))
+    (folder / "cut.npz").write_bytes((folder / "rgb.npz").read_bytes()[:200])
+    (folder / "pointer.npz").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (folder / "empty").mkdir()
+    (folder / "broken").mkdir()
+    (folder / "broken" / "a.png").write_bytes(b"no picture")
+    (folder / "sizes").mkdir()
+    Image.new("L", (9, 8)).save(folder / "sizes" / "a.png")
+    return str(folder / kind)
+
+
+@pytest.mark.parametrize(
+    "kind, words",
+    [
+        ("floats.npz", "is of float32; images must be uint8"),
+        ("nan.npz", "is of float32; images must be uint8"),
+        ("large.npz", r"of shape \(16, 16, 1\), the run's images of \(8, 8, 1\)"),
+        ("rgb.npz", r"of shape \(8, 8, 3\), the run's images of \(8, 8, 1\)"),
+        ("one.npz", "holds 1 samples; scores need 4 or more"),
+        ("cut.npz", "eval.quality.path .*cut.npz is no file of NumPy's arrays"),
+        ("pointer.npz", "is no file of NumPy's arrays"),
+        ("none.npz", "eval.quality.path .*none.npz does not exist"),
+        ("empty", "eval.quality.path .*empty holds no picture among its 0 files"),
+        ("nowhere", "eval.quality.path .*nowhere is no folder"),
+        ("broken", "a.png cannot be read"),
+        ("sizes", r"a.png is of shape \(8, 9, 1\)"),
+    ],
+)
+def test_what_cannot_be_scored_is_said(tiny, trained, tmp_path, kind, words):
+    run = run_of(tiny, trained, samples=4, path=bad(tmp_path, kind), space="pixels")
+    with pytest.raises(ValueError, match=words):
+        quality.quality(run)
+
+
+def test_without_inception_s_weights_it_says_what_to_get(tiny, trained):
+    run = run_of(tiny, trained, samples=4, path="", space="inception")
+    with pytest.raises(
+        ValueError, match="eval.quality.inception is not set; get inception-2015-12-05.tgz"
+    ):
+        quality.quality(run)
+
+
+def test_the_classifier_knows_held_out_digits(tiny):
+    source = sources.source("digits", tiny.data.data_dir, "train", 8)
+    space = small_classifier.classifier(real(tiny), source.labels(np.arange(1437)))
+    test = sources.source("digits", tiny.data.data_dir, "test", 8)
+    found = space.features(real(tiny, "test"))
+    right = found.logits.argmax(axis=1) == test.labels(np.arange(360))
+    assert right.mean() > 0.94 and found.vectors.shape == (360, 32)
+    again = small_classifier.classifier(real(tiny), source.labels(np.arange(1437)))
+    assert again.settings == space.settings
+    with pytest.raises(ValueError, match="two classes or more"):
+        small_classifier.classifier(real(tiny)[:5], np.zeros(5, np.int64))

@@ -1,0 +1,460 @@
+"""Figures: what must be the same in two places of one, on a tiny network; and the program's files."""
+
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, tiny_config
+from etils import epath
+from PIL import Image
+from test_command_line import ddpm
+
+from ddpm_jax import diffusion
+from ddpm_jax.cli import command_line
+from ddpm_jax.config import build, guide
+from ddpm_jax.datasets import batches, pixels
+from ddpm_jax.figures import (
+    guidance,
+    latents,
+    nearest,
+    ode,
+    program,
+    rate_distortion,
+    samples,
+    solvers,
+    trajectories,
+)
+from ddpm_jax.figures.trajectories import Chains, Walk
+from ddpm_jax.metrics import features
+from ddpm_jax.run import sampling, state
+from ddpm_jax.runtime import plotting, signals
+from ddpm_jax.training import train
+
+NAMES = [name for name in program.FIGURES if name not in ("rate_distortion", *program.ASKED_FOR)]
+
+
+def run_of(digits, directory, **fields):
+    config = tiny_config(digits)
+    config.train.steps = 2
+    config.update_from_flattened_dict(fields)
+    return build.run(config, epath.Path(directory))
+
+
+@pytest.fixture(scope="module")
+def folder(digits, tmp_path_factory):
+    """The folder of a run of two steps."""
+    folder = tmp_path_factory.mktemp("figures")
+    train.train(run_of(digits, folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(digits, folder):
+    return state.averaged(run_of(digits, folder))
+
+
+@pytest.fixture
+def trained(digits, folder, weights, tmp_path):
+    """What a figure is made from, for a sampler of one's choice."""
+
+    def made(**fields):
+        run = run_of(digits, folder, **fields)
+        loop = sampling.make_program(run.model, run.sample.chain)
+        return Chains(run, *weights, loop, epath.Path(tmp_path) / "kept")
+
+    return made
+
+
+def ordinary(trained, numbers):
+    """Samples of these numbers by --mode=sample's way."""
+    keys = sampling.keys_of(trained.run, trained.run.sample.seed, np.asarray(numbers))
+    return np.asarray(trained.program(trained.params, keys))
+
+
+def final(trained, label, *walks):
+    return [seen[-1] for seen in trajectories.go(trained, label, walks)]
+
+
+def close(one, other):
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["ancestral", "ddim"])
+def test_a_walk_stopped_at_x_t_and_begun_again_there_is_the_ordinary_sample(trained, solver):
+    it = trained(**{"sample.solver": solver, "sample.eta": 0.5 * (solver == "ddim")})
+    numbers = np.arange(5, 16)  # 11: two batches of 8, the second filled up
+    whole = np.concatenate([ordinary(it, numbers[:8]), ordinary(it, numbers[-8:])[-3:]])
+    (seen,) = trajectories.go(it, "there", [Walk((0, 3, 8), numbers)])
+    assert seen.shape == (3, 11, 8, 8, 1)
+    close(seen[-1], whole)
+    for label, place, x_t in (("from x_T", 0, seen[0]), ("from x_5", 3, seen[1])):
+        (again,) = final(it, label, Walk((place, 8), numbers, x_t))
+        close(again, whole)
+
+
+def test_images_that_share_a_number_share_their_noise(trained):
+    x_t = np.random.default_rng(0).normal(size=(1, 8, 8, 1)).astype(np.float32).repeat(3, axis=0)
+    (images,) = final(trained(), "shared", Walk((2, 8), np.array([4, 4, 5]), x_t))
+    close(images[0], images[1])
+    assert np.abs(images[0] - images[2]).max() > 0.1
+
+
+@pytest.mark.parametrize("output", ["eps", "x_0"])
+def test_the_last_x_0_guess_is_the_sample(trained, output):
+    """At the end of the path, and one step before it too, where the last step draws no noise."""
+    it = trained(**{"diffusion.output": output})
+    (seen,) = trajectories.go(it, "guess", [Walk((0, 7, 8), np.arange(8))], trajectories.x_0_guess)
+    close(seen[2], ordinary(it, np.arange(8)))
+    close(seen[1], seen[2])
+    assert np.abs(seen[0]).max() <= 1.0
+    if output == "eps":  # a young network of x_0 says much the same of every x_t
+        assert np.abs(seen[0] - seen[2]).max() > 0.1
+
+
+def test_eight_devices_make_the_same_figure(trained):
+    for name in ("progressive", "interpolation"):
+        facts = [program.FIGURES[name](trained(**{"parallel.devices": n})).facts for n in (1, 8)]
+        for key, value in facts[0].items():
+            if key.startswith("rmse"):
+                np.testing.assert_allclose(value, facts[1][key], rtol=1e-3, atol=1e-3)
+            else:
+                assert key == "psnr" or value == facts[1][key]
+
+
+def test_progressive_closes_in_on_the_sample(trained):
+    some = {"eval.quality.samples": 20, "eval.quality.space": "pixels", "sample.count": 20}
+    it = trained(**some)
+    drawn = samples.progressive(it)
+    assert drawn.facts["times"] == [8, 7, 6, 5, 4, 3, 2, 1, 0] and drawn.facts["images"] == 20
+    assert drawn.facts["rmse"][-1] == 0.0 and drawn.facts["psnr"][-1] is None
+    _, distance = samples.frechet_distance(it)
+    final = distance(samples.first_samples(it, 20))
+    assert drawn.facts["frechet_pixels"][-1] == pytest.approx(final, rel=1e-3)
+    source = batches.loaded(it.run.data.open("train"))
+    assert abs(distance(pixels.stretch(source.records, source.levels))) < 1e-6
+    one = drawn.facts["rmse"][0], drawn.facts["psnr"][0]
+    assert one[1] >= 20 * np.log10(255 / one[0])  # Jensen: the mean of logs, the log of the mean
+    assert len(drawn.pages["-quality"].axes) == 3
+
+
+def test_the_ends_of_an_interpolation_are_reconstructions_of_its_sources(trained):
+    """lambda = 0 and 1: each source's own x_t, decoded with the pair's noise."""
+    it = trained()
+    _, x_0 = trajectories.real_images(it, "test", 4)
+    (x_t,) = trajectories.noised(it, x_0, [4])
+    place = it.program.place(4)
+    (images,) = final(it, "mixtures", latents.decoding(it, x_t, place))
+    pairs = images.reshape(2, 11, 8, 8, 1)
+    (alone,) = final(it, "alone", Walk((place, 8), np.array([0, 0, 2, 2]), x_t))
+    close(pairs[:, [0, -1]].reshape(4, 8, 8, 1), alone)
+    assert np.abs(pairs[:, 0] - pairs[:, -1]).max() > 0.1
+
+
+def test_at_depth_0_the_sources_themselves_are_mixed(trained):
+    it = trained()
+    _, x_0 = trajectories.real_images(it, "test", 2)
+    (x_t,) = trajectories.noised(it, x_0, [0])
+    np.testing.assert_array_equal(x_t, x_0)
+    (images,) = final(it, "pixels", latents.decoding(it, x_t, 8))
+    np.testing.assert_array_equal(images[[0, -1]], x_0)
+    close(images[3], 0.7 * x_0[0] + 0.3 * x_0[1])
+    assert latents.coarse_to_fine(it).facts["rmse_of_reconstructions"][-1] == [0.0, 0.0]
+
+
+def test_diffused_ends_have_noise_of_their_own_that_all_depths_share(trained):
+    it = trained()
+    sched, x_0 = it.run.model.sched, np.zeros((2, 8, 8, 1), np.float32)
+    shallow, deep = trajectories.noised(it, x_0, [2, 7])
+    close(shallow / np.sqrt(1 - sched.alpha_bar[2]), deep / np.sqrt(1 - sched.alpha_bar[7]))
+    assert abs(np.corrcoef(deep[0].ravel(), deep[1].ravel())[0, 1]) < 0.5
+
+
+def test_without_noise_what_shares_x_t_is_one_image(trained):
+    drawn = latents.shared_latents(trained(**{"sample.solver": "ddim"}))
+    assert drawn.facts["depths"] == [8, 6, 4, 2]
+    np.testing.assert_allclose(drawn.facts["rmse_between_continuations"], 0.0, atol=1e-3)
+
+
+def test_what_shares_a_later_x_t_has_more_in_common(trained):
+    apart = latents.shared_latents(trained()).facts["rmse_between_continuations"]
+    assert apart[0] > apart[-1] > 0.0
+
+
+def test_depths_are_the_nearest_times_that_the_sampler_visits(trained):
+    it = trained(**{"sample.solver": "ddim", "sample.steps": 4})
+    assert latents.coarse_to_fine(it).facts["depths"] == [8, 8, 6, 6, 4, 4, 2, 2, 0]
+
+
+@pytest.mark.parametrize("together", [nearest.TOGETHER, 64 * 100])
+def test_a_training_image_is_nearest_to_itself(trained, monkeypatch, together):
+    monkeypatch.setattr(nearest, "TOGETHER", together)
+    monkeypatch.setattr(nearest, "PART", 700)
+    it = trained()
+    source = it.run.data.open("train")
+    everything = pixels.stretch(source.read(np.arange(source.count)), 17)
+    chosen = np.array([0, 99, 100, 1436])
+    for view in (nearest.whole, nearest.centre):
+        found = nearest.search(it, source, everything[chosen], features.pixels(), view, 4)
+        np.testing.assert_allclose(found.distances[:, 0], 0.0, atol=1e-9)
+        flat = view(everything).reshape(source.count, -1) / 255.0
+        np.testing.assert_allclose(flat[found.places[:, 0]], flat[chosen])
+        brute = np.sort(((flat[chosen][:, None] - flat) ** 2).sum(-1), axis=1)[:, :4]
+        np.testing.assert_allclose(found.distances, brute, atol=1e-5)
+
+
+def test_the_centre_is_half_of_each_side():
+    picture = np.arange(6 * 8, dtype=np.uint8).reshape(1, 6, 8, 1)
+    np.testing.assert_array_equal(nearest.centre(picture), picture[:, 1:4, 2:6])
+    cut = nearest.cut_out(picture)
+    np.testing.assert_array_equal(nearest.centre(cut), nearest.centre(picture))
+    assert (cut == nearest.GRAY).sum() == 6 * 8 - 3 * 4
+
+
+def terms_of(T, steps, bits):
+    """Made-up terms: as many strata as 'steps', every step of 'bits' bits, the decoder of one."""
+    runs = np.array_split(np.arange(2, T + 1), steps - 1)
+    return {
+        "first": [1, *(int(run[0]) for run in runs)],
+        "size": [1, *(len(run) for run in runs)],
+        "bits_per_dim": [1.0, *(bits * len(run) for run in runs)],
+        "rmse": np.linspace(1.0, 60.0, steps).tolist(),
+    }
+
+
+def test_the_rate_is_what_is_sent_before_x_t(T=10):
+    terms = terms_of(T, T, 0.0) | {"bits_per_dim": np.arange(1.0, T + 1).tolist()}
+    curve = rate_distortion.curve(terms, 0.5, T)
+    assert curve["rate"][-1] == 0.5 and curve["reverse_step"][-1] == 1.0  # x_T: the prior alone
+    assert curve["rate"][0] == 0.5 + sum(range(2, T + 1)) and curve["reverse_step"][0] == T
+    assert curve["rmse"][0] == 1.0
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7, 50])
+def test_strata_lie_on_the_curve_of_all_steps(steps, T=100):
+    curve = rate_distortion.curve(terms_of(T, steps, 0.25), 0.5, T)
+    for t, value in zip(curve["t"], curve["rate"], strict=True):
+        assert value == pytest.approx(0.5 + 0.25 * (T - t))
+
+
+def test_table_4_is_drawn_beside_cifar10_s_own_curve_only(trained, tmp_path):
+    it = trained()
+    (tmp_path / "eval").mkdir()
+    record = {"terms": terms_of(1000, 1000, 0.001), "prior": 1e-5, "bits_per_dim": 2.0}
+    (tmp_path / "eval" / "2-likelihood-test.json").write_text(json.dumps(record))
+    model = it.run.model._replace(sched=diffusion.linear(1000, 1e-4, 0.02))
+    run = it.run._replace(directory=epath.Path(tmp_path), model=model)
+    for name, lines in (("cifar10", 2), ("digits", 1)):
+        drawn = rate_distortion.rate_distortion(
+            it._replace(run=run._replace(data=run.data._replace(name=name)))
+        )
+        assert [len(axes.lines) for axes in drawn.pages[""].axes] == [lines] * 3
+        table = drawn.facts["paper_table_4_cifar10"]
+        assert table["drawn"] == (lines == 2) and table["rate"][0] == 1.77581
+        assert drawn.facts["rate_bits_per_dim"] == pytest.approx(0.999 + 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (5, 9, 3), (300, 40, 3), (6, 4, 2)])
+def test_every_image_of_a_sheet_is_enlarged_by_whole_pixels(shape, tmp_path):
+    cells = np.random.default_rng(0).integers(0, 256, (2, 3, *shape), dtype=np.uint8)
+    raster, _, _ = plotting.tiled(cells, (1,))
+    sheet = plotting.sheet(cells, ["one", "two"], [plotting.Header(1, 2, "$x_t$")], (1,))
+    plotting.save(epath.Path(tmp_path) / "sheet", sheet)
+    png = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    np.testing.assert_array_equal(png[-raster.shape[0] :, -raster.shape[1] :], raster)
+    assert png.shape[0] > raster.shape[0] and png.shape[1] > raster.shape[1]
+    scale = -(-plotting.SHARP // max(shape[:2]))
+    first = raster[: shape[0] * scale : scale, : shape[1] * scale : scale]
+    np.testing.assert_array_equal(first, plotting.rgb(cells)[0, 0])
+    assert (tmp_path / "sheet.pdf").read_bytes().startswith(b"%PDF")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+
+
+@pytest.mark.slow
+def test_all_figures_are_files_and_the_same_files_again(digits, folder, capsys):
+    run = run_of(digits, folder)
+    program.figures(run, ["all"])
+    assert "--mode=evaluate" in capsys.readouterr().out  # of rate_distortion, which is left out
+    first = contents(folder)
+    whole = {f"2-{name}" for name in (*NAMES, "progressive-quality")}
+    assert first.keys() == {f"{n}.{s}" for n in whole for s in ("png", "pdf")} | {
+        f"2-{name}.json" for name in NAMES
+    }
+    for name in NAMES:
+        record = json.loads(first[f"2-{name}.json"])
+        assert (record["figure"], record["step"], record["weights"]) == (name, 2, "ema")
+        assert (record["solver"], record["seed"]) == ("ancestral-8", 0)
+    for name, content in first.items():
+        if name.endswith(".png"):
+            Image.open(io.BytesIO(content)).verify()
+    for path in (folder / "figures").glob("2-[gpin]*"):
+        path.unlink()
+    program.figures(run, ["grid", "progressive", "interpolation", "nearest"])
+    assert contents(folder) == first
+    other = run_of(digits, folder, **{"sample.seed": 1})
+    program.figures(other, ["interpolation"])
+    assert contents(folder)["2-interpolation.json"] != first["2-interpolation.json"]
+
+
+def test_nearest_is_in_features_too_where_the_run_has_some(digits, folder):
+    run = run_of(digits, folder, **{"eval.quality.samples": 8, "eval.quality.space": "classifier"})
+    program.figures(run, ["nearest"])
+    found = json.loads((folder / "figures" / "2-nearest.json").read_text())
+    assert found["classifier"]["space"]["name"] == "classifier"
+    assert found["pixels"]["whole"] != found["classifier"]["whole"]
+    assert (folder / "figures" / "2-nearest-classifier.png").exists()
+
+
+def test_the_grid_takes_samples_that_are_there(digits, folder, trained, monkeypatch):
+    made = samples.first_samples(trained(), 64)
+    assert len(made) == 8  # sample.count
+    monkeypatch.setattr(samples.generate, "images", None)
+    np.testing.assert_array_equal(samples.first_samples(trained(), 5), made[:5])
+    np.testing.assert_array_equal(
+        made, pixels.quantize(ordinary(trained(), np.arange(8)), trained().run.model.levels)
+    )
+
+
+def test_a_stopped_call_goes_on_where_it_was(trained, monkeypatch):
+    it = trained()
+    walks = [Walk((0, 8), np.arange(24))]
+    whole = trajectories.go(it._replace(kept=it.kept / "whole"), "walk", walks)
+    taken = []
+
+    def go_on(*args):
+        taken.append(args[3:])
+        if len(taken) == 2:
+            monkeypatch.setattr(signals, "received", ["SIGTERM"])
+        return it.program.go_on(*args)
+
+    counting = it._replace(program=it.program._replace(go_on=go_on))
+    with pytest.raises(signals.Stopped, match="in walk|batches done"):
+        trajectories.go(counting, "walk", walks)
+    monkeypatch.setattr(signals, "received", [])
+    np.testing.assert_array_equal(trajectories.go(counting, "walk", walks), whole)
+    assert taken == [(0, 8)] * 3  # each of three batches once
+
+
+@pytest.mark.parametrize(
+    "names, hint",
+    [
+        ("gird", "did you mean grid?"),
+        ("grid,interpolate", "did you mean interpolation?"),
+        ("zzz", "there is all, coarse_to_fine, .*grid"),
+        ("", "--figures is empty"),
+        ("rate_distortion", "--mode=evaluate"),
+    ],
+)
+def test_figures_that_cannot_be_are_refused_before_anything_is_drawn(digits, folder, names, hint):
+    run = run_of(digits, folder)
+    with pytest.raises(ValueError, match="(?s)" + hint.replace("?", r"\?")):
+        program.check(run, [name for name in names.split(",") if name])
+
+
+def test_figures_come_in_one_order_each_once():
+    assert program.chosen(["nearest", "grid", "grid"]) == ["grid", "nearest"]
+    of_all = program.chosen(["grid", "all"])
+    assert of_all == [name for name in program.FIGURES if name not in program.ASKED_FOR]
+    assert program.chosen(["all", *program.ASKED_FOR]) == list(program.FIGURES)
+
+
+def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(folder):
+    status, _, err = ddpm(f"--workdir={folder}", "--mode=figures", "--figures=gird", cwd=ROOT)
+    assert status == 2 and err.strip().endswith("did you mean grid?"), err
+    for name in program.FIGURES:
+        assert name in command_line.HELP
+
+
+def test_matplotlib_is_not_loaded_before_a_figure_is_drawn():
+    code = "import ddpm_jax.main, sys; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.slow
+def test_guidance_draws_every_class_at_every_weight(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(guidance, "EACH", 2)
+    fields = {"model.classes": 10, "train.label_dropout": 0.5}
+    run = run_of(digits, tmp_path, **fields)
+    train.train(run)
+    program.figures(run, ["guidance"])
+    record = json.loads((tmp_path / "figures" / "2-guidance.json").read_text())
+    assert record["by_class"].keys() == {"0", "1", "2", "4"}
+    assert record["classifier_right_on_held_out"] > 0.9
+    assert np.mean(record["by_class"]["2"]) < 0.6  # a network of two steps knows no digits
+    with pytest.raises(ValueError, match="configs/digits_conditional.py"):
+        program.check(run_of(digits, tmp_path), ["guidance"])
+
+
+@pytest.mark.slow
+def test_guidance_is_drawn_of_a_classifier_s_too(trained, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(guidance, "EACH", 2)
+    fields = {"diffusion.loss": "classification", "model.classes": 10}
+    train.train(run_of(digits, tmp_path / "classifier", **fields))
+    made = trained(**{"sample.classifier": str(tmp_path / "classifier")})
+    run = guide.guided(made.run)
+    guidance.check(run)
+    drawn = guidance.guidance(made._replace(run=run))
+    assert drawn.facts["weights_of_guidance"] == [0.0, 1.0, 2.0, 4.0]
+    assert len(drawn.facts["by_class"]["4"]) == 10
+
+
+@pytest.mark.slow
+def test_guided_walks_share_their_noise_and_keep_their_classes(digits, tmp_path):
+    """w = 0 of the figure is what --mode=sample draws without guidance."""
+    run = run_of(digits, tmp_path, **{"model.classes": 10, "train.label_dropout": 0.5})
+    train.train(run)
+    weights = state.averaged(run)
+    it = Chains(
+        run,
+        *weights,
+        sampling.make_program(run.model, run.sample.chain),
+        epath.Path(tmp_path) / "k",
+    )
+    keys = sampling.keys_of(run, 0, np.arange(8))
+    given = sampling.given(run, it.params, run.sample.chain, np.arange(8))
+    close(guidance.sampled(it, 0.0, 8), it.program(given, keys))
+
+
+@pytest.mark.slow
+def test_the_figure_of_the_ode_is_of_held_out_images_and_their_bound(trained, tmp_path):
+    made = trained(**{"eval.steps": 8})
+    drawn = ode.ode(made)
+    facts = drawn.facts
+    assert set(drawn.pages) == {"", "-latents"} and facts["images"] == len(facts["indices"]) == 64
+    assert facts["rmse_of_the_way_back"]["max"] < 1.0
+    indices, x_0 = trajectories.real_images(made, "test", 64)
+    assert indices == facts["indices"]
+    assert facts["bound"]["bits_per_dim"] > 0.0
+    found = facts["ode"]["as they are"]
+    assert np.isfinite(found["bits_per_dim"]) and found["standard_error"] > 0.0
+
+
+def test_the_figure_of_the_ode_is_refused_a_network_of_its_own_mean(digits, tmp_path):
+    with pytest.raises(ValueError, match="--figures=ode goes by the score"):
+        program.check(run_of(digits, tmp_path, **{"diffusion.output": "x_prev"}), ["ode"])
+
+
+@pytest.mark.slow
+def test_the_figure_of_solvers_holds_each_against_heun_s_end_and_the_ancestral_chain(
+    trained, monkeypatch
+):
+    """Of few images; the first are the same whether distances are wanted or not."""
+    monkeypatch.setattr(solvers, "STEPS", (2, 4))
+    monkeypatch.setattr(solvers, "COUNT", 8)
+    monkeypatch.setattr(solvers, "SEEDS", 2)
+    plain = solvers.solvers(trained(**{"eval.quality.space": "inception"}))
+    assert "frechet" not in plain.facts
+    drawn = solvers.solvers(trained(**{"eval.quality.samples": 8}))
+    assert drawn.facts["rmse"] == plain.facts["rmse"]
+    assert set(drawn.facts["rmse"]) == set(solvers.LOOKS)
+    found = drawn.facts["frechet"]
+    assert found["samples"] == 8 and np.shape(found["ancestral"]) == (1, 2)
+    for name in solvers.LOOKS:
+        assert np.shape(found[name]) == (2, 2)
+        assert all(one != other for one, other in found[name])  # two seeds
+        assert drawn.facts["rmse"][name][1] < drawn.facts["rmse"][name][0]

@@ -1,0 +1,102 @@
+"""One writer a folder."""
+
+import json
+import threading
+import time
+
+import pytest
+from etils import epath
+
+from ddpm_jax.runtime import lock
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return epath.Path(tmp_path / "run")
+
+
+def test_the_second_is_refused_and_told_who_the_first_is(folder):
+    with lock.held(folder):
+        written = json.loads((folder / "lock").read_text())
+        with (
+            pytest.raises(lock.InUse, match=f"in use by process {written['pid']} on .* since"),
+            lock.held(folder),
+        ):
+            pass
+    with lock.held(folder):
+        pass
+
+
+def test_a_heartbeat_keeps_others_out_and_silence_lets_them_in(folder):
+    """What buckets need, tried on a folder with a clock a hundred times as fast."""
+    folder.mkdir()
+    path, fast = folder / "lock", {"beat": 0.1, "silence": 2.0}
+    with lock.by_heartbeat(path, **fast):
+        time.sleep(0.05)
+        with pytest.raises(lock.InUse, match="in use by process"), lock.by_heartbeat(path, **fast):
+            pass
+        assert path.exists()  # the refused one took nothing away
+    assert not path.exists()
+    path.write_text(json.dumps({"pid": 1, "host": "gone", "since": "then"}))
+    with lock.by_heartbeat(path, **fast):
+        time.sleep(0.05)
+        assert json.loads(path.read_text())["host"] != "gone"
+
+
+def test_of_two_that_begin_together_one_enters(folder):
+    folder.mkdir()
+    entered, refused = [], []
+
+    def begin():
+        try:
+            with lock.by_heartbeat(folder / "lock", beat=0.4, silence=5.0):
+                entered.append(1)
+                time.sleep(1.5)
+        except lock.InUse:
+            refused.append(1)
+
+    threads = [threading.Thread(target=begin) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(entered) == len(refused) == 1
+
+
+def test_a_beat_that_fails_is_followed_by_others(folder, monkeypatch):
+    folder.mkdir()
+    path, content = folder / "lock", lock.content
+    with lock.by_heartbeat(path, beat=0.1, silence=1.0):
+        failed = []
+
+        def unreachable(path):
+            failed.append(1)
+            raise OSError("503")
+
+        monkeypatch.setattr(lock, "content", unreachable)
+        time.sleep(0.4)
+        monkeypatch.setattr(lock, "content", content)
+        before = path.read_text()
+        time.sleep(0.4)
+        assert failed and path.read_text() != before
+
+
+def test_a_drive_without_locks_falls_back_to_heartbeats_at_once(folder, monkeypatch):
+    def unsupported(*args):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    started = time.monotonic()
+    with lock.held(folder):
+        assert "nonce" in (folder / "lock").read_text()
+    assert time.monotonic() - started < 20.0
+
+
+def test_an_owner_that_ends_while_another_watches_makes_way(folder):
+    folder.mkdir()
+    path = folder / "lock"
+    path.write_text("{}")
+    threading.Timer(0.3, path.unlink).start()
+    started = time.monotonic()
+    with lock.by_heartbeat(path, beat=0.1, silence=60.0):
+        assert time.monotonic() - started < 30.0

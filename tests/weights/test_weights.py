@@ -1,0 +1,472 @@
+"""Weights in: names, shapes and what they say of a run; what is none, in one line. Out: the same again."""
+
+import json
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import release
+from conftest import ROOT
+from etils import epath
+from safetensors.numpy import load_file, save_file
+
+from ddpm_jax import diffusion, parameterization
+from ddpm_jax.cli import command_line
+from ddpm_jax.config import build
+from ddpm_jax.run import run, state
+from ddpm_jax.training import train
+from ddpm_jax.weights import diffusers, exporting, formats, imported_config, importing
+from ddpm_jax.weights import source as weights_source
+from ddpm_jax.weights.source import Source
+
+CIFAR = (128, (1, 2, 2, 2), 16, 32)
+LARGE = (128, (1, 1, 2, 2, 4, 4), 16, 256)
+SMALL = (32, (1, 2), 16, 32)
+
+
+def shapes_only(shapes):
+    """Tensors of zeros that take no memory."""
+    return {name: np.broadcast_to(np.float32(0), shape) for name, shape in shapes.items()}
+
+
+def source_of(tensors, format="tf1", step=None) -> Source:
+    made = weights_source.released(epath.Path("nowhere"), tensors, step)
+    assert made.format == format
+    return made
+
+
+def run_of(source: Source, folder, base="", **fields) -> run.Run:
+    config = imported_config.config_of(source, base)
+    config.parallel.devices = 1
+    for section, changed in fields.items():
+        config[section].update(changed)
+    return importing.build_for(config, epath.Path(folder), source)
+
+
+@pytest.mark.parametrize("what, tensors", [(CIFAR, 328), (LARGE, 450)])
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_every_variable_of_the_release_has_one_place_here(what, tensors, format, tmp_path):
+    """By the graph of their code; and nothing of ours is without one."""
+    shapes = release.variables(*what)
+    assert len(shapes) == tensors
+    run = run_of(source_of(shapes_only(shapes)), tmp_path)
+    params = state.abstract(run).params
+    known = formats.names(format, params)
+    assert len(set(known.values())) == tensors
+    if format == "tf1":
+        assert {name: leaf.shape for name, leaf in found_by(known, params)} == shapes
+    if format == "pesser":
+        theirs = release.by_pesser(shapes_only(shapes))
+        form = formats.FORMATS[format]
+        for path, leaf in formats.digest.named(params).items():
+            there = formats.outward(form, path, np.broadcast_to(np.float32(0), leaf.shape))
+            assert theirs[known[path]].shape == there.shape
+
+
+def found_by(known, params):
+    return [(known[path], leaf) for path, leaf in formats.digest.named(params).items()]
+
+
+@pytest.mark.parametrize(
+    "what, base, variance",
+    [(CIFAR, "cifar10", "fixed_large"), (LARGE, "celebahq256", "fixed_small")],
+)
+def test_the_config_is_the_papers(what, base, variance, tmp_path):
+    """What the names and shapes say is what configs/ has for the same model."""
+    source = source_of(shapes_only(release.variables(*what)))
+    config = imported_config.config_of(source, f"{imported_config.CONFIGS}/{base}.py")
+    assert (
+        config.to_dict()
+        == imported_config.base_config(f"{imported_config.CONFIGS}/{base}.py").to_dict()
+    )
+    assert config.diffusion.variance == variance
+
+
+def test_twice_the_channels_are_a_learned_variance(tmp_path):
+    source = source_of(shapes_only(release.variables(*CIFAR, out=6)))
+    run = run_of(source, tmp_path)
+    assert run.config["diffusion"]["variance"] == "learned" and run.model.unet.out_channels == 6
+    assert any("unless --config=FILE says it" in note for note in source.notes)
+
+
+@pytest.mark.parametrize(
+    "name, base",
+    [
+        ("diffusion_cifar10_model/model.ckpt-790000", "cifar10.py"),
+        ("google/ddpm-celebahq-256", "celebahq256.py"),
+        ("ddpm-ema-cat-256", "lsun_cat256.py"),
+        ("ema_lsun_church/model-4432000.ckpt", "lsun_church256.py"),
+        ("located/somewhere", "image_folder.py"),
+        ("cathedrals-256", "image_folder.py"),
+        ("ddpm-cifar100-32", "image_folder.py"),
+    ],
+)
+def test_the_name_says_which_data(name, base):
+    what = CIFAR if "cifar" in name else LARGE
+    source = source_of(shapes_only(release.variables(*what)))._replace(path=epath.Path(name))
+    assert imported_config.base_for(source).name == base
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    return release.checkpoint(release.variables(*SMALL), 790_000)
+
+
+def test_weights_ema_and_moments_go_where_they_belong(checkpoint, tmp_path):
+    run = run_of(source_of(checkpoint), tmp_path)
+    importing.import_weights(run, source_of(checkpoint))
+    step, found, _ = state.newest(run)
+    name = "model/up_1/block_2/nin_shortcut/W"
+    assert step == 790_000 == found.step
+
+    def at(tree):
+        return np.asarray(tree["up_1"]["block_2"]["nin_shortcut"]["kernel"])
+
+    assert np.array_equal(at(found.params), checkpoint[name])
+    for field, slot in (("ema", "ExponentialMovingAverage"), ("mu", "Adam"), ("nu", "Adam_1")):
+        assert np.array_equal(
+            at(optax.tree.get(found.opt_state, field)), checkpoint[f"{name}/{slot}"]
+        )
+    counts = [value for _, value in optax.tree.get_all_with_path(found.opt_state, "count")]
+    assert counts and all(int(value) == 790_000 for value in counts)
+
+
+def test_one_set_of_weights_is_the_ema_too_and_the_optimiser_begins_anew(checkpoint, tmp_path):
+    raw = {
+        name: array
+        for name, array in checkpoint.items()
+        if name.count("/") and not re.search("Exp|Adam", name)
+    }
+    source = source_of(release.by_pesser(raw), "pesser", 790_000)
+    run = run_of(source, tmp_path)
+    importing.import_weights(run, source)
+    _, found, _ = state.newest(run)
+    same = jax.tree.map(np.array_equal, found.params, optax.tree.get(found.opt_state, "ema"))
+    assert jax.tree.all(same) and int(found.step) == 790_000
+    assert np.array_equal(found.params["conv_in"]["kernel"], checkpoint["model/conv_in/W"])
+    rest = [optax.tree.get(found.opt_state, field) for field in ("mu", "nu")]
+    counts = [value for _, value in optax.tree.get_all_with_path(found.opt_state, "count")]
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves([rest, counts]))
+
+
+def test_a_run_of_ours_by_their_names_is_the_same_run(tiny, tmp_path):
+    """Four steps of it, handed over under TensorFlow's names, and two more: as if nothing had been."""
+    tiny.train.steps, tiny.train.keep_best = 4, ""
+    ours = build.run(tiny, epath.Path(tmp_path / "ours"))
+    train.train(ours)
+    _, made, _ = state.newest(ours)
+    slots = {"": made.params, importing.EMA: optax.tree.get(made.opt_state, "ema")}
+    slots |= {
+        suffix: optax.tree.get(made.opt_state, name) for name, suffix in importing.MOMENTS.items()
+    }
+    tensors = {
+        name + suffix: array
+        for suffix, params in slots.items()
+        for name, array in formats.given("tf1", jax.device_get(params)).items()
+    }
+    tensors["global_step"] = np.int64(4)
+    source = Source(epath.Path("x"), "tf1", tensors, None, ours.model.shape, {}, ())
+    theirs = ours._replace(directory=epath.Path(tmp_path / "theirs"))
+    theirs = theirs._replace(checkpoints=theirs.directory / "checkpoints")
+    importing.import_weights(theirs, source)
+    for one in (ours, theirs):
+        train.train(one._replace(train=one.train._replace(steps=6)))
+    (_, one, _), (_, two, _) = state.newest(ours), state.newest(theirs)
+    assert jax.tree.all(
+        jax.tree.map(np.array_equal, one._replace(window=None), two._replace(window=None))
+    )
+
+
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_out_and_in_again_is_the_identity(format, checkpoint, tmp_path):
+    like = state.abstract(run_of(source_of(checkpoint), tmp_path)).params
+    params = formats.taken("tf1", checkpoint, like)
+    again = formats.taken(format, formats.given(format, params), like)
+    assert jax.tree.all(jax.tree.map(np.array_equal, params, again))
+
+
+def without(tensors, name):
+    return {key: tensors[key] for key in tensors if key != name}
+
+
+KERNEL = "model/mid/attn_1/q/W"
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda t: without(t, KERNEL), f"it has no {KERNEL}, and lacks 1 tensors"),
+        (lambda t: without(t, f"{KERNEL}/ExponentialMovingAverage"), f"no {KERNEL}/Exp"),
+        (lambda t: without(t, f"{KERNEL}/Adam_1"), f"no {KERNEL}/Adam_1"),
+        (lambda t: t | {"model/extra/W": np.ones(3)}, "its model/extra/W has no place"),
+        (lambda t: t | {"y": np.ones(3)}, "its y has no place"),
+        (
+            lambda t: t | {KERNEL: t[KERNEL][:, :-1]},
+            rf"its {KERNEL} is of shape \(64, 63\), not \(64, 64\)",
+        ),
+        (lambda t: t | {KERNEL: t[KERNEL] / 0}, f"its {KERNEL} is not finite"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_tensor_that_is_missing_extra_or_misshapen_is_named(spoil, words, checkpoint, tmp_path):
+    source = source_of(spoil(checkpoint))
+    with pytest.raises(ValueError, match=words):
+        importing.check_import(run_of(source, tmp_path), source)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    """A folder for diffusers, of a small network."""
+    folder = tmp_path_factory.mktemp("exported")
+    source = source_of(checkpoint)
+    run = run_of(source, folder / "run")
+    importing.import_weights(run, source)
+    exporting.export(run, str(folder / "small"), "diffusers", "ema")
+    return folder / "small"
+
+
+def test_what_is_exported_is_imported_again(exported, checkpoint, tmp_path):
+    source = weights_source.read(str(exported), "auto")
+    run = run_of(source, tmp_path)
+    assert (run.model.shape, run.model.unet.multipliers) == ((32, 32, 3), (1, 2))
+    importing.import_weights(run, source)
+    _, params = state.averaged(run)
+    name = "model/conv_in/W/ExponentialMovingAverage"
+    assert np.array_equal(params["conv_in"]["kernel"], checkpoint[name])
+
+
+def test_raw_weights_go_out_when_asked_for(checkpoint, tmp_path):
+    source = source_of(checkpoint)
+    run = run_of(source, tmp_path / "run")
+    importing.import_weights(run, source)
+    exporting.export(run, str(tmp_path / "raw"), "diffusers", "raw")
+    found = load_file(tmp_path / "raw" / "unet" / weights_source.WEIGHTS[0])
+    assert np.array_equal(found["conv_in.bias"], checkpoint["model/conv_in/b"])
+
+
+def copied(folder, target):
+    shutil.copytree(folder, target)
+    return target
+
+
+def said(name, **changed):
+    def spoil(folder):
+        path = folder / name
+        fields = json.loads(path.read_text()) | changed
+        path.write_text(json.dumps({k: v for k, v in fields.items() if v != "left out"}))
+
+    return spoil
+
+
+def of_network(**changed):
+    return said("unet/config.json", **changed)
+
+
+def of_scheduler(**changed):
+    return said("scheduler/scheduler_config.json", **changed)
+
+
+def written(content, name="unet/diffusion_pytorch_model.safetensors"):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def cut(folder):
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def tensors(**shapes):
+    def spoil(folder):
+        path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+        save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, path)
+
+    return spoil
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+SPOILED = {
+    "a latent model": (
+        said("model_index.json", _class_name="LDMPipeline", vqvae=[]),
+        "a latent model",
+    ),
+    "Stable Diffusion": (
+        said("model_index.json", _class_name="StableDiffusionPipeline", vae=[]),
+        "StableDiffusionPipeline: a latent model",
+    ),
+    "a text-conditional network": (
+        of_network(_class_name="UNet2DConditionModel"),
+        "UNet2DConditionModel, not a UNet2DModel",
+    ),
+    "class-conditional": (of_network(num_class_embeds=10), "class-conditional"),
+    "another embedding": (
+        of_network(flip_sin_to_cos="left out"),
+        "True, diffusers' default; here it is",
+    ),
+    "another padding": (of_network(downsample_padding=1), "downsample_padding 1; here it is 0"),
+    "heads": (of_network(attention_head_dim=8), "heads of 8 channels, attention_head_dim"),
+    "groups": (of_network(norm_num_groups=16), "in 16 groups, not in 32"),
+    "other blocks": (of_network(down_block_types=["SkipDownBlock2D"] * 2), "SkipDownBlock2D"),
+    "no size": (of_network(sample_size=None), "does not say the images' size"),
+    "another kind of schedule": (
+        of_scheduler(_class_name="FlowMatchEulerDiscreteScheduler"),
+        "FlowMatchEulerDiscreteScheduler",
+    ),
+    "a chain without a length": (
+        of_scheduler(num_train_timesteps=None),
+        "num_train_timesteps None, which is no number",
+    ),
+    "a cosine schedule": (of_scheduler(beta_schedule="squaredcos_cap_v2"), "squaredcos_cap_v2"),
+    "v": (of_scheduler(prediction_type="v_prediction"), "v_prediction"),
+    "an interpolated variance": (of_scheduler(variance_type="learned_range"), "learned_range"),
+    "torn JSON": (written(b"{", "unet/config.json"), "config.json is no JSON"),
+    "no object": (written(b"[]", "unet/config.json"), "no JSON object"),
+    "a pointer": (written(POINTER), "is a Git LFS pointer"),
+    "a pointer for JSON": (written(POINTER, "unet/config.json"), "is a Git LFS pointer"),
+    "an empty file": (written(b""), "is empty"),
+    "a web page": (written(b"<!DOCTYPE html>"), "is a web page"),
+    "no safetensors": (written(b"\xff" * 100), "truncated, or no safetensors"),
+    "cut off": (cut, "truncated, or no safetensors"),
+    "OpenAI's": (tensors(**{"input_blocks.0.0.weight": (1,)}), "OpenAI's network"),
+    "class-conditional by its tensors": (
+        tensors(**{"class_embedding.weight": (1,)}),
+        "class-conditional",
+    ),
+    "CompVis's": (
+        tensors(**{"model.diffusion_model.out.0.bias": (1,)}),
+        "a latent diffusion model",
+    ),
+    "nothing known": (tensors(**{"a": (1,), "b": (2,)}), "it has a, b, ...; what can be imported"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILED)
+def test_what_cannot_be_imported_is_told_in_one_line(name, exported, tmp_path):
+    spoil, words = SPOILED[name]
+    folder = copied(exported, tmp_path / "model")
+    spoil(folder)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(ValueError) as caught:
+        command_line.parse(
+            ["main", "--mode=import", f"--source={folder}", f"--workdir={tmp_path}/run"]
+        )
+    assert str(caught.value).startswith(f"--source {folder} cannot be imported: ")
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        ([], "needs --source=PATH"),
+        (["--source=nowhere"], "nowhere does not exist"),
+        (["--source={here}"], "no checkpoint of TensorFlow's and no config.json"),
+        (["--source={exported}", "--format=tf1"], "of format diffusers, not tf1"),
+        (
+            ["--source={exported}/unet/diffusion_pytorch_model.safetensors", "--config=no.py"],
+            "no file no.py",
+        ),
+        (["--source={exported}", "--config.model.widht=1"], "no field model.widht"),
+        (["--source={exported}", f"--config={ROOT}/README.md"], "README.md: SyntaxError"),
+        (["--source={exported}", f"--config={ROOT}/configs/digits.py:row"], "TypeError"),
+    ],
+)
+def test_wrong_usage_of_import(args, words, exported, tmp_path):
+    here = [arg.format(here=tmp_path, exported=exported) for arg in args]
+    with pytest.raises(ValueError, match=words):
+        command_line.parse(["main", "--mode=import", *here])
+
+
+def test_libraries_that_read_it_are_named_where_they_are_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    monkeypatch.setitem(__import__("sys").modules, "tensorflow", None)
+    (tmp_path / "model-790000.ckpt").write_bytes(b"PK\x03\x04")
+    (tmp_path / "model.ckpt-3.index").write_bytes(b"\x00")
+    for name, words in (
+        ("model-790000.ckpt", "pip install torch"),
+        ("model.ckpt-3", r"'\.\[prepare\]'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            weights_source.read(str(tmp_path / name), "auto")
+
+
+def test_a_run_is_not_imported_over(exported, checkpoint, tmp_path):
+    source = weights_source.read(str(exported), "auto")
+    run = run_of(source, tmp_path)
+    importing.import_weights(run, source)
+    with pytest.raises(ValueError, match="holds a run; import into another --workdir"):
+        importing.check_import(run, source)
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"diffusion": {"variance": "learned", "loss": "vlb"}}, "the logarithm of its variance"),
+        (
+            {"diffusion": {"output": "x_prev"}, "train": {"grid": {"steps": 1000}}},
+            "output is x_prev",
+        ),
+        ({"model": {"channels": 24}}, "multiples of 32"),
+    ],
+)
+def test_what_diffusers_cannot_be_is_not_exported(change, words, exported, tmp_path):
+    source = weights_source.read(str(exported), "auto")
+    run = run_of(source, tmp_path / "run", **change)
+    with pytest.raises(ValueError, match=words):
+        exporting.check_export(run, str(tmp_path / "out"), "diffusers")
+
+
+def test_nothing_is_exported_over_what_is_there_nor_what_cannot_be(exported, tmp_path, monkeypatch):
+    run = run_of(weights_source.read(str(exported), "auto"), tmp_path)
+    (tmp_path / "there").mkdir()
+    exporting.check_export(run, str(tmp_path / "there"), "diffusers")
+    (tmp_path / "there" / "x").write_text("x")
+    for target, words in ((tmp_path / "there", "is there already"), ("", "needs --target=PATH")):
+        with pytest.raises(ValueError, match=words):
+            exporting.check_export(run, str(target), "diffusers")
+    with pytest.raises(ValueError, match="--weights=raw goes with"):
+        exporting.check_export(run, str(tmp_path / "new"), "png", "raw")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="the work of one process"):
+        exporting.check_export(run, str(tmp_path / "new"), "png")
+
+
+def test_schedules_of_any_kind_go_out(exported, tmp_path):
+    """And in: a chain of 5 steps is sampled in 5."""
+    run = run_of(weights_source.read(str(exported), "auto"), tmp_path)
+    schedule = {"name": "constant", "T": 5, "beta_1": 0.1, "beta_T": 0.1}
+    model = run.model._replace(sched=diffusion.constant(5, 0.1, 0.1))
+    said = diffusers.of_schedule(model, run.config["diffusion"] | {"schedule": schedule})
+    assert said["trained_betas"] == [0.1] * 5 and said["num_train_timesteps"] == 5
+    of_labels = model._replace(unet=model.unet.clone(classes=10))
+    of_range = model._replace(variance=parameterization.learned_range)
+    for other, words in (
+        (of_labels, "asks for labels"),
+        (of_range, "learned_range is not offered"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            diffusers.of_schedule(other, run.config["diffusion"])
+
+    folder = copied(exported, tmp_path / "short")
+    of_scheduler(num_train_timesteps=5, beta_schedule="scaled_linear")(folder)
+    short = run_of(weights_source.read(str(folder), "auto"), tmp_path)
+    assert np.allclose(short.model.sched.beta, diffusion.quadratic(5, 1e-4, 0.02).beta)
+    assert short.sample.chain.name == "ancestral-5"
+
+
+def test_the_python_of_the_page_runs(exported, tmp_path, monkeypatch):
+    source = weights_source.read(str(exported), "auto")
+    run = run_of(
+        source, tmp_path / "runs" / "ddpm-cifar10-32", sample={"solver": "ddim", "steps": 2}
+    )
+    importing.import_weights(run, source)
+    page = (ROOT / "launch" / "from_diffusers.md").read_text()
+    found: dict = {}
+    monkeypatch.chdir(tmp_path)
+    exec(re.search("```python\n(.*?)```", page, re.DOTALL)[1], found)
+    assert found["images"].shape == (8, 32, 32, 3)
+    assert found["predict"](found["images"], jnp.full(8, 3)).shape == (8, 32, 32, 3)
