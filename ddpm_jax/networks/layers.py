@@ -1,7 +1,7 @@
 """The U-Net's normalisation, dropout and attention: where a train step's time goes beside convolutions.
 
 Each is the textbook's function, written so that a compiler passes over the activations few times;
-launch/performance.md has what each form costs.
+docs/performance.md has what each form costs.
 """
 
 import math

@@ -464,7 +464,7 @@ def test_the_python_of_the_page_runs(exported, tmp_path, monkeypatch):
         source, tmp_path / "runs" / "ddpm-cifar10-32", sample={"solver": "ddim", "steps": 2}
     )
     importing.import_weights(run, source)
-    page = (ROOT / "launch" / "from_diffusers.md").read_text()
+    page = (ROOT / "docs" / "from_diffusers.md").read_text()
     found: dict = {}
     monkeypatch.chdir(tmp_path)
     exec(re.search("```python\n(.*?)```", page, re.DOTALL)[1], found)
