@@ -7,15 +7,20 @@ from contextlib import nullcontext
 
 from absl import flags
 
-from ddpm_jax.cli import exit, modes
+from ddpm_jax.cli import exit, modes, process_state
 from ddpm_jax.distributed import processes
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, lock, signals
 
 
 def main(argv: list[str]) -> int:
+    """The exit status, as 'command' has it; can be called any number of times in one process."""
+    with process_state.restored(), signals.listening():
+        return command(argv)
+
+
+def command(argv: list[str]) -> int:
     """The exit status: 0 done, 2 wrong usage, 1 failed; --stopped_status if a signal stopped it."""
-    signals.listen()
     try:
         run, mode = modes.prepare(argv)
         with lock.held(run.directory) if mode in ("train", "import") else nullcontext():
@@ -45,7 +50,8 @@ def start(program: Callable[[Run], None], run: Run) -> int:
 
 
 if __name__ == "__main__":
-    status = main(sys.argv)
+    signals.listen()  # to the very end of the process
+    status = command(sys.argv)
     if status == 1:
         # Orbax's threads wait ten minutes for a save that has failed; nothing is to be had of them.
         sys.stdout.flush()

@@ -5,7 +5,7 @@ import sys
 import jax
 from absl import flags
 
-from ddpm_jax.cli import command_line
+from ddpm_jax.cli import command_line, process_state
 from ddpm_jax.cli.exit import fail, quiet_libraries
 from ddpm_jax.config import data as data_section
 from ddpm_jax.datasets import library
@@ -44,7 +44,12 @@ def prepare(argv: list[str]) -> None:
 
 
 def main(argv: list[str]) -> int:
-    signals.listen()
+    with process_state.restored(), signals.listening():
+        return command(argv)
+
+
+def command(argv: list[str]) -> int:
+    """The exit status of a process that does nothing else."""
     try:
         prepare(argv)
     except ValueError as error:
@@ -57,4 +62,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    signals.listen()
+    sys.exit(command(sys.argv))

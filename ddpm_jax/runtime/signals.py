@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import jax
 from jax.experimental import multihost_utils
@@ -19,21 +20,40 @@ class Stopped(Exception):
     """A program has stopped because it was asked to, and saved what it had; the message says how to go on."""
 
 
-def listen() -> None:
-    """From now on signals are noted. Call it from the main thread."""
+def listen() -> Callable[[], None]:
+    """Notes signals from now on, until what it returns is called. Call it from the main thread."""
     pipe, written = os.pipe()
     os.set_blocking(written, False)
-    signal.set_wakeup_fd(written, warn_on_full_buffer=False)
-    for number in SIGNALS:
-        signal.signal(number, lambda *_: None)
+    wakeup = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    handlers = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
     # A thread, because the main one runs no handler while XLA compiles, for minutes sometimes.
     threading.Thread(target=watch, args=(pipe,), daemon=True).start()
+
+    def stop() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(written)  # which ends the thread
+        received.clear()
+
+    return stop
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Notes signals for a while; then they do again what they did before."""
+    stop = listen()
+    try:
+        yield
+    finally:
+        stop()
 
 
 def watch(pipe: int) -> None:
     """Every signal puts its number into the pipe."""
     noted: list[str] = []
-    for number in iter(lambda: os.read(pipe, 1)[0], None):
+    while data := os.read(pipe, 1):
+        number = data[0]
         name = signal.Signals(number).name
         if noted:
             os._exit(128 + number)
@@ -44,6 +64,7 @@ def watch(pipe: int) -> None:
             received.append(name)
         with suppress(OSError):  # Ctrl-C ends "| tee" too, and then nobody hears
             print(f"\n{name}: saving; once more ends it at once", file=sys.stderr, flush=True)
+    os.close(pipe)
 
 
 def asked() -> str:
