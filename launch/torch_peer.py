@@ -28,7 +28,7 @@ def peer(run: Run, eager: bool) -> Peer:
     device = torch.device("cpu" if run.mesh.devices.flat[0].platform == "cpu" else "cuda")
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    network = UNet2DModel.from_config(diffusers.of_network(run.model))
+    network = UNet2DModel.from_config(diffusers.network_config(run.model))
     network = network.to(device, memory_format=torch.channels_last)
 
     def predict(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

@@ -249,5 +249,5 @@ def config_name() -> str:
     if name == "stored_config":
         return epath.Path(row).name
     if name == "imported_config":
-        return imported_config.name_of(row)
+        return imported_config.folder_name(FLAGS.source)
     return f"{name}-{row}" if row else name

@@ -1,1 +1,1 @@
-"""Foreign weights in and out."""
+"""Imports foreign weights, and exports a run for other programs."""

@@ -4,8 +4,8 @@
   pesser     its conversion to PyTorch (pytorch_diffusion)
   diffusers  UNet2DModel
 
-A format is what a parameter is called there, given its path here, "down_0/block_1/conv1/kernel", and how
-its array lies there. All else follows from our own network.
+A format maps the path of a parameter here, such as "down_0/block_1/conv1/kernel", to a tensor's name
+there, and says how the array is laid out. Everything else follows from our own network.
 """
 
 import re
@@ -22,15 +22,15 @@ MATRICES = ("q", "k", "v", "proj_out", "nin_shortcut")  # the release's "nin"
 
 
 class Format(NamedTuple):
-    name_of: Callable[[str, int], str]  # of a path here, and the number of levels
+    tensor_name: Callable[[str, int], str]  # from our path and the number of levels
     has_torch_layout: bool
-    convolutions: tuple[str, ...]  # what is a matrix here and a 1x1 convolution there
+    convolutions: tuple[str, ...]  # modules that are a matrix here and a 1x1 convolution there
 
 
 def tf1(path: str, levels: int) -> str:
     *modules, leaf = path.split("/")
-    of_norm = modules[-1].startswith("norm")
-    leaf = {"kernel": "W", "scale": "gamma", "bias": "beta" if of_norm else "b"}[leaf]
+    is_norm = modules[-1].startswith("norm")
+    leaf = {"kernel": "W", "scale": "gamma", "bias": "beta" if is_norm else "b"}[leaf]
     return "/".join(["model", *modules, leaf])
 
 
@@ -40,7 +40,7 @@ def pesser(path: str, levels: int) -> str:
     return name if name.startswith("mid.") else re.sub(r"\b(down|up|block|attn)_", r"\1.", name)
 
 
-THERE = {
+DIFFUSERS_NAMES = {
     "temb": "time_embedding",
     "dense0": "linear_1",
     "dense1": "linear_2",
@@ -61,101 +61,108 @@ THERE = {
 
 
 def diffusers(path: str, levels: int) -> str:
-    first = 1 if path.startswith("mid/") else 0  # the release's number of the first block there
+    first = 1 if path.startswith("mid/") else 0  # the release numbers the middle blocks from 1
 
-    def word(module: str) -> str:
+    def rename(module: str) -> str:
         kind, _, number = module.rpartition("_")
         if kind == "down":
             return f"down_blocks.{number}"
-        if kind == "up":  # there in the order in which they run
+        if kind == "up":  # diffusers numbers them in the order in which they run
             return f"up_blocks.{levels - 1 - int(number)}"
         if kind in ("block", "attn"):
             return f"{'resnets' if kind == 'block' else 'attentions'}.{int(number) - first}"
-        return THERE.get(module, module)
+        return DIFFUSERS_NAMES.get(module, module)
 
-    return ".".join(map(word, path.split("/")))
+    return ".".join(map(rename, path.split("/")))
 
 
 FORMATS = {
-    "tf1": Format(tf1, False, ()),
-    "pesser": Format(pesser, True, MATRICES),
-    "diffusers": Format(diffusers, True, ("nin_shortcut",)),
+    "tf1": Format(tensor_name=tf1, has_torch_layout=False, convolutions=()),
+    "pesser": Format(tensor_name=pesser, has_torch_layout=True, convolutions=MATRICES),
+    "diffusers": Format(
+        tensor_name=diffusers, has_torch_layout=True, convolutions=("nin_shortcut",)
+    ),
 }
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-OTHERS = {  # what else is taken for DDPM weights, by its tensors' names
-    r"transformer_blocks|attn2": "a text-conditional network, of Stable Diffusion or its like",
+UNSUPPORTED = {  # tensor names of weights that are often taken for a DDPM's
+    r"transformer_blocks|attn2": "a text-conditional network, such as Stable Diffusion's",
     r"^(model\.diffusion_model|first_stage_model|cond_stage_model)\.": "a latent diffusion model",
     r"^(class_embedding|label_emb)": "a class-conditional network",
     r"^(input_blocks|middle_block|output_blocks)\.": "OpenAI's network (improved, guided diffusion)",
     r"^(encoder|decoder|quant_conv|post_quant_conv)\.": "an autoencoder",
 }
-OURS = "what can be imported is the DDPM's network as the authors, pesser or diffusers name it"
+SUPPORTED = "only a DDPM network with the authors', pesser's or diffusers' names can be imported"
 
 
-def modern(tensors: Tensors) -> Tensors:
-    """diffusers' names of today for its attention's names of 2022."""
+def with_current_names(tensors: Tensors) -> Tensors:
+    """Renames the attention tensors of 2022's diffusers to the names it uses today."""
     old = re.compile(rf"(\.attentions\.\d+)\.({'|'.join(OLD_ATTENTION)})\.")
 
-    def name(match: re.Match) -> str:
+    def current(match: re.Match) -> str:
         return f"{match[1]}.{OLD_ATTENTION[match[2]]}."
 
-    return {old.sub(name, each): array for each, array in tensors.items()}
+    return {old.sub(current, name): array for name, array in tensors.items()}
 
 
 def detect(tensors: Tensors) -> str:
-    """The format that the names are of. Raises ValueError, saying what else they are."""
-    for pattern, what in OTHERS.items():
+    """Returns the format that the names belong to. Raises ValueError, saying what else they are."""
+    for pattern, description in UNSUPPORTED.items():
         if any(re.search(pattern, name) for name in tensors):
-            raise ValueError(f"it is {what}; {OURS}")
+            raise ValueError(f"it is {description}; {SUPPORTED}")
     for name, format in FORMATS.items():
-        if format.name_of("temb/dense0/kernel", 1) in tensors:
+        if format.tensor_name("temb/dense0/kernel", 1) in tensors:
             return name
-    raise ValueError(f"it has {', '.join(sorted(tensors)[:3]) or 'nothing'}, ...; {OURS}")
+    first = ", ".join(sorted(tensors)[:3])
+    raise ValueError(f"its tensors ({first or 'none'}, ...) belong to no known format; {SUPPORTED}")
 
 
 class Architecture(NamedTuple):
-    """What shapes say about a network."""
+    """What the shapes of its parameters say about a network."""
 
     channels_in: int
     channels_out: int
     channels: int
     multipliers: tuple[int, ...]
     blocks: int
-    attention: tuple[int, ...]  # levels, from the highest resolution's 0
+    attention: tuple[int, ...]  # levels, counted from 0 at the highest resolution
 
 
-def architecture(format: str, tensors: Tensors) -> Architecture:
-    """Of the network whose parameters these are, by biases and scales, which have one layout everywhere.
+def infer_architecture(format: str, tensors: Tensors) -> Architecture:
+    """Reads the network's architecture off its biases and scales, which have one layout everywhere.
 
-    Raises ValueError if the first of them are missing.
+    Raises ValueError if one that it needs is missing.
     """
-    name_of = FORMATS[format].name_of
+    tensor_name = FORMATS[format].tensor_name
 
     def size(path: str) -> int:
-        if name_of(path, 0) not in tensors:
-            raise ValueError(f"it has no {name_of(path, 0)}; {OURS}")
-        return tensors[name_of(path, 0)].size
+        if tensor_name(path, 0) not in tensors:
+            raise ValueError(f"it has no tensor {tensor_name(path, 0)}; {SUPPORTED}")
+        return tensors[tensor_name(path, 0)].size
 
     def count(pattern: str) -> int:
-        return next(n for n in range(1000) if name_of(pattern.format(n), 0) not in tensors)
+        return next(n for n in range(1000) if tensor_name(pattern.format(n), 0) not in tensors)
 
     channels = size("conv_in/bias")
     levels = range(count("down_{}/block_0/conv1/bias"))
     widths = [size(f"down_{i}/block_0/conv1/bias") for i in levels]
     if not widths or any(width % channels for width in widths):
-        raise ValueError(f"its levels are {widths} wide, no multiples of {channels}; {OURS}")
+        raise ValueError(
+            f"its levels have widths {widths}, not multiples of {channels}; {SUPPORTED}"
+        )
     return Architecture(
-        size("conv_in/kernel") // (9 * channels),
-        size("conv_out/bias"),
-        channels,
-        tuple(width // channels for width in widths),
-        count("down_0/block_{}/conv1/bias"),
-        tuple(i for i in levels if name_of(f"down_{i}/attn_0/norm/scale", 0) in tensors),
+        channels_in=size("conv_in/kernel") // (9 * channels),
+        channels_out=size("conv_out/bias"),
+        channels=channels,
+        multipliers=tuple(width // channels for width in widths),
+        blocks=count("down_0/block_{}/conv1/bias"),
+        attention=tuple(
+            i for i in levels if tensor_name(f"down_{i}/attn_0/norm/scale", 0) in tensors
+        ),
     )
 
 
-def outward(format: Format, path: str, array: np.ndarray) -> np.ndarray:
-    """Our parameter as it lies there: OIHW and [out, in], where that is torch's."""
+def to_foreign_layout(format: Format, path: str, array: np.ndarray) -> np.ndarray:
+    """Lays out one of our parameters as the format does: OIHW and [out, in] where it is torch's."""
     if not format.has_torch_layout or array.ndim < 2:
         return array
     if array.ndim == 4:
@@ -163,8 +170,8 @@ def outward(format: Format, path: str, array: np.ndarray) -> np.ndarray:
     return array.T[..., None, None] if path.split("/")[-2] in format.convolutions else array.T
 
 
-def inward(format: Format, array: np.ndarray, dimensions: int) -> np.ndarray:
-    """The inverse, to a parameter of ours of so many dimensions."""
+def to_our_layout(format: Format, array: np.ndarray, dimensions: int) -> np.ndarray:
+    """Inverts to_foreign_layout, for a parameter of ours with this many dimensions."""
     if not format.has_torch_layout or dimensions < 2:
         return array
     if dimensions == 4:
@@ -172,50 +179,56 @@ def inward(format: Format, array: np.ndarray, dimensions: int) -> np.ndarray:
     return array.reshape(array.shape[:2]).T
 
 
-def names(format: str, like: Any, suffix: str = "") -> dict[str, str]:
-    """Our paths, in the tree's order, and what each is called there."""
+def tensor_names(format: str, like: Any, suffix: str = "") -> dict[str, str]:
+    """The paths of our parameters, in the tree's order, and the name of each in the format."""
     paths = digest.named(like)
     levels = sum(path.startswith("down_") for path in like)
-    return {path: FORMATS[format].name_of(path, levels) + suffix for path in paths}
+    return {path: FORMATS[format].tensor_name(path, levels) + suffix for path in paths}
 
 
-def taken(format: str, tensors: Tensors, like: Any, suffix: str = "") -> Any:
-    """Our parameters, float32, out of tensors whose names end with 'suffix'; 'like' has their shapes.
+def check_tensors(format: str, tensors: Tensors, like: Any, suffix: str = "") -> None:
+    """Raises ValueError, naming the first tensor that is missing, misshapen or not finite.
 
-    Raises ValueError, naming the first, for one that is missing, misshapen or not finite.
+    The names end with 'suffix'; 'like' has the shapes of our parameters.
     """
-    known, leaves, form = names(format, like, suffix), digest.named(like), FORMATS[format]
-    missing = [name for name in known.values() if name not in tensors]
+    names, leaves = tensor_names(format, like, suffix), digest.named(like)
+    missing = [name for name in names.values() if name not in tensors]
     if missing:
         raise ValueError(
-            f"it has no {missing[0]}, and lacks {len(missing)} tensors of {len(known)}"
+            f"it has no tensor {missing[0]}; {len(missing)} of {len(names)} are missing"
         )
-    for path, name in known.items():
-        wanted = outward(form, path, np.broadcast_to(np.float32(0), leaves[path].shape)).shape
-        if tensors[name].shape != wanted:
-            raise ValueError(f"its {name} is of shape {tensors[name].shape}, not {wanted}")
+    for path, name in names.items():
+        ours = np.broadcast_to(np.float32(0), leaves[path].shape)
+        expected = to_foreign_layout(FORMATS[format], path, ours).shape
+        if tensors[name].shape != expected:
+            raise ValueError(f"its tensor {name} has shape {tensors[name].shape}, not {expected}")
         if not np.isfinite(tensors[name]).all():
-            raise ValueError(f"its {name} is not finite")
-    arrays = [
-        np.ascontiguousarray(inward(form, tensors[name], len(leaves[path].shape)), np.float32)
-        for path, name in known.items()
-    ]
+            raise ValueError(f"its tensor {name} has values that are not finite")
+
+
+def to_params(format: str, tensors: Tensors, like: Any, suffix: str = "") -> Any:
+    """Our parameters, as float32, from tensors that check_tensors has passed."""
+    leaves = digest.named(like)
+    arrays = []
+    for path, name in tensor_names(format, like, suffix).items():
+        ours = to_our_layout(FORMATS[format], tensors[name], len(leaves[path].shape))
+        arrays.append(np.ascontiguousarray(ours, np.float32))
     return jax.tree.unflatten(jax.tree.structure(like), arrays)
 
 
-def given(format: str, params: Any) -> dict[str, np.ndarray]:
-    """Their tensors, of our parameters."""
-    leaves, form = digest.named(params), FORMATS[format]
+def to_tensors(format: str, params: Any) -> dict[str, np.ndarray]:
+    """The tensors of the format, by their names, from our parameters."""
+    leaves, layout = digest.named(params), FORMATS[format]
     return {
-        name: np.ascontiguousarray(outward(form, path, np.asarray(leaves[path])))
-        for path, name in names(format, params).items()
+        name: np.ascontiguousarray(to_foreign_layout(layout, path, np.asarray(leaves[path])))
+        for path, name in tensor_names(format, params).items()
     }
 
 
-def check_none_left(tensors: Tensors, used: set[str]) -> None:
-    """Raises ValueError, naming the first, if there is more than what was used."""
-    left = sorted(tensors.keys() - used)
-    if left:
+def check_no_extra(tensors: Tensors, used: set[str]) -> None:
+    """Raises ValueError, naming the first, if there are tensors beside those used."""
+    extra = sorted(tensors.keys() - used)
+    if extra:
         raise ValueError(
-            f"its {left[0]} has no place in this network, and {len(left)} of its tensors have none"
+            f"its tensor {extra[0]} has no place in this network; {len(extra)} of its tensors have none"
         )

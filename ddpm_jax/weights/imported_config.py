@@ -1,7 +1,8 @@
-"""The config of a foreign checkpoint, as a config file: what it says of itself, over a base.
+"""The config of a foreign checkpoint: what the weights say of themselves, over a base config.
 
---config=imported_config.py:TEXT, which 'text' makes. The base has what weights do not
-say: data, optimiser, how long. It is a file of configs/, by the checkpoint's name if none is given.
+The base has what weights do not say: data, optimiser, length of training. It is a file of configs/,
+chosen by the checkpoint's name if the user gives none. As a config file this module takes an argument,
+--config=imported_config.py:TEXT, which 'text' makes.
 """
 
 import re
@@ -11,11 +12,11 @@ from pathlib import Path
 from etils import epath
 from ml_collections import ConfigDict
 
-from ddpm_jax.weights import source
+from ddpm_jax.weights import source as sources
 from ddpm_jax.weights.source import Source
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-BASES = {  # words in the names under which the paper's models circulate
+BASES = {  # by words in the names under which the paper's models circulate
     "cifar10": "cifar10.py",
     "celebahq": "celebahq256.py",
     "church": "lsun_church256.py",
@@ -28,62 +29,64 @@ def text(source: str, format: str, base: str) -> str:
     return f"{source}\n{format}\n{base}"
 
 
-def name_of(text: str) -> str:
-    """The folder that the weights are, or are in."""
-    path = absolute(epath.Path(text.split("\n")[0]))
-    return (path if path.is_dir() else path.parent).name
+def get_config(text: str) -> ConfigDict:
+    path, format, base = text.split("\n")
+    return config_of(sources.read(path, format), base)
+
+
+def folder_name(path: str) -> str:
+    """The name of the folder that a source is, or lies in: what its run is called."""
+    place = absolute(epath.Path(path))
+    return (place if place.is_dir() else place.parent).name
+
+
+def absolute(path: epath.Path) -> epath.Path:
+    return path if "://" in str(path) else path.resolve()  # a bucket's path is absolute already
 
 
 def base_for(source: Source) -> Path:
-    """By the name of its file or folder, of its size; the user's own pictures if that says nothing."""
+    """The config of configs/ whose name and image size match the source, else image_folder.py."""
     name = "/".join(absolute(source.path).parts[-2:]).lower()
     for word, file in BASES.items():
-        named = re.search(rf"(^|[^a-z]){word}($|[^a-z0-9])", name)
-        if named and source.shape[0] == (32 if word == "cifar10" else 256):
+        found = re.search(rf"(^|[^a-z]){word}($|[^a-z0-9])", name)
+        if found and source.shape[0] == (32 if word == "cifar10" else 256):
             return CONFIGS / file
     return CONFIGS / "image_folder.py"
 
 
-def absolute(path: epath.Path) -> epath.Path:
-    """With the names of its folders; what a bucket has is so already."""
-    return path if "://" in str(path) else path.resolve()
-
-
-def get_config(text: str) -> ConfigDict:
-    path, format, base = text.split("\n")
-    return config_of(source.read(path, format), base)
-
-
 def config_of(source: Source, base: str) -> ConfigDict:
-    """What the weights say, over a base.
+    """The base config, "" for the one that base_for chooses, updated with what the source says.
 
-    Where they say nothing of the diffusion, as the authors' files, the release's is taken without a base,
-    and the base's with one. Raises ValueError if there is no such base, or it is no config.
+    The release's files do not say what their diffusion is: it is the base's if one was given, else the
+    release's. Raises ValueError if there is no such base, or if it lacks a section.
     """
     config = base_config(base or str(base_for(source)))
-    known = dict(source.sections)
+    sections = dict(source.sections)
     if base and source.format != "diffusers":
-        known.pop("diffusion")
+        sections.pop("diffusion")
     try:
-        for section, fields in known.items():
-            kept = {name: fields[name] for name in fields if name in config[section]}
-            config[section].update(kept)
+        for section, fields in sections.items():
+            known = {name: fields[name] for name in fields if name in config[section]}
+            config[section].update(known)
         T = config.diffusion.schedule.T
         for chain in (config.sample, config.eval, config.train.grid):
             chain.steps = min(chain.steps, T)
     except (KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"--config {base} is no whole config: {error}") from error
+        raise ValueError(f"--config {base} is not a complete config: {error}") from error
     if not base:
         config.sample.steps = config.eval.steps = T
     return config
 
 
 def base_config(name: str) -> ConfigDict:
+    """Runs a config file, or one row of it, "FILE:ROW". Raises ValueError for one that fails."""
     file, _, row = name.partition(":")
     if not Path(file).is_file():
-        raise ValueError(f"there is no file {file} to take data and training from; give --config")
+        raise ValueError(
+            f"the config file {file}, for data and training, does not exist; give --config=FILE"
+        )
     try:
-        read = runpy.run_path(file)["get_config"]
-        return read(row) if row else read()
-    except Exception as error:  # a config file is a program
+        get = runpy.run_path(file)["get_config"]
+        return get(row) if row else get()
+    except Exception as error:  # a config file may raise anything
         raise ValueError(f"--config {name}: {type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""--mode=import: foreign weights to a run."""
+"""--mode=import: makes a run from foreign weights."""
 
 import math
 from contextlib import closing
@@ -19,120 +19,130 @@ from ddpm_jax.weights import formats
 from ddpm_jax.weights.source import Source
 
 EMA = "/ExponentialMovingAverage"
-MOMENTS = {"mu": "/Adam", "nu": "/Adam_1"}  # TensorFlow's names of Adam's
+MOMENTS = {"mu": "/Adam", "nu": "/Adam_1"}  # by optax's names; TensorFlow's suffixes
 COUNTERS = ("global_step", "beta1_power", "beta2_power")
 
 
 class Weights(NamedTuple):
-    """What a checkpoint holds of a train state, as ours."""
+    """A checkpoint's weights as trees of our parameters."""
 
     params: Any
     ema: Any | None
-    moments: dict[str, Any]  # Adam's, by name; none, or both
+    moments: dict[str, Any]  # Adam's, by optax's names; empty if the checkpoint has none
 
 
 def build_for(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
-    """The run that a foreign checkpoint becomes; its data set need not be there.
+    """Builds the run that a foreign checkpoint becomes, without opening its data set.
 
-    Raises ValueError for weights and data that do not go together.
+    Raises ValueError if the weights' images and the data set's have different channels.
     """
     shape, levels = data.of(config.data.to_dict()).declared()
     if shape[0] == source.shape[0]:
-        shape = (*source.shape[:2], shape[2])  # a folder's are declared square
+        shape = (*source.shape[:2], shape[2])  # a folder of pictures is declared square
     if shape[2] != source.shape[2]:
         raise ValueError(
-            f"the weights are of {source.shape[2]} channels, images of {config.data.name} have {shape[2]}"
+            f"the weights are for images of {source.shape[2]} channels, but those of"
+            f" {config.data.name} have {shape[2]}"
         )
     return build.run(config, directory, of_images=(shape, levels))
 
 
 def check_import(run: Run, source: Source) -> None:
-    """Raises ValueError for a folder that holds a run, and for tensors that are not all of the network's."""
+    """Raises ValueError if the folder holds a run already, or the tensors do not fit the network."""
     check_alone()
     if checkpoint.any_in(run.checkpoints):
-        raise ValueError(f"{run.directory} holds a run; import into another --workdir")
-    weights_of(source, state.abstract(run).params)
+        raise ValueError(f"{run.directory} already holds a run; import into another --workdir")
+    check_weights(source, state.abstract(run).params)
 
 
 def check_alone() -> None:
     if jax.process_count() > 1:
         raise ValueError(
-            "import and export are the work of one process; start one, with --num_processes=1 and,"
-            " on a host of a TPU pod, JAX_PLATFORMS=cpu"
+            f"import and export run in one process, not {jax.process_count()}; start one, with"
+            " --num_processes=1 and, on a host of a TPU pod, JAX_PLATFORMS=cpu"
         )
 
 
-def weights_of(source: Source, like: Any) -> Weights:
-    """Raises ValueError, naming the tensor, unless each is there, of its shape, and none is left."""
-    tensors, format = source.tensors, source.format
-    used = set(COUNTERS if format == "tf1" else ())
-
-    def taken(suffix: str = "") -> Any:
-        used.update(formats.names(format, like, suffix).values())
-        return formats.taken(format, tensors, like, suffix)
+def suffixes(source: Source) -> dict[str, str]:
+    """The sets of weights in a source, by our names for them, and the suffix of each one's tensors."""
 
     def has(suffix: str) -> bool:
-        return format == "tf1" and any(name.endswith(suffix) for name in tensors)
+        return source.format == "tf1" and any(name.endswith(suffix) for name in source.tensors)
 
+    ema = {"ema": EMA} if has(EMA) else {}
+    moments = MOMENTS if any(map(has, MOMENTS.values())) else {}
+    return {"params": "", **ema, **moments}
+
+
+def check_weights(source: Source, like: Any) -> None:
+    """Raises ValueError, naming the tensor, if one is missing, extra or not as the network needs it."""
+    tensors, format = source.tensors, source.format
+    used = set(COUNTERS if format == "tf1" else ())
     try:
-        params, ema = taken(), taken(EMA) if has(EMA) else None
-        adam = any(map(has, MOMENTS.values()))
-        moments = {name: taken(suffix) for name, suffix in MOMENTS.items()} if adam else {}
-        formats.check_none_left(tensors, used)
+        for suffix in suffixes(source).values():
+            formats.check_tensors(format, tensors, like, suffix)
+            used.update(formats.tensor_names(format, like, suffix).values())
+        formats.check_no_extra(tensors, used)
     except ValueError as error:
         raise ValueError(f"--source {source.path} does not fit the config: {error}") from error
-    return Weights(params, ema, moments)
+
+
+def read_weights(source: Source, like: Any) -> Weights:
+    """Converts a source's tensors, which check_weights has passed."""
+    trees = {
+        name: formats.to_params(source.format, source.tensors, like, suffix)
+        for name, suffix in suffixes(source).items()
+    }
+    return Weights(params=trees.pop("params"), ema=trees.pop("ema", None), moments=trees)
 
 
 def import_weights(run: Run, source: Source) -> None:
-    """Writes the run: its config, and a checkpoint that all other programs take as their own."""
+    """Writes the run: its config, and a checkpoint that every other program reads as its own."""
     like = state.abstract(run)
-    found = weights_of(source, like.params)
-    made = state_of(like, found, step_of(source))
+    weights = read_weights(source, like.params)
+    train_state = make_state(like, weights, step_of(source))
     record.store(run.directory, run.config, run.model.shape, run.model.levels)
     keep = (run.train.keep, run.train.keep_every, run.train.keep_best)
     with closing(checkpoint.manager(run.checkpoints, *keep)) as manager:
-        placed = jax.device_put(made, state.shardings(run))
-        checkpoint.save(manager, int(made.step), placed, {"loss": math.inf})
+        placed = jax.device_put(train_state, state.shardings(run))
+        checkpoint.save(manager, int(train_state.step), placed, {"loss": math.inf})
         manager.wait_until_finished()
-    tell(run, source, found)
+    report(run, source, weights)
 
 
-def state_of(like: TrainState, found: Weights, step: int) -> TrainState:
-    """On the host. One set of weights is both the parameters and their EMA; without Adam's moments the
-    optimiser begins anew, its warm-up too.
+def make_state(like: TrainState, weights: Weights, step: int) -> TrainState:
+    """Makes a train state, on the host.
+
+    Without an EMA the parameters serve as theirs. Without Adam's moments the optimiser starts from
+    scratch, with its warm-up.
     """
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
-    ema = found.params if found.ema is None else found.ema
-    opt_state = optax.tree.set(blank.opt_state, ema=ema, **found.moments)
-    if found.moments:
+    ema = weights.params if weights.ema is None else weights.ema
+    opt_state = optax.tree.set(blank.opt_state, ema=ema, **weights.moments)
+    if weights.moments:
         opt_state = optax.tree.set(opt_state, count=np.int32(step))
-    return blank._replace(step=np.int32(step), params=found.params, opt_state=opt_state)
+    return blank._replace(step=np.int32(step), params=weights.params, opt_state=opt_state)
 
 
 def step_of(source: Source) -> int:
-    """As the checkpoint counts; 0 where it does not say."""
+    """The step that the checkpoint's counter or name gives, else 0."""
     return int(source.tensors.get("global_step", source.step or 0))
 
 
-def tell(run: Run, source: Source, found: Weights) -> None:
-    count = sum(leaf.size for leaf in jax.tree.leaves(found.params))
+def report(run: Run, source: Source, weights: Weights) -> None:
+    count = sum(leaf.size for leaf in jax.tree.leaves(weights.params))
     step = step_of(source)
     console.say(f"source   {source.path}, {source.format}: {count:,} parameters, step {step}")
     if step >= run.train.steps:
         console.say(
-            f"  train.steps is {run.train.steps}: to train on give more, --config.train.steps=N"
+            f"  train.steps is {run.train.steps}; to train further, raise --config.train.steps"
         )
-    one = found.ema is None
-    console.say(
-        f"  {'one set of weights, the EMA too' if one else 'weights and their EMA'}, the optimiser's"
-        f" state {'from there' if found.moments else 'new'}"
-    )
+    sets = "weights and their EMA" if weights.ema is not None else "one set of weights, used as EMA"
+    moments = "from the checkpoint" if weights.moments else "new"
+    console.say(f"  {sets}; the optimiser's state is {moments}")
     for note in source.notes:
         console.say(f"  {note}")
-    console.say(
-        f"data     {run.data.name}, to train on and compare with; --config=FILE for another"
-    )
+    console.say(f"data     {run.data.name}, for training and evaluation; --config=FILE changes it")
     console.say(
         f"run      {run.directory}; sample from it with --workdir={run.directory} --mode=sample"
     )

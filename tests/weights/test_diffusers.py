@@ -130,7 +130,7 @@ def test_the_hubs_flat_folder_and_old_names_are_the_same(theirs, ours, tmp_path)
         tmp_path / "diffusion_pytorch_model.bin",
     )
     source = weights_source.read(str(tmp_path), "diffusers")
-    again = importing.weights_of(source, state.abstract(ours).params).params
+    again = importing.read_weights(source, state.abstract(ours).params).params
     assert jax.tree.all(jax.tree.map(np.array_equal, again, state.averaged(ours)[1]))
 
 

@@ -55,7 +55,7 @@ def test_a_checkpoint_of_the_authors_becomes_a_run(what, name, config, count, tm
     status, out, err = ddpm("--mode=import", f"--source={folder}", cwd=tmp_path)
     assert status == 0, err
     assert f"tf1: {count} parameters, step 790000" in out
-    assert "weights and their EMA, the optimiser's state from there" in out
+    assert "weights and their EMA; the optimiser's state is from the checkpoint" in out
     record = json.loads((tmp_path / "runs" / name / "config.json").read_text())
     assert record["config"]["data"]["name"] == config and record["images"]["shape"][0] == what[3]
     assert [path.name for path in (tmp_path / "runs" / name / "checkpoints").iterdir()] == [
@@ -132,7 +132,7 @@ def test_it_is_sampled_from_measured_trained_on_and_handed_out(tmp_path):
     assert all(np.array_equal(Image.open(f), image) for f, image in zip(files, made, strict=True))
     assert "diffusers: " in done("--mode=import", "--source=folder", *few[2:], "--workdir=again")
     status, _, err = ddpm(*source, *few, "--workdir=runs/mine", cwd=tmp_path)
-    assert status == 2 and "runs/mine holds a run" in err
+    assert status == 2 and "runs/mine already holds a run" in err
 
 
 def test_pessers_files_are_read_and_no_code_in_them_is_run(tmp_path):

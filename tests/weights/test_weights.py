@@ -1,5 +1,6 @@
 """Weights in: names, shapes and what they say of a run; what is none, in one line. Out: the same again."""
 
+import importlib
 import json
 import re
 import shutil
@@ -34,7 +35,7 @@ def shapes_only(shapes):
 
 
 def source_of(tensors, format="tf1", step=None) -> Source:
-    made = weights_source.released(epath.Path("nowhere"), tensors, step)
+    made = weights_source.from_release(epath.Path("nowhere"), tensors, step)
     assert made.format == format
     return made
 
@@ -55,7 +56,7 @@ def test_every_variable_of_the_release_has_one_place_here(what, tensors, format,
     assert len(shapes) == tensors
     run = run_of(source_of(shapes_only(shapes)), tmp_path)
     params = state.abstract(run).params
-    known = formats.names(format, params)
+    known = formats.tensor_names(format, params)
     assert len(set(known.values())) == tensors
     if format == "tf1":
         assert {name: leaf.shape for name, leaf in found_by(known, params)} == shapes
@@ -63,7 +64,9 @@ def test_every_variable_of_the_release_has_one_place_here(what, tensors, format,
         theirs = release.by_pesser(shapes_only(shapes))
         form = formats.FORMATS[format]
         for path, leaf in formats.digest.named(params).items():
-            there = formats.outward(form, path, np.broadcast_to(np.float32(0), leaf.shape))
+            there = formats.to_foreign_layout(
+                form, path, np.broadcast_to(np.float32(0), leaf.shape)
+            )
             assert theirs[known[path]].shape == there.shape
 
 
@@ -90,7 +93,7 @@ def test_twice_the_channels_are_a_learned_variance(tmp_path):
     source = source_of(shapes_only(release.variables(*CIFAR, out=6)))
     run = run_of(source, tmp_path)
     assert run.config["diffusion"]["variance"] == "learned" and run.model.unet.out_channels == 6
-    assert any("unless --config=FILE says it" in note for note in source.notes)
+    assert any("unless --config=FILE says otherwise" in note for note in source.notes)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,7 @@ def test_a_run_of_ours_by_their_names_is_the_same_run(tiny, tmp_path):
     tensors = {
         name + suffix: array
         for suffix, params in slots.items()
-        for name, array in formats.given("tf1", jax.device_get(params)).items()
+        for name, array in formats.to_tensors("tf1", jax.device_get(params)).items()
     }
     tensors["global_step"] = np.int64(4)
     source = Source(epath.Path("x"), "tf1", tensors, None, ours.model.shape, {}, ())
@@ -184,8 +187,8 @@ def test_a_run_of_ours_by_their_names_is_the_same_run(tiny, tmp_path):
 @pytest.mark.parametrize("format", formats.FORMATS)
 def test_out_and_in_again_is_the_identity(format, checkpoint, tmp_path):
     like = state.abstract(run_of(source_of(checkpoint), tmp_path)).params
-    params = formats.taken("tf1", checkpoint, like)
-    again = formats.taken(format, formats.given(format, params), like)
+    params = formats.to_params("tf1", checkpoint, like)
+    again = formats.to_params(format, formats.to_tensors(format, params), like)
     assert jax.tree.all(jax.tree.map(np.array_equal, params, again))
 
 
@@ -199,16 +202,19 @@ KERNEL = "model/mid/attn_1/q/W"
 @pytest.mark.parametrize(
     "spoil, words",
     [
-        (lambda t: without(t, KERNEL), f"it has no {KERNEL}, and lacks 1 tensors"),
-        (lambda t: without(t, f"{KERNEL}/ExponentialMovingAverage"), f"no {KERNEL}/Exp"),
-        (lambda t: without(t, f"{KERNEL}/Adam_1"), f"no {KERNEL}/Adam_1"),
-        (lambda t: t | {"model/extra/W": np.ones(3)}, "its model/extra/W has no place"),
-        (lambda t: t | {"y": np.ones(3)}, "its y has no place"),
+        (lambda t: without(t, KERNEL), f"it has no tensor {KERNEL}; 1 of "),
+        (lambda t: without(t, f"{KERNEL}/ExponentialMovingAverage"), f"no tensor {KERNEL}/Exp"),
+        (lambda t: without(t, f"{KERNEL}/Adam_1"), f"no tensor {KERNEL}/Adam_1"),
+        (lambda t: t | {"model/extra/W": np.ones(3)}, "its tensor model/extra/W has no place"),
+        (lambda t: t | {"y": np.ones(3)}, "its tensor y has no place"),
         (
             lambda t: t | {KERNEL: t[KERNEL][:, :-1]},
-            rf"its {KERNEL} is of shape \(64, 63\), not \(64, 64\)",
+            rf"its tensor {KERNEL} has shape \(64, 63\), not \(64, 64\)",
         ),
-        (lambda t: t | {KERNEL: t[KERNEL] / 0}, f"its {KERNEL} is not finite"),
+        (
+            lambda t: t | {KERNEL: t[KERNEL] / 0},
+            f"its tensor {KERNEL} has values that are not finite",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:divide by zero")
@@ -296,7 +302,7 @@ SPOILED = {
     ),
     "Stable Diffusion": (
         said("model_index.json", _class_name="StableDiffusionPipeline", vae=[]),
-        "StableDiffusionPipeline: a latent model",
+        "StableDiffusionPipeline, a latent model",
     ),
     "a text-conditional network": (
         of_network(_class_name="UNet2DConditionModel"),
@@ -305,11 +311,11 @@ SPOILED = {
     "class-conditional": (of_network(num_class_embeds=10), "class-conditional"),
     "another embedding": (
         of_network(flip_sin_to_cos="left out"),
-        "True, diffusers' default; here it is",
+        "True, diffusers' default; it must be",
     ),
-    "another padding": (of_network(downsample_padding=1), "downsample_padding 1; here it is 0"),
-    "heads": (of_network(attention_head_dim=8), "heads of 8 channels, attention_head_dim"),
-    "groups": (of_network(norm_num_groups=16), "in 16 groups, not in 32"),
+    "another padding": (of_network(downsample_padding=1), "downsample_padding 1; it must be 0"),
+    "heads": (of_network(attention_head_dim=8), "heads of 8 channels (attention_head_dim)"),
+    "groups": (of_network(norm_num_groups=16), "into 16 groups; there must be 32"),
     "other blocks": (of_network(down_block_types=["SkipDownBlock2D"] * 2), "SkipDownBlock2D"),
     "no size": (of_network(sample_size=None), "does not say the images' size"),
     "another kind of schedule": (
@@ -318,13 +324,13 @@ SPOILED = {
     ),
     "a chain without a length": (
         of_scheduler(num_train_timesteps=None),
-        "num_train_timesteps None, which is no number",
+        "num_train_timesteps None; it must be of type int",
     ),
     "a cosine schedule": (of_scheduler(beta_schedule="squaredcos_cap_v2"), "squaredcos_cap_v2"),
     "v": (of_scheduler(prediction_type="v_prediction"), "v_prediction"),
     "an interpolated variance": (of_scheduler(variance_type="learned_range"), "learned_range"),
-    "torn JSON": (written(b"{", "unet/config.json"), "config.json is no JSON"),
-    "no object": (written(b"[]", "unet/config.json"), "no JSON object"),
+    "torn JSON": (written(b"{", "unet/config.json"), "config.json is not valid JSON"),
+    "no object": (written(b"[]", "unet/config.json"), "is not a JSON object"),
     "a pointer": (written(POINTER), "is a Git LFS pointer"),
     "a pointer for JSON": (written(POINTER, "unet/config.json"), "is a Git LFS pointer"),
     "an empty file": (written(b""), "is empty"),
@@ -340,7 +346,10 @@ SPOILED = {
         tensors(**{"model.diffusion_model.out.0.bias": (1,)}),
         "a latent diffusion model",
     ),
-    "nothing known": (tensors(**{"a": (1,), "b": (2,)}), "it has a, b, ...; what can be imported"),
+    "nothing known": (
+        tensors(**{"a": (1,), "b": (2,)}),
+        "its tensors (a, b, ...) belong to no known format; only",
+    ),
 }
 
 
@@ -364,11 +373,11 @@ def test_what_cannot_be_imported_is_told_in_one_line(name, exported, tmp_path):
     [
         ([], "needs --source=PATH"),
         (["--source=nowhere"], "nowhere does not exist"),
-        (["--source={here}"], "no checkpoint of TensorFlow's and no config.json"),
-        (["--source={exported}", "--format=tf1"], "of format diffusers, not tf1"),
+        (["--source={here}"], "neither a TensorFlow checkpoint nor a config.json"),
+        (["--source={exported}", "--format=tf1"], "has format diffusers, not --format=tf1"),
         (
             ["--source={exported}/unet/diffusion_pytorch_model.safetensors", "--config=no.py"],
-            "no file no.py",
+            "no.py, for data and training, does not exist",
         ),
         (["--source={exported}", "--config.model.widht=1"], "no field model.widht"),
         (["--source={exported}", f"--config={ROOT}/README.md"], "README.md: SyntaxError"),
@@ -398,7 +407,7 @@ def test_a_run_is_not_imported_over(exported, checkpoint, tmp_path):
     source = weights_source.read(str(exported), "auto")
     run = run_of(source, tmp_path)
     importing.import_weights(run, source)
-    with pytest.raises(ValueError, match="holds a run; import into another --workdir"):
+    with pytest.raises(ValueError, match="already holds a run; import into another --workdir"):
         importing.check_import(run, source)
 
 
@@ -410,7 +419,7 @@ def test_a_run_is_not_imported_over(exported, checkpoint, tmp_path):
             {"diffusion": {"output": "x_prev"}, "train": {"grid": {"steps": 1000}}},
             "output is x_prev",
         ),
-        ({"model": {"channels": 24}}, "multiples of 32"),
+        ({"model": {"channels": 24}}, "needs multiples of 32"),
     ],
 )
 def test_what_diffusers_cannot_be_is_not_exported(change, words, exported, tmp_path):
@@ -425,13 +434,13 @@ def test_nothing_is_exported_over_what_is_there_nor_what_cannot_be(exported, tmp
     (tmp_path / "there").mkdir()
     exporting.check_export(run, str(tmp_path / "there"), "diffusers")
     (tmp_path / "there" / "x").write_text("x")
-    for target, words in ((tmp_path / "there", "is there already"), ("", "needs --target=PATH")):
+    for target, words in ((tmp_path / "there", "already exists"), ("", "needs --target=PATH")):
         with pytest.raises(ValueError, match=words):
             exporting.check_export(run, str(target), "diffusers")
     with pytest.raises(ValueError, match="--weights=raw goes with"):
         exporting.check_export(run, str(tmp_path / "new"), "png", "raw")
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ValueError, match="the work of one process"):
+    with pytest.raises(ValueError, match="run in one process, not 2"):
         exporting.check_export(run, str(tmp_path / "new"), "png")
 
 
@@ -440,16 +449,16 @@ def test_schedules_of_any_kind_go_out(exported, tmp_path):
     run = run_of(weights_source.read(str(exported), "auto"), tmp_path)
     schedule = {"name": "constant", "T": 5, "beta_1": 0.1, "beta_T": 0.1}
     model = run.model._replace(sched=diffusion.constant(5, 0.1, 0.1))
-    said = diffusers.of_schedule(model, run.config["diffusion"] | {"schedule": schedule})
+    said = diffusers.scheduler_config(model, run.config["diffusion"] | {"schedule": schedule})
     assert said["trained_betas"] == [0.1] * 5 and said["num_train_timesteps"] == 5
     of_labels = model._replace(unet=model.unet.clone(classes=10))
     of_range = model._replace(variance=parameterization.learned_range)
     for other, words in (
-        (of_labels, "asks for labels"),
-        (of_range, "learned_range is not offered"),
+        (of_labels, "needs labels"),
+        (of_range, "learned_range cannot be exported"),
     ):
         with pytest.raises(ValueError, match=words):
-            diffusers.of_schedule(other, run.config["diffusion"])
+            diffusers.scheduler_config(other, run.config["diffusion"])
 
     folder = copied(exported, tmp_path / "short")
     of_scheduler(num_train_timesteps=5, beta_schedule="scaled_linear")(folder)
@@ -470,3 +479,28 @@ def test_the_python_of_the_page_runs(exported, tmp_path, monkeypatch):
     exec(re.search("```python\n(.*?)```", page, re.DOTALL)[1], found)
     assert found["images"].shape == (8, 32, 32, 3)
     assert found["predict"](found["images"], jnp.full(8, 3)).shape == (8, 32, 32, 3)
+
+
+def test_every_function_in_the_page_s_table_exists():
+    page = (ROOT / "docs" / "from_diffusers.md").read_text()
+    ours = [row.split("|")[2] for row in page.splitlines() if row.startswith("| ")]
+    names = re.findall(r"`((?:[a-z_]+\.)+[A-Za-z_]+)\(", " ".join(ours))
+    assert len(names) >= 10
+    for name in names:
+        module, _, function = name.rpartition(".")
+        assert callable(getattr(importlib.import_module(f"ddpm_jax.{module}"), function)), name
+
+
+def test_import_converts_every_tensor_once(checkpoint, tmp_path, monkeypatch):
+    """Its check reads shapes and values, and converts none."""
+    converted = []
+    convert = formats.to_our_layout
+    monkeypatch.setattr(
+        formats, "to_our_layout", lambda *args: converted.append(args[1]) or convert(*args)
+    )
+    source = source_of(checkpoint)
+    run = run_of(source, tmp_path)
+    importing.check_import(run, source)
+    assert not converted
+    importing.import_weights(run, source)
+    assert len(converted) == len(checkpoint.keys() - set(importing.COUNTERS))
