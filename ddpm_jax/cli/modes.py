@@ -69,10 +69,10 @@ def as_what() -> str:
     return "diffusers" if flags.FLAGS.format == "auto" else flags.FLAGS.format
 
 
-def asked() -> compress.Asked:
+def asked() -> compress.Request:
     given = flags.FLAGS
     how = given.max_bytes, given.nu, given.profile, given.archive, given.best_effort
-    return compress.Asked(given.input, given.output, *how)
+    return compress.Request(given.input, given.output, *how)
 
 
 NEED_NONE = (

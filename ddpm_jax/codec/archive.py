@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ddpm_jax.codec import archive_header, bits_back, chain, file_header, image_file, normal_laws
-from ddpm_jax.codec.archive_header import Alone, Entry, Header
+from ddpm_jax.codec.archive_header import Entry, Header, Standalone
 from ddpm_jax.codec.errors import (
     CorruptStream,
     EnvironmentMismatch,
@@ -31,7 +31,7 @@ class Member(NamedTuple):
     image: Levels
 
 
-def lanes(codec: Codec) -> int:
+def lane_count(codec: Codec) -> int:
     return min(max(int(np.prod(codec.shape)) // DIMS, 1), LANES)
 
 
@@ -52,10 +52,10 @@ def archive(
         image_file.check_image(image, codec)
     names = [""] * len(images) if names is None else list(names)
     archive_header.check_names(names)
-    of, margin = normal_laws.of(codec), image_file.margin(codec)
+    of, margin = normal_laws.chain_laws(codec), image_file.required_margin(codec)
     stack, entries = None, []
     for name, image in reversed(list(zip(names, images, strict=True))):
-        stack, alone = added(stack, image, codec, of, nu, margin)
+        stack, alone = push_image(stack, image, codec, of, nu, margin)
         entries.append(Entry(name, file_header.checksum(image), alone))
         tick()
     payload, steps = ans.pack(stack), len(codec.calibration.times) - 1
@@ -63,14 +63,14 @@ def archive(
     return archive_header.pack(Header(*known, codec.environment, entries[::-1])) + payload
 
 
-def added(
+def push_image(
     stack: ans.Stack | None,
     image: Levels,
     codec: Codec,
     of: normal_laws.Laws,
     nu: int,
     margin: float,
-) -> tuple[ans.Stack, Alone | None]:
+) -> tuple[ans.Stack, Standalone | None]:
     """The stack with the image on it: with its bits back if that can be, else as in a file of its own."""
     if stack is not None:
         try:
@@ -80,23 +80,27 @@ def added(
     file = image_file.compress(image, codec, nu)
     header, start = file_header.unpack(file)
     content = file[start:]
-    onto = ans.filled(content, lanes(codec)) if stack is None else ans.push_bytes(stack, content)
-    return onto, Alone(header.nonce, header.scale, len(content))
+    onto = (
+        ans.from_bytes(content, lane_count(codec))
+        if stack is None
+        else ans.push_bytes(stack, content)
+    )
+    return onto, Standalone(header.nonce, header.scale, len(content))
 
 
-def opened(data: bytes, codec: Codec) -> tuple[Header, int]:
+def read_header(data: bytes, codec: Codec) -> tuple[Header, int]:
     """The header and its length, if the archive is one of this codec's, and as long as it says.
 
     Raises CodecError if not.
     """
     header, start = archive_header.unpack(data)
     if header.model != codec.model:
-        raise ModelMismatch(image_file.model_words(header.model, codec))
+        raise ModelMismatch(image_file.model_mismatch(header.model, codec))
     if header.environment != codec.environment:
-        raise EnvironmentMismatch(image_file.profile_words(header.environment, codec))
+        raise EnvironmentMismatch(image_file.profile_mismatch(header.environment, codec))
     if header.shape != codec.shape or header.steps != len(codec.calibration.times) - 1:
         raise HeaderCorrupt("its header and its model speak of different images")
-    if header.laws != normal_laws.checksum(normal_laws.of(codec)):
+    if header.laws != normal_laws.checksum(normal_laws.chain_laws(codec)):
         raise EnvironmentMismatch(
             "its laws come out different on this machine than where it was made"
         )
@@ -117,12 +121,12 @@ def unarchive(data: bytes, codec: Codec) -> list[Member]:
 
 def members(data: bytes, codec: Codec) -> Iterator[Member]:
     """One after the other, each checked. Raises CorruptStream at the first that is not what was written."""
-    header, start = opened(data, codec)
-    of, names = normal_laws.of(codec), archive_header.names(header)
+    header, start = read_header(data, codec)
+    of, names = normal_laws.chain_laws(codec), archive_header.names(header)
     try:
-        stack = ans.unpack(data[start:], lanes(codec))
+        stack = ans.unpack(data[start:], lane_count(codec))
         for number, entry in enumerate(header.entries):
-            image, stack = taken(stack, entry, header, codec, of, number == len(names) - 1)
+            image, stack = pop_image(stack, entry, header, codec, of, number == len(names) - 1)
             if file_header.checksum(image) != entry.pixels:
                 raise CorruptStream(
                     f"the pixels of its image {number} are not those that were written:"
@@ -133,7 +137,7 @@ def members(data: bytes, codec: Codec) -> Iterator[Member]:
         raise CorruptStream("its payload is damaged: it holds no more images") from error
 
 
-def taken(
+def pop_image(
     stack: ans.Stack,
     entry: Entry,
     header: Header,
@@ -146,11 +150,11 @@ def taken(
         return bits_back.pop(stack, codec, of)
     nonce, scale, size = entry.alone
     if last:
-        content = ans.emptied(stack, size)
+        content = ans.to_bytes(stack, size)
     else:
         content, stack = ans.pop_bytes(stack, size)
     whole = file_header.Header(
         True, header.nu, header.steps, header.model, nonce, scale,
         header.shape, size, entry.pixels, header.environment,
     )  # fmt: skip
-    return image_file.decoded(whole, content, 0, codec).image, stack
+    return image_file.decode(whole, content, 0, codec).image, stack

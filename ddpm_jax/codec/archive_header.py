@@ -24,7 +24,7 @@ LONGEST = 64  # bytes before the directory, at most
 NAME = 200  # bytes of a name
 
 
-class Alone(NamedTuple):
+class Standalone(NamedTuple):
     """An image that is stored as in a file of its own, but for the header."""
 
     nonce: int
@@ -35,7 +35,7 @@ class Alone(NamedTuple):
 class Entry(NamedTuple):
     name: str  # "" of one without
     pixels: int  # CRC-32 of the grey levels
-    alone: Alone | None  # None with its bits back
+    alone: Standalone | None  # None with its bits back
 
 
 class Header(NamedTuple):
@@ -73,7 +73,7 @@ class Sizes(NamedTuple):
 
 
 def pack(header: Header) -> bytes:
-    listed = directory(header.entries)
+    listed = pack_directory(header.entries)
     flags = LOCAL * bool(header.environment)
     content = MAGIC + bytes([VERSION, flags, header.nu, header.steps]) + header.model
     sizes = (*header.shape, len(header.entries), len(listed), header.payload)
@@ -82,7 +82,7 @@ def pack(header: Header) -> bytes:
     return content + zlib.crc32(content).to_bytes(4, "little")
 
 
-def directory(entries: Sequence[Entry]) -> bytes:
+def pack_directory(entries: Sequence[Entry]) -> bytes:
     content = b"".join(entry.pixels.to_bytes(4, "little") for entry in entries)
     content += np.packbits([entry.alone is not None for entry in entries]).tobytes()
     for each in (entry.alone for entry in entries if entry.alone):
@@ -102,7 +102,7 @@ def check_names(names: Sequence[str]) -> None:
         raise ValueError("two images of one name")
 
 
-def sizes(data: bytes) -> Sizes:
+def read_sizes(data: bytes) -> Sizes:
     """Of an archive's first LONGEST bytes. Raises NotADjxFile, UnsupportedVersion, HeaderCorrupt or TruncatedStream."""
     data = data[:LONGEST]
     if data[:4] != MAGIC[: len(data)] or not data:
@@ -115,16 +115,16 @@ def sizes(data: bytes) -> Sizes:
         found.append(value)
     place += 4 + (4 if data[5] & LOCAL else 0)
     known = Sizes(tuple(found[:3]), *found[3:], place)
-    if not (0 < known.dims <= file_header.LARGEST and 0 < 4 * known.images <= known.directory):
+    if not (0 < known.dims <= file_header.MAX_DIMS and 0 < 4 * known.images <= known.directory):
         raise HeaderCorrupt("its header is damaged: its sizes are none of an archive")
-    if known.payload > known.images * file_header.largest(known.dims):
+    if known.payload > known.images * file_header.max_file_size(known.dims):
         raise HeaderCorrupt("its header is damaged: it is longer than its images can be")
     return known
 
 
 def unpack(data: bytes) -> tuple[Header, int]:
     """The header and its length. Nothing is made of the directory before the checksum has been seen."""
-    known = sizes(data)
+    known = read_sizes(data)
     end = known.start - 4
     if len(data) < known.start:
         raise TruncatedStream(f"it holds {len(data)} bytes and its header alone {known.start}")
@@ -137,8 +137,10 @@ def unpack(data: bytes) -> tuple[Header, int]:
         int.from_bytes(data[tail : tail + 4], "little"),
         data[tail + 4 : known.place],
     )
-    entries = listing(data[known.place : end], known.images)
-    if max(entry.alone.size for entry in entries if entry.alone) > file_header.largest(known.dims):
+    entries = unpack_directory(data[known.place : end], known.images)
+    if max(entry.alone.size for entry in entries if entry.alone) > file_header.max_file_size(
+        known.dims
+    ):
         raise HeaderCorrupt("its directory holds numbers that no archive has")
     return Header(
         data[6], data[7], data[8:16], laws, known.shape, known.payload, environment, entries
@@ -150,7 +152,7 @@ def names(header: Header) -> list[str]:
     return [entry.name or str(number) for number, entry in enumerate(header.entries)]
 
 
-def listing(content: bytes, images: int) -> list[Entry]:
+def unpack_directory(content: bytes, images: int) -> list[Entry]:
     """Raises HeaderCorrupt for a directory that no archive has, though its checksum be right."""
     place = 4 * images + -(-images // 8)
     pixels = np.frombuffer(content[: 4 * images], "<u4").tolist()
@@ -173,13 +175,14 @@ def listing(content: bytes, images: int) -> list[Entry]:
             raise HeaderCorrupt("its directory ends too early") from error
         if scale >= 32:
             raise HeaderCorrupt("its directory holds numbers that no archive has")
-        alone.append(Alone(nonce, scale, size))
+        alone.append(Standalone(nonce, scale, size))
     return [
-        Entry(*each) for each in zip(named(content[place:], images), pixels, alone, strict=True)
+        Entry(*each)
+        for each in zip(unpack_names(content[place:], images), pixels, alone, strict=True)
     ]
 
 
-def named(content: bytes, images: int) -> list[str]:
+def unpack_names(content: bytes, images: int) -> list[str]:
     """The names, of which no more is inflated than there can be."""
     if not content:
         return [""] * images

@@ -23,17 +23,17 @@ def push(stack: ans.Stack, image: Levels, codec: Codec, of: Laws, margin: float)
     """Raises Empty where the stack cannot lend enough, Outside and TooClose where the chain fails the image."""
 
     def seen(x: State, t: int) -> State:
-        grid, kept = chain.denoised(codec, x, t)
+        grid, kept = chain.denoise(codec, x, t)
         if kept * codec.signal[t] < margin:
             raise chain.TooClose
         return grid
 
     times = codec.calibration.times
-    x, stack = popped(stack, codec, of, len(times) - 1, positions(image, codec.levels))
+    x, stack = pop_latent(stack, codec, of, len(times) - 1, fixed_point_image(image, codec.levels))
     stack = push_pixels(stack, seen(x, 1), image, codec.levels)
     for step in reversed(range(len(times) - 1)):
         x_s = x
-        x, stack = popped(stack, codec, of, step, x_s)
+        x, stack = pop_latent(stack, codec, of, step, x_s)
         mean = chain.mean(codec, step, seen(x, times[step]), x)
         stack = normal_laws.push(stack, of.down[step + 1], mean.reshape(-1), x_s.reshape(-1))
     return normal_laws.push(stack, of.down[0], np.zeros(x.size, np.int64), x.reshape(-1))
@@ -45,40 +45,42 @@ def pop(stack: ans.Stack, codec: Codec, of: Laws) -> tuple[Levels, ans.Stack]:
     flat, stack = normal_laws.pop(stack, of.down[0], np.zeros(int(np.prod(codec.shape)), np.int64))
     x = flat.reshape(codec.shape)
     for step, t in enumerate(times[:-1]):
-        mean = chain.mean(codec, step, chain.denoised(codec, x, t)[0], x)
+        mean = chain.mean(codec, step, chain.denoise(codec, x, t)[0], x)
         flat, stack = normal_laws.pop(stack, of.down[step + 1], mean.reshape(-1))
         x_s = flat.reshape(codec.shape)
-        stack = returned(stack, codec, of, step, x_s, x)
+        stack = push_latent(stack, codec, of, step, x_s, x)
         x = x_s
-    image, stack = pop_pixels(stack, chain.denoised(codec, x, 1)[0], codec.levels)
-    return image, returned(stack, codec, of, len(times) - 1, positions(image, codec.levels), x)
+    image, stack = pop_pixels(stack, chain.denoise(codec, x, 1)[0], codec.levels)
+    return image, push_latent(
+        stack, codec, of, len(times) - 1, fixed_point_image(image, codec.levels), x
+    )
 
 
-def popped(
+def pop_latent(
     stack: ans.Stack, codec: Codec, of: Laws, step: int, x_s: State
 ) -> tuple[State, ans.Stack]:
     """x_t at times[step], of q."""
-    mean = normal_laws.forward(of.scale[step], x_s)
+    mean = normal_laws.forward_mean(of.scale[step], x_s)
     flat, stack = normal_laws.pop(stack, of.up[step], mean, pad(codec, step))
     return flat.reshape(x_s.shape), stack
 
 
-def returned(
+def push_latent(
     stack: ans.Stack, codec: Codec, of: Laws, step: int, x_s: State, x_t: State
 ) -> ans.Stack:
     """What 'popped' took."""
-    mean = normal_laws.forward(of.scale[step], x_s)
+    mean = normal_laws.forward_mean(of.scale[step], x_s)
     return normal_laws.push(stack, of.up[step], mean, x_t.reshape(-1), pad(codec, step))
 
 
 def pad(codec: Codec, step: int) -> ans.Pad:
     """Else the noise in x_t at a pixel would be that which x_s, just pushed, has there against p."""
-    key = shared_noise.key_of(codec.model, step, "pad")
+    key = shared_noise.make_key(codec.model, step, "pad")
     words = shared_noise.words(key, int(np.prod(codec.shape)))
     return words.astype(np.uint64) >> np.uint64(32 - normal_laws.PRECISION)
 
 
-def positions(image: Levels, levels: int) -> State:
+def fixed_point_image(image: Levels, levels: int) -> State:
     """x_0 on [-1, 1], Q16."""
     whole = image.astype(np.int64) << (chain.STATE_BITS + 1)
     return (whole + (levels - 1) // 2) // (levels - 1) - (1 << chain.STATE_BITS)
@@ -86,10 +88,10 @@ def positions(image: Levels, levels: int) -> State:
 
 def push_pixels(stack: ans.Stack, grid: State, image: Levels, levels: int) -> ans.Stack:
     """p(x_0 | x_1): the last layer's laws, and its escapes as levels."""
-    given, pixels = last_layer.law(grid, levels), image.reshape(-1).astype(np.int64)
+    given, pixels = last_layer.pixel_laws(grid, levels), image.reshape(-1).astype(np.int64)
     scale = last_layer.best_scale(given, pixels)
-    symbols = last_layer.symbols_of(given, pixels)
-    told = pixels[escaped(symbols)]
+    symbols = last_layer.to_symbols(given, pixels)
+    told = pixels[is_escape(symbols)]
     stack = ans.push(stack, told, np.ones_like(told), LEVEL_BITS)
     start, end = last_layer.intervals(given, scale, symbols)
     stack = ans.push(stack, start, end - start, PRECISION)
@@ -97,8 +99,8 @@ def push_pixels(stack: ans.Stack, grid: State, image: Levels, levels: int) -> an
 
 
 def pop_pixels(stack: ans.Stack, grid: State, levels: int) -> tuple[Levels, ans.Stack]:
-    given = last_layer.law(grid, levels)
-    scale, stack = ans.pop(stack, 1, SCALE_BITS, ans.as_it_is)
+    given = last_layer.pixel_laws(grid, levels)
+    scale, stack = ans.pop(stack, 1, SCALE_BITS, ans.find_uniform)
     rows = last_layer.tables()[scale[0]][given.phase]
     first, last = last_layer.extremes(given)
 
@@ -111,12 +113,12 @@ def pop_pixels(stack: ans.Stack, grid: State, levels: int) -> tuple[Levels, ans.
 
     symbols, stack = ans.pop(stack, len(given.phase), PRECISION, find)
     found = given.middle + symbols - last_layer.WINDOW - 1
-    missing = escaped(symbols)
-    found[missing], stack = ans.pop(stack, int(missing.sum()), LEVEL_BITS, ans.as_it_is)
+    missing = is_escape(symbols)
+    found[missing], stack = ans.pop(stack, int(missing.sum()), LEVEL_BITS, ans.find_uniform)
     if found.min() < 0 or found.max() >= levels:
         raise normal_laws.Outside
     return found.astype(np.uint8).reshape(grid.shape), stack
 
 
-def escaped(symbols: ans.Counts) -> UInt8[np.ndarray, " d"] | np.ndarray:
+def is_escape(symbols: ans.Counts) -> UInt8[np.ndarray, " d"] | np.ndarray:
     return (symbols == 0) | (symbols == last_layer.SYMBOLS - 1)

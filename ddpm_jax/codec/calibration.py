@@ -47,7 +47,7 @@ def snr(sched: Schedule) -> Float64[np.ndarray, " T"]:
     return sched.alpha_bar[1:] / (1.0 - sched.alpha_bar[1:])
 
 
-def grid(sched: Schedule, points: int = 60) -> Int64[np.ndarray, " g"]:
+def time_grid(sched: Schedule, points: int = 60) -> Int64[np.ndarray, " g"]:
     """Times at nearly equal distances of log SNR, 1 and T among them."""
     logs = np.log(snr(sched))
     wanted = np.linspace(logs[0], logs[-1], min(points, sched.T))
@@ -63,7 +63,9 @@ def error_curve(
     return np.exp(np.interp(-logs, -logs[times - 1], np.log(floor)))
 
 
-def cost(sched: Schedule, error: Float64[np.ndarray, " T"]) -> Float64[np.ndarray, "T T"]:
+def transition_costs(
+    sched: Schedule, error: Float64[np.ndarray, " T"]
+) -> Float64[np.ndarray, "T T"]:
     """[t - 1, s - 1]: KL(q || p) of a transition to s < t in bits a pixel, p's variance at its best."""
     ratio = snr(sched)
     gain = np.maximum(ratio[None, :] - ratio[:, None], 0.0) * error[:, None]
@@ -71,7 +73,7 @@ def cost(sched: Schedule, error: Float64[np.ndarray, " T"]) -> Float64[np.ndarra
     return np.where(np.tri(len(ratio), k=-1, dtype=bool), bits, np.inf)
 
 
-def cheapest(cost: Float64[np.ndarray, "T T"], most: int) -> PathTimes:
+def cheapest_times(cost: Float64[np.ndarray, "T T"], most: int) -> PathTimes:
     """The cheapest way from T to 1 in at most so many transitions."""
     T = len(cost)
     best = np.full(T, np.inf)
@@ -88,13 +90,13 @@ def cheapest(cost: Float64[np.ndarray, "T T"], most: int) -> PathTimes:
     return tuple(t + 1 for t in way)
 
 
-def of_errors(
+def plan_steps(
     sched: Schedule, error: Float64[np.ndarray, " T"], dims: int, most: int = STEPS
 ) -> Calibration:
     """Steps, coefficients and budgets by the error at t = 1..T, for images of so many numbers."""
-    bits = cost(sched, error)
+    bits = transition_costs(sched, error)
     dear = OVERLOAD * np.maximum(bits - CAPACITY, 0.0)
-    times = cheapest(dims * (bits + dear) + PER_STEP, most)
+    times = cheapest_times(dims * (bits + dear) + PER_STEP, most)
     t, s = np.array(times[:-1]), np.array(times[1:])
     abar_t, abar_s = sched.alpha_bar[t], sched.alpha_bar[s]
     passed = 1.0 - abar_t / abar_s  # the variance of q(x_t | x_s)
@@ -105,18 +107,18 @@ def of_errors(
     kl = dims * bits[t - 1, s - 1]
     return Calibration(
         times,
-        *(fixed(each) for each in (of_x_0, of_x_t, np.sqrt(variance))),
+        *(fixed_point(each) for each in (of_x_0, of_x_t, np.sqrt(variance))),
         np.maximum(np.round(OVERHEAD * kl + START), 1).astype(np.int64),
         posterior / variance,
         error[np.array(times) - 1],
     )
 
 
-def fixed(values: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+def fixed_point(values: Float64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     return np.round(values * 2.0**COEFFICIENT_BITS).astype(np.int64)
 
 
-def as_json(calibration: Calibration) -> dict[str, Any]:
+def to_json(calibration: Calibration) -> dict[str, Any]:
     lists = {
         name: value.tolist() if isinstance(value, np.ndarray) else list(value)
         for name, value in calibration._asdict().items()
@@ -124,17 +126,17 @@ def as_json(calibration: Calibration) -> dict[str, Any]:
     return {"version": VERSION, **lists}
 
 
-def canonical(value: Any) -> bytes:
+def canonical_json(value: Any) -> bytes:
     """The bytes of it that are hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def path_of(directory: epath.Path, step: int) -> epath.Path:
+def file_path(directory: epath.Path, step: int) -> epath.Path:
     return directory / "codec" / f"{step}-codec.json"
 
 
 def write(path: epath.Path, calibration: Calibration, facts: dict[str, Any]) -> None:
-    files.write_json(path, {"calibration": as_json(calibration), "measured": facts})
+    files.write_json(path, {"calibration": to_json(calibration), "measured": facts})
 
 
 def read(path: epath.Path) -> Calibration:

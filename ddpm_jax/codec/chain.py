@@ -27,11 +27,11 @@ class TooClose(Exception):
     """An output of the network lies where another machine might round it the other way."""
 
 
-class Ended(Exception):
+class EndOfBits(Exception):
     """The bits have come to their end."""
 
 
-class Sent(NamedTuple):
+class Transmission(NamedTuple):
     """The bits of every step, and x_0-hat at every time, x_0-hat(x_1) the last."""
 
     bits: UInt8[np.ndarray, " n"]
@@ -39,14 +39,14 @@ class Sent(NamedTuple):
     ends: list[int]  # bits up to the end of every step
 
 
-def start(codec: Codec, nonce: int) -> State:
+def initial_state(codec: Codec, nonce: int) -> State:
     """x_T, which nobody sends."""
-    key = shared_noise.key_of(codec.model, nonce, "x_T")
+    key = shared_noise.make_key(codec.model, nonce, "x_T")
     noise = shared_noise.normal(key, int(np.prod(codec.shape))).astype(np.int64)
     return (noise << (STATE_BITS - shared_noise.NORMAL_BITS)).reshape(codec.shape)
 
 
-def denoised(codec: Codec, x: State, t: int) -> tuple[State, float]:
+def denoise(codec: Codec, x: State, t: int) -> tuple[State, float]:
     """x_0-hat on the grid, and how far the nearest of its outputs is from where rounding turns."""
     scaled = codec.predict(x / 2.0**STATE_BITS, t) * 2.0**GRID_BITS
     if not np.isfinite(scaled).all():
@@ -63,7 +63,7 @@ def mean(codec: Codec, step: int, grid: State, x: State) -> State:
     return rounded_shift(total, COEFFICIENT_BITS)
 
 
-def moved(codec: Codec, step: int, mean: State, noise: Int64[np.ndarray, " d"]) -> State:
+def add_noise(codec: Codec, step: int, mean: State, noise: Int64[np.ndarray, " d"]) -> State:
     spread = codec.calibration.sigma[step] * noise.reshape(mean.shape)
     return mean + rounded_shift(spread, COEFFICIENT_BITS + shared_noise.NORMAL_BITS - STATE_BITS)
 
@@ -78,10 +78,10 @@ def branch_count(budget: int, q: int, dims: int) -> int:
     octaves, eighth = divmod(q, 8)
     scaled = budget * OCTAVE[eighth]
     scaled = scaled << octaves if octaves >= 0 else scaled >> -octaves
-    return min(max((scaled + 32768) >> 16, trellis.fewest(dims)), dims)
+    return min(max((scaled + 32768) >> 16, trellis.min_branches(dims)), dims)
 
 
-def unary(change: int) -> list[int]:
+def unary_code(change: int) -> list[int]:
     """A small whole number as so many ones and a zero: 0, -1, 1, -2, 2, ..."""
     return [1] * (2 * change if change >= 0 else -2 * change - 1) + [0]
 
@@ -91,11 +91,11 @@ class Reader(NamedTuple):
     place: list[int]
 
 
-def take(reader: Reader, count: int) -> UInt8[np.ndarray, " m"]:
-    """The next bits. Raises Ended if there are fewer."""
+def read_bits(reader: Reader, count: int) -> UInt8[np.ndarray, " m"]:
+    """The next bits. Raises EndOfBits if there are fewer."""
     first = reader.place[0]
     if first + count > len(reader.bits):
-        raise Ended
+        raise EndOfBits
     reader.place[0] += count
     return reader.bits[first : first + count]
 
@@ -103,7 +103,7 @@ def take(reader: Reader, count: int) -> UInt8[np.ndarray, " m"]:
 def read_unary(reader: Reader) -> int:
     """Raises CorruptStream for a number that no encoder writes."""
     ones = 0
-    while take(reader, 1)[0]:
+    while read_bits(reader, 1)[0]:
         ones += 1
         if ones > 4 * FURTHEST:
             raise CorruptStream("its payload is damaged: a number without end")
@@ -112,14 +112,14 @@ def read_unary(reader: Reader) -> int:
 
 def send(
     codec: Codec, image: UInt8[np.ndarray, "h w c"], nu: int, nonce: int, margin: float
-) -> Sent:
+) -> Transmission:
     """Algorithm 3. Raises TooClose where the margin (of x_0-hat times its signal) is not kept."""
     plan, dims = codec.calibration, image.size
     x_0 = image * (2.0 / (codec.levels - 1)) - 1.0
-    x, q, bits, ends, grids = start(codec, nonce), 0, [], [], []
+    x, q, bits, ends, grids = initial_state(codec, nonce), 0, [], [], []
 
     def seen(t: int) -> State:
-        grid, kept = denoised(codec, x, t)
+        grid, kept = denoise(codec, x, t)
         if kept * codec.signal[t] < margin:
             raise TooClose
         grids.append(grid)
@@ -134,17 +134,17 @@ def send(
         wanted = round(8 * float(np.log2((OVERHEAD * kl + START) / budget)))
         change, q = min(max(wanted, -FURTHEST), FURTHEST) - q, min(max(wanted, -FURTHEST), FURTHEST)
         count = branch_count(budget, q, dims)
-        branches = trellis.branches((codec.model, nonce, step), dims, count, nu)
+        branches = trellis.make_branches((codec.model, nonce, step), dims, count, nu)
         path = trellis.search(branches, away, rho2)
-        bits += [np.array(unary(change), np.uint8), path]
+        bits += [np.array(unary_code(change), np.uint8), path]
         ends.append(sum(map(len, bits[-2:])) + (ends[-1] if ends else 0))
         # The decoder's own arithmetic, so that the next step begins where it will be.
-        x = moved(codec, step, mean(codec, step, grid, x), trellis.noise(branches, path))
+        x = add_noise(codec, step, mean(codec, step, grid, x), trellis.noise(branches, path))
     seen(1)
-    return Sent(np.concatenate(bits), grids, ends)
+    return Transmission(np.concatenate(bits), grids, ends)
 
 
-class Received(NamedTuple):
+class Reception(NamedTuple):
     """The state after the last step that is there in full, its time, and what is wrong with the next, if anything."""
 
     x: State
@@ -153,21 +153,21 @@ class Received(NamedTuple):
     damage: str = ""
 
 
-def receive(codec: Codec, reader: Reader, nu: int, nonce: int) -> Received:
+def receive(codec: Codec, reader: Reader, nu: int, nonce: int) -> Reception:
     """Algorithm 4, as far as the bits go."""
     plan, dims = codec.calibration, int(np.prod(codec.shape))
-    x, q = start(codec, nonce), 0
+    x, q = initial_state(codec, nonce), 0
     for step, t in enumerate(plan.times[:-1]):
         try:
             q += read_unary(reader)
             if abs(q) > FURTHEST:
                 raise CorruptStream("its payload is damaged: a count beyond all bounds")
-            path = take(reader, branch_count(int(plan.budget[step]), q, dims))
-        except Ended:
-            return Received(x, t, step)
+            path = read_bits(reader, branch_count(int(plan.budget[step]), q, dims))
+        except EndOfBits:
+            return Reception(x, t, step)
         except CorruptStream as error:
-            return Received(x, t, step, str(error))
-        branches = trellis.branches((codec.model, nonce, step), dims, len(path), nu)
-        grid, _ = denoised(codec, x, t)
-        x = moved(codec, step, mean(codec, step, grid, x), trellis.noise(branches, path))
-    return Received(x, 1, len(plan.times) - 1)
+            return Reception(x, t, step, str(error))
+        branches = trellis.make_branches((codec.model, nonce, step), dims, len(path), nu)
+        grid, _ = denoise(codec, x, t)
+        x = add_noise(codec, step, mean(codec, step, grid, x), trellis.noise(branches, path))
+    return Reception(x, 1, len(plan.times) - 1)

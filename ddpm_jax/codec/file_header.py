@@ -16,8 +16,8 @@ from ddpm_jax.codec.errors import HeaderCorrupt, NotADjxFile, TruncatedStream, U
 MAGIC = b"DJXC"
 VERSION = 1
 LOSSLESS, LOCAL = 1, 2  # flags
-LARGEST = 1 << 26  # pixels times channels
-LONGEST = 80  # bytes that a header can have
+MAX_DIMS = 1 << 26  # pixels times channels
+MAX_HEADER_SIZE = 80  # bytes that a header can have
 
 
 class Header(NamedTuple):
@@ -47,7 +47,7 @@ def unpack(data: bytes) -> tuple[Header, int]:
 
     Raises NotADjxFile, UnsupportedVersion, HeaderCorrupt or TruncatedStream.
     """
-    data = data[:LONGEST]
+    data = data[:MAX_HEADER_SIZE]
     if data[:4] != MAGIC[: len(data)] or not data:
         raise NotADjxFile(f"it begins {data[:4]!r}, not {MAGIC!r}: no compressed image")
     if len(data) > 4 and data[4] != VERSION:
@@ -75,7 +75,7 @@ def unpack(data: bytes) -> tuple[Header, int]:
 def check(header: Header, flags: int) -> None:
     """Raises HeaderCorrupt for what no file has, though its checksum be right."""
     height, width, channels = header.shape
-    if not 0 < height * width * channels <= LARGEST:
+    if not 0 < height * width * channels <= MAX_DIMS:
         raise HeaderCorrupt(f"its images of {height}x{width}x{channels} are beyond all bounds")
     if not (8 <= header.nu <= 16 and header.steps and header.scale < 32 and flags < 4):
         raise HeaderCorrupt("its header holds numbers that no file has")
@@ -102,9 +102,9 @@ def read_varint(data: bytes, place: int) -> tuple[int, int]:
     raise HeaderCorrupt("its header is damaged: a number without end")
 
 
-def largest(dims: int) -> int:
+def max_file_size(dims: int) -> int:
     """Bytes that no file of an image of so many numbers is beyond."""
-    return LONGEST + 40 * dims + 1024
+    return MAX_HEADER_SIZE + 40 * dims + 1024
 
 
 def checksum(image: np.ndarray) -> int:

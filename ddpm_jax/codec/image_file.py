@@ -24,7 +24,7 @@ NU = 12  # 2^nu states of the trellis
 NONCES = 256
 
 
-class Decoded(NamedTuple):
+class DecodedImage(NamedTuple):
     """'t' is the time of the last step that was there in full; 0 with the last layer.
 
     'damage' says what is wrong with the file, if its image was to be had in spite of it.
@@ -37,7 +37,7 @@ class Decoded(NamedTuple):
     damage: str = ""
 
 
-class Parts(NamedTuple):
+class BitCounts(NamedTuple):
     """Of a file, in bits: what is spent on what."""
 
     header: int
@@ -52,19 +52,19 @@ def compress(
 
     Raises ValueError for an image that is none of the model's.
     """
-    data = measured(image, codec, nu, lossless)[0]
+    data = compress_with_counts(image, codec, nu, lossless)[0]
     if max_bytes is None:
         return data
     file_header.unpack(data[:max_bytes])  # the header must be in it
     return data[:max_bytes]
 
 
-def measured(
+def compress_with_counts(
     image: Levels, codec: Codec, nu: int = NU, lossless: bool = True
-) -> tuple[bytes, Parts]:
+) -> tuple[bytes, BitCounts]:
     """A file, and what is spent on what."""
     check_image(image, codec)
-    nonce, sent = walked(image, codec, nu)
+    nonce, sent = find_nonce(image, codec, nu)
     scale, stream = 0, b""
     if lossless:
         scale, stream = last_layer.encode(sent.grids[-1], image, codec.levels)
@@ -85,12 +85,12 @@ def measured(
         )  # fmt: skip
     )
     spent = np.diff([0, *sent.ends]).tolist()
-    return header + payload, Parts(8 * len(header), spent, 8 * len(payload) - sum(spent))
+    return header + payload, BitCounts(8 * len(header), spent, 8 * len(payload) - sum(spent))
 
 
-def walked(image: Levels, codec: Codec, nu: int) -> tuple[int, chain.Sent]:
+def find_nonce(image: Levels, codec: Codec, nu: int) -> tuple[int, chain.Transmission]:
     """The chain with the first nonce on which every output is far enough from where rounding turns."""
-    kept = margin(codec)
+    kept = required_margin(codec)
     for nonce in range(NONCES):
         try:
             return nonce, chain.send(codec, image, nu, nonce, kept)
@@ -102,7 +102,7 @@ def walked(image: Levels, codec: Codec, nu: int) -> tuple[int, chain.Sent]:
     )
 
 
-def margin(codec: Codec) -> float:
+def required_margin(codec: Codec) -> float:
     """How far outputs are to be from where rounding turns; none is asked of the machine that decodes."""
     if codec.environment:
         return 0.0
@@ -113,26 +113,26 @@ def margin(codec: Codec) -> float:
 def check_image(image: Levels, codec: Codec) -> None:
     if image.shape != codec.shape:
         raise ValueError(
-            f"the image is {sizes(image.shape)}; this model's are {sizes(codec.shape)}"
+            f"the image is {shape_text(image.shape)}; this model's are {shape_text(codec.shape)}"
         )
     if image.max(initial=0) >= codec.levels:
         raise ValueError(f"the image has a grey level {image.max()}; there are {codec.levels}")
 
 
-def sizes(shape: tuple[int, ...]) -> str:
+def shape_text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def opened(data: bytes, codec: Codec, max_bytes: int | None = None) -> tuple[Header, int]:
+def read_header(data: bytes, codec: Codec, max_bytes: int | None = None) -> tuple[Header, int]:
     """The header and its length, if the file is one of this codec's, and as long as it says.
 
     Raises CodecError if not; a shorter one is accepted with 'max_bytes'.
     """
     header, start = file_header.unpack(data)
     if header.model != codec.model:
-        raise ModelMismatch(model_words(header.model, codec))
+        raise ModelMismatch(model_mismatch(header.model, codec))
     if header.environment != codec.environment:
-        raise EnvironmentMismatch(profile_words(header.environment, codec))
+        raise EnvironmentMismatch(profile_mismatch(header.environment, codec))
     if header.shape != codec.shape or header.steps != len(codec.calibration.times) - 1:
         raise HeaderCorrupt("its header and its model speak of different images")
     declared = start + header.payload
@@ -147,14 +147,14 @@ def opened(data: bytes, codec: Codec, max_bytes: int | None = None) -> tuple[Hea
     return header, start
 
 
-def model_words(model: bytes, codec: Codec) -> str:
+def model_mismatch(model: bytes, codec: Codec) -> str:
     return (
         f"it was written with the model {model.hex()}, and this run, at this step and with this"
         f" calibration, is {codec.model.hex()}"
     )
 
 
-def profile_words(environment: bytes, codec: Codec) -> str:
+def profile_mismatch(environment: bytes, codec: Codec) -> str:
     if not environment:
         return "it is of the portable profile; this codec is of the local one"
     if not codec.environment:
@@ -164,28 +164,32 @@ def profile_words(environment: bytes, codec: Codec) -> str:
 
 def decompress(
     data: bytes, codec: Codec, max_bytes: int | None = None, best_effort: bool = False
-) -> Decoded:
+) -> DecodedImage:
     """The image of a file, or of its first 'max_bytes'.
 
     Raises CodecError: TruncatedStream if it is shorter than it says and 'max_bytes' is not given;
     CorruptStream if it is whole and not what was written, unless 'best_effort' asks for what is left.
     """
-    header, start = opened(data, codec, max_bytes)
-    found = decoded(header, data[:max_bytes], start, codec)
+    header, start = read_header(data, codec, max_bytes)
+    found = decode(header, data[:max_bytes], start, codec)
     if found.damage and not best_effort:
         raise CorruptStream(found.damage)
     return found
 
 
-def decoded(header: Header, data: bytes, start: int, codec: Codec) -> Decoded:
+def decode(header: Header, data: bytes, start: int, codec: Codec) -> DecodedImage:
     payload = data[start:]
     whole = len(payload) == header.payload
     reader = chain.Reader(np.unpackbits(np.frombuffer(payload, np.uint8)), [0])
     received = chain.receive(codec, reader, header.nu, header.nonce)
-    grid, _ = chain.denoised(codec, received.x, received.t)
+    grid, _ = chain.denoise(codec, received.x, received.t)
     used = -(-reader.place[0] // 8)
-    chain_only = Decoded(
-        last_layer.rounded(grid, codec.levels), False, received.t, start + used, received.damage
+    chain_only = DecodedImage(
+        last_layer.nearest_levels(grid, codec.levels),
+        False,
+        received.t,
+        start + used,
+        received.damage,
     )
     if received.steps < header.steps:
         early = "its payload is damaged: it ends before its last step"
@@ -195,10 +199,10 @@ def decoded(header: Header, data: bytes, start: int, codec: Codec) -> Decoded:
     stream = payload[used:]
     image, told = last_layer.decode(grid, header.scale, stream, codec.levels, whole)
     if not whole:
-        return Decoded(image, False, 1, len(data) if told else start + used)
+        return DecodedImage(image, False, 1, len(data) if told else start + used)
     if file_header.checksum(image) != header.pixels:
         # From a damaged byte on the last layer is noise; what the chain ends at is a picture still.
         return chain_only._replace(
             damage="its pixels are not those that were written: damaged, or drift"
         )
-    return Decoded(image, True, 0, len(data))
+    return DecodedImage(image, True, 0, len(data))

@@ -34,7 +34,7 @@ def tables() -> Int64[np.ndarray, "32 8 131"]:
     # An even factor, so that a half is no case between two roundings.
     counts = np.round(below * (TOTAL - SYMBOLS)) + np.arange(SYMBOLS + 1)
     made = counts.astype("<i8")
-    shared_noise.check(made, TABLES_SHA256, "the table of the last layer")
+    shared_noise.check_table(made, TABLES_SHA256, "the table of the last layer")
     return made
 
 
@@ -43,7 +43,7 @@ def means(grid: Grid, levels: int) -> Grid:
     return ((grid + 1024) * ((levels - 1) * PHASES) + 1024) >> 11
 
 
-def rounded(grid: Grid, levels: int) -> Levels:
+def nearest_levels(grid: Grid, levels: int) -> Levels:
     return ((means(grid, levels) + PHASES // 2) // PHASES).astype(np.uint8)
 
 
@@ -55,7 +55,7 @@ class Law(NamedTuple):
     levels: int
 
 
-def law(grid: Grid, levels: int) -> Law:
+def pixel_laws(grid: Grid, levels: int) -> Law:
     eighths = means(grid, levels).reshape(-1)
     return Law(eighths % PHASES, eighths // PHASES, levels)
 
@@ -80,13 +80,13 @@ def extremes(given: Law) -> tuple[Int64[np.ndarray, " d"], Int64[np.ndarray, " d
     return first, np.minimum(WINDOW + given.levels - given.middle, SYMBOLS - 1)
 
 
-def symbols_of(given: Law, pixels: Int64[np.ndarray, " d"]) -> Int64[np.ndarray, " d"]:
+def to_symbols(given: Law, pixels: Int64[np.ndarray, " d"]) -> Int64[np.ndarray, " d"]:
     return np.clip(pixels - given.middle + WINDOW + 1, 0, SYMBOLS - 1)
 
 
 def best_scale(given: Law, pixels: Int64[np.ndarray, " d"]) -> int:
     """The deviation that makes the shortest stream."""
-    symbols = symbols_of(given, pixels)
+    symbols = to_symbols(given, pixels)
 
     def bits(scale: int) -> float:
         start, end = intervals(given, scale, symbols)
@@ -97,21 +97,21 @@ def best_scale(given: Law, pixels: Int64[np.ndarray, " d"]) -> int:
 
 def encode(grid: Grid, image: Levels, levels: int) -> tuple[int, bytes]:
     """The scale, and the stream."""
-    given, pixels = law(grid, levels), image.reshape(-1).astype(np.int64)
+    given, pixels = pixel_laws(grid, levels), image.reshape(-1).astype(np.int64)
     scale = best_scale(given, pixels)
-    symbols = symbols_of(given, pixels)
+    symbols = to_symbols(given, pixels)
     coder = range_coder.encoder()
     starts, ends = intervals(given, scale, symbols)
     every = zip(symbols.tolist(), starts.tolist(), ends.tolist(), strict=True)
     for place, (symbol, start, end) in enumerate(every):
         range_coder.encode(coder, start, end - start, TOTAL)
         if symbol in (0, SYMBOLS - 1):
-            base, count = beyond(symbol, int(given.middle[place]), levels)
+            base, count = escape_range(symbol, int(given.middle[place]), levels)
             range_coder.encode(coder, int(pixels[place]) - base, 1, count)
     return scale, range_coder.finish(coder)
 
 
-def beyond(symbol: int, middle: int, levels: int) -> tuple[int, int]:
+def escape_range(symbol: int, middle: int, levels: int) -> tuple[int, int]:
     """The first level that an escape stands for, and how many there are."""
     if symbol == 0:
         return 0, middle - WINDOW
@@ -123,13 +123,13 @@ def decode(grid: Grid, scale: int, stream: bytes, levels: int, whole: bool) -> t
 
     Of a stream that is not whole no pixel is taken that depends on bytes which are missing.
     """
-    given = law(grid, levels)
-    found = rounded(grid, levels).reshape(-1)
+    given = pixel_laws(grid, levels)
+    found = nearest_levels(grid, levels).reshape(-1)
     coder = range_coder.decoder(stream)
     first, last = (edge.tolist() for edge in extremes(given))
     rows, middles = tables()[scale][given.phase], given.middle.tolist()
     for place in range(len(found)):
-        if not whole and range_coder.beyond(coder):
+        if not whole and range_coder.is_past_end(coder):
             return found.reshape(grid.shape), place
         row = rows[place]
         symbol = int(row.searchsorted(range_coder.target(coder, TOTAL), "right")) - 1
@@ -139,9 +139,9 @@ def decode(grid: Grid, scale: int, stream: bytes, levels: int, whole: bool) -> t
         range_coder.decode(coder, start, end - start, TOTAL)
         value = middles[place] + symbol - WINDOW - 1
         if symbol in (0, SYMBOLS - 1):
-            if not whole and range_coder.beyond(coder):
+            if not whole and range_coder.is_past_end(coder):
                 return found.reshape(grid.shape), place
-            base, count = beyond(symbol, middles[place], levels)
+            base, count = escape_range(symbol, middles[place], levels)
             value = base + range_coder.target(coder, count)
             range_coder.decode(coder, value - base, 1, count)
         found[place] = value

@@ -84,7 +84,7 @@ def bound(
         x_0_hat = predict(x_t, t)
         error.append(float(((x_0_hat - x_0) ** 2).mean()))
         if t > 1:
-            steps.append(transition(sched, plan, len(steps), error[-1], x_0.size))
+            steps.append(transition_kl(sched, plan, len(steps), error[-1], x_0.size))
     log_variance = jnp.full((1, 1, 1, 1), np.log(plan.error[-1]))
     wide = (jnp.asarray(each[None], jnp.float32) for each in (x_0, x_0_hat))
     last = diffusion.discretized_log_likelihood(*wide, log_variance, levels)
@@ -93,7 +93,7 @@ def bound(
     return Terms(nats[0] / np.log(2), np.array(steps), nats[1] / np.log(2), np.array(error))
 
 
-def transition(
+def transition_kl(
     sched: diffusion.Schedule, plan: Calibration, step: int, error: float, dims: int
 ) -> float:
     """KL(q || p) in bits, of an x_0-hat with this squared error."""

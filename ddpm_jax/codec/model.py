@@ -75,14 +75,16 @@ def codec(
     """Of a run's model, its config's sections, its averaged weights and its calibration."""
     check(model)
     params = jax.tree.map(np.asarray, jax.device_get(params))
-    name = hashed(model, config, params, calibrated)
+    name = model_hash(model, config, params, calibrated)
     wide = profile == PORTABLE
     predict = predictor(model, params, wide)
     kind, signal = (model.shape, model.levels), np.sqrt(model.sched.alpha_bar)
-    return Codec(*kind, calibrated, name, predict, signal, b"" if wide else environment())
+    return Codec(*kind, calibrated, name, predict, signal, b"" if wide else environment_hash())
 
 
-def hashed(model: Model, config: Mapping[str, Any], params: Any, calibrated: Calibration) -> bytes:
+def model_hash(
+    model: Model, config: Mapping[str, Any], params: Any, calibrated: Calibration
+) -> bytes:
     """The first eight bytes of a SHA-256 of all that decides what a file decodes to."""
     network = {
         name: value
@@ -90,10 +92,10 @@ def hashed(model: Model, config: Mapping[str, Any], params: Any, calibrated: Cal
         if name not in ("dtype", "remat", "dropout")
     }
     chain = {name: config["diffusion"][name] for name in ("schedule", "output")}
-    facts = [1, network, chain, list(model.shape), model.levels, calibration.as_json(calibrated)]
-    hashed = hashlib.sha256(calibration.canonical(facts))
+    facts = [1, network, chain, list(model.shape), model.levels, calibration.to_json(calibrated)]
+    hashed = hashlib.sha256(calibration.canonical_json(facts))
     for path, leaf in sorted(digest.named(params).items()):
-        hashed.update(calibration.canonical([path, str(leaf.dtype), list(leaf.shape)]))
+        hashed.update(calibration.canonical_json([path, str(leaf.dtype), list(leaf.shape)]))
         hashed.update(np.ascontiguousarray(leaf, leaf.dtype.newbyteorder("<")).tobytes())
     return hashed.digest()[:8]
 
@@ -120,9 +122,9 @@ def predictor(model: Model, params: Any, wide: bool) -> Predict:
     return predict
 
 
-def environment() -> bytes:
+def environment_hash() -> bytes:
     """Four bytes of what float32's last digits depend on."""
     device = jax.devices()[0]
     facts = [device.platform, device.device_kind, jax.__version__, jaxlib.__version__]
     facts += [platform.machine(), os.environ.get("XLA_FLAGS", ""), str(os.cpu_count())]
-    return hashlib.sha256(calibration.canonical(facts)).digest()[:4]
+    return hashlib.sha256(calibration.canonical_json(facts)).digest()[:4]

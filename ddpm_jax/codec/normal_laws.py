@@ -44,7 +44,7 @@ def table() -> Int64[np.ndarray, " places"]:
     made = np.round(special.ndtr(places) * 2.0**TABLE_BITS)
     made[0], made[-1] = 0, 1 << TABLE_BITS
     made = np.append(made, made[-1]).astype("<i8")  # what the last place is interpolated to
-    shared_noise.check(made, TABLE_SHA256, "the table of the archive")
+    shared_noise.check_table(made, TABLE_SHA256, "the table of the archive")
     return made
 
 
@@ -64,12 +64,12 @@ def law(step: int, sigma: int, wide: bool) -> Law:
     return Law(step, inverse, reach, int(wide))
 
 
-def first(given: Law, mean: Values) -> Values:
+def first_bin(given: Law, mean: Values) -> Values:
     """The number of the first bin."""
     return (mean + given.step // 2) // given.step - given.reach
 
 
-def below(given: Law, mean: Values, begin: Values, edge: Edges) -> Edges:
+def counts_below(given: Law, mean: Values, begin: Values, edge: Edges) -> Edges:
     """Counts below an edge, 0 being the left one of the first bin."""
     bins = 2 * given.reach + 1
     away = (2 * (begin + edge) - 1) * given.step - 2 * mean  # from the mean, Q17
@@ -88,11 +88,11 @@ def push(
     stack: ans.Stack, given: Law, mean: Values, values: Values, pad: ans.Pad | None = None
 ) -> ans.Stack:
     """Values on the grid. Raises Outside."""
-    begin = first(given, mean)
+    begin = first_bin(given, mean)
     bins = values // given.step - begin
     if ((bins < 0) | (bins > 2 * given.reach)).any():
         raise Outside
-    start, end = (below(given, mean, begin, bins + more) for more in (0, 1))
+    start, end = (counts_below(given, mean, begin, bins + more) for more in (0, 1))
     if (start >= end).any():
         raise Outside
     return ans.push(stack, start, end - start, PRECISION, pad)
@@ -102,15 +102,15 @@ def pop(
     stack: ans.Stack, given: Law, mean: Values, pad: ans.Pad | None = None
 ) -> tuple[Values, ans.Stack]:
     """Values on the grid. Raises Empty."""
-    begins = first(given, mean)
+    begins = first_bin(given, mean)
 
     def find(low: Values, here: slice) -> tuple[Values, Values, Values]:
         at, begin = mean[here], begins[here]
-        edges = near(given, at, begin, low) + np.arange(-1, 3)[:, None]
-        counts = below(given, at, begin, edges)
+        edges = guess_edges(given, at, begin, low) + np.arange(-1, 3)[:, None]
+        counts = counts_below(given, at, begin, edges)
         row = (counts <= low).sum(axis=0) - 1
         if row.min() < 0 or row.max() > 2:
-            return halved(given, at, begin, low)
+            return bisect(given, at, begin, low)
         lane = np.arange(len(low))
         start = counts[row, lane]
         return edges[row, lane], start, counts[row + 1, lane] - start
@@ -119,7 +119,7 @@ def pop(
     return (begins + bins) * given.step, stack
 
 
-def near(given: Law, mean: Values, begin: Values, low: Values) -> Values:
+def guess_edges(given: Law, mean: Values, begin: Values, low: Values) -> Values:
     """The edge below these counts, or one beside it, but for far tails."""
     mass = np.maximum(low - given.least * given.reach, 0) << (TABLE_BITS - PRECISION)
     place = table().searchsorted(mass, "right") - (REACH << POINT_BITS)
@@ -127,16 +127,16 @@ def near(given: Law, mean: Values, begin: Values, low: Values) -> Values:
     return ((away + 2 * mean) // given.step + 1) // 2 - begin
 
 
-def halved(given: Law, mean: Values, begin: Values, low: Values) -> tuple[Values, Values, Values]:
+def bisect(given: Law, mean: Values, begin: Values, low: Values) -> tuple[Values, Values, Values]:
     """Bin, start and size of these counts wherever they lie."""
     bins = 2 * given.reach + 1
     left, right = np.zeros_like(low), np.full_like(low, bins)
     for _ in range(bins.bit_length()):
         middle = (left + right) >> 1
-        further = below(given, mean, begin, middle) <= low
+        further = counts_below(given, mean, begin, middle) <= low
         left, right = np.where(further, middle, left), np.where(further, right, middle)
-    start = below(given, mean, begin, left)
-    return left, start, below(given, mean, begin, left + 1) - start
+    start = counts_below(given, mean, begin, left)
+    return left, start, counts_below(given, mean, begin, left + 1) - start
 
 
 class Laws(NamedTuple):
@@ -147,7 +147,7 @@ class Laws(NamedTuple):
     down: list[Law]
 
 
-def of(codec: Codec) -> Laws:
+def chain_laws(codec: Codec) -> Laws:
     """Of the calibration's steps and variances, and of the schedule."""
     signal = codec.signal[[*codec.calibration.times, 0]]
     one = 1 << COEFFICIENT_BITS
@@ -171,6 +171,6 @@ def checksum(laws: Laws) -> int:
     return zlib.crc32(np.array(numbers, "<i8").tobytes())
 
 
-def forward(scale: int, x: Int64[np.ndarray, "h w c"]) -> Values:
+def forward_mean(scale: int, x: Int64[np.ndarray, "h w c"]) -> Values:
     """The mean of q(x_t | x_s), Q16. Eq. 2 over more than one step."""
     return rounded_shift(scale * x, COEFFICIENT_BITS).reshape(-1)

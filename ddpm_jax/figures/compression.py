@@ -40,18 +40,18 @@ def check(run: Run) -> None:
     """Raises ValueError for a model that the codec cannot drive, or a run that is not calibrated."""
     model.check(run.model)
     steps = sorted(int(each.name) for each in run.checkpoints.iterdir() if each.name.isdigit())
-    calibration.read(calibration.path_of(run.directory, steps[-1]))
+    calibration.read(calibration.file_path(run.directory, steps[-1]))
     run.data.open(run.data.held_out or run.data.split)
 
 
 def of_file(image: Picture, codec: Codec) -> Curve:
     """Compressed, decompressed, and looked at after every step."""
-    written, spent = image_file.measured(image, codec)
+    written, spent = image_file.compress_with_counts(image, codec)
     read = image_file.decompress(written, codec)
     if not (read.lossless and (read.image == image).all()):
         raise RuntimeError("a file was not decoded to what was written")
-    _, sent = image_file.walked(image, codec, image_file.NU)
-    seen = [last_layer.rounded(grid, codec.levels) for grid in sent.grids]
+    _, sent = image_file.find_nonce(image, codec, image_file.NU)
+    seen = [last_layer.nearest_levels(grid, codec.levels) for grid in sent.grids]
     scale = (255.0 / (codec.levels - 1)) ** 2
     errors = [scale * float(((each.astype(float) - image) ** 2).mean()) for each in seen]
     bits = [spent.header + 8.0 * -(-each // 8) for each in (0, *sent.ends)]
@@ -120,7 +120,7 @@ def ratios(files: dict[str, Any], bound: dict[str, Any]) -> dict[str, float]:
 
 def compression(trained: Chains) -> Drawn:
     run = trained.run
-    plan = calibration.read(calibration.path_of(run.directory, trained.step))
+    plan = calibration.read(calibration.file_path(run.directory, trained.step))
     codec = model.codec(run.model, run.config, trained.params, plan)
     source = run.data.open(run.data.held_out or run.data.split)
     images = source.read(np.arange(min(IMAGES, source.count)))
@@ -142,7 +142,7 @@ def compression(trained: Chains) -> Drawn:
         "bound": bound,
         "ratio": ratios(files, bound),
         "others": beside,
-        "poisson_bits_per_bit_of_kl": poisson.per_bit(),
+        "poisson_bits_per_bit_of_kl": poisson.bits_per_kl_bit(),
     }
     return Drawn({"": plotting.plots(drawn(facts))}, facts)
 

@@ -25,7 +25,7 @@ def same(stack, other):
 @pytest.mark.parametrize("lanes, precision", [(1, 16), (7, 24), (48, 24), (3, 28)])
 def test_a_stack_returns_what_was_pushed_at_the_entropy_of_it(lanes, precision):
     random = np.random.default_rng(lanes)
-    before = ans.filled(random.bytes(16 * lanes), lanes)
+    before = ans.from_bytes(random.bytes(16 * lanes), lanes)
     given = [intervals(random, count, precision) for count in (5 * lanes + 2, 1, 3000, lanes)]
     stack = before
     for start, size in given:
@@ -53,7 +53,7 @@ def test_what_is_popped_first_and_pushed_back_leaves_the_stack_as_it_was():
         symbol = edges.searchsorted(low, "right") - 1
         return symbol, edges[symbol], np.diff(edges)[symbol]
 
-    before = ans.filled(np.random.default_rng(0).bytes(4000), 5)
+    before = ans.from_bytes(np.random.default_rng(0).bytes(4000), 5)
     symbols, stack = ans.pop(before, 9000, 16, find)
     left = len(ans.pack(before)) - len(ans.pack(stack))
     chance = np.diff(edges) / 65536
@@ -67,13 +67,13 @@ def test_bytes_go_onto_a_stack_and_come_off_it_at_their_own_size():
     for lanes in (1, 4):
         for first, second in ((0, 3), (17, 16), (64, 999)):
             contents = random.bytes(first), random.bytes(second)
-            stack = ans.push_bytes(ans.filled(contents[0], lanes), contents[1])
+            stack = ans.push_bytes(ans.from_bytes(contents[0], lanes), contents[1])
             size = max(first, 4 * lanes) + second
             assert len(ans.pack(stack)) <= size + 4 + 2 + -(-5 * lanes // 8)
             found, rest = ans.pop_bytes(ans.unpack(ans.pack(stack), lanes), second)
-            assert found == contents[1] and ans.emptied(rest, first) == contents[0]
+            assert found == contents[1] and ans.to_bytes(rest, first) == contents[0]
             with pytest.raises(ans.Empty):
-                ans.emptied(rest, 4 * lanes + first + 4)
+                ans.to_bytes(rest, 4 * lanes + first + 4)
             with pytest.raises(ans.Empty):
                 ans.pop_bytes(rest, 4000)
 
@@ -90,9 +90,9 @@ def test_a_law_of_whole_numbers_is_the_normal_one():
         fixed, mean = round(sigma * 2**24), np.array([0, 77, -12345])
         for wide in (False, True):
             law = normal_laws.law(step, fixed, wide)
-            begin = normal_laws.first(law, mean)
+            begin = normal_laws.first_bin(law, mean)
             edges = np.arange(2 * law.reach + 2)[:, None] + 0 * mean
-            counts = normal_laws.below(law, mean, begin, edges)
+            counts = normal_laws.counts_below(law, mean, begin, edges)
             assert (counts[0] == 0).all() and (counts[-1] == 1 << normal_laws.PRECISION).all()
             assert (np.diff(counts, axis=0) >= law.least).all()
             ideal = stats.norm.cdf(((begin + edges - 0.5) * step - mean) / 65536 / sigma)
@@ -103,7 +103,7 @@ def test_a_law_of_whole_numbers_is_the_normal_one():
 def test_latents_are_popped_as_the_normal_law_has_them_and_none_is_far():
     """A wide window with a floor would make some of them uniform over it."""
     law, mean = normal_laws.law(1024, 1 << 22, False), np.full(60000, 4321)
-    before = ans.filled(np.random.default_rng(0).bytes(60000), 48)
+    before = ans.from_bytes(np.random.default_rng(0).bytes(60000), 48)
     values, stack = normal_laws.pop(before, law, mean)
     away = (values - mean) / 65536 / 0.25
     assert (
@@ -124,15 +124,15 @@ def test_a_value_is_found_by_a_guess_as_it_is_by_halving(wide):
         random.integers(0, 1 << normal_laws.PRECISION, 5000),
     )
     low[:4] = 0, 1, (1 << normal_laws.PRECISION) - 1, 300
-    begin = normal_laws.first(law, mean)
-    edge, start, size = normal_laws.halved(law, mean, begin, low)
+    begin = normal_laws.first_bin(law, mean)
+    edge, start, size = normal_laws.bisect(law, mean, begin, low)
     assert ((start <= low) & (low < start + size)).all() and (size > 0).all()
-    near = normal_laws.near(law, mean, begin, low) - edge
+    near = normal_laws.guess_edges(law, mean, begin, low) - edge
     assert (np.abs(near) <= 1).mean() > 0.99
 
 
 def test_the_mean_of_x_t_given_x_s_is_the_diffusions():
-    of, plan = normal_laws.of(codec(SMALL)), codec(SMALL).calibration
+    of, plan = normal_laws.chain_laws(codec(SMALL)), codec(SMALL).calibration
     abar = SCHED.alpha_bar[[*plan.times, 0]]
     np.testing.assert_allclose(
         np.array(of.scale) / 2.0**24, np.sqrt(abar[:-1] / abar[1:]), atol=1e-7
@@ -145,13 +145,13 @@ def test_an_image_goes_onto_a_stack_and_comes_off_it():
     """Also one of noise, with escapes; and the stack is as it was."""
     of = codec(SMALL)
     noise = np.random.default_rng(0).integers(0, 256, SMALL).astype(np.uint8)
-    before = ans.filled(np.random.default_rng(0).bytes(600), 3)
+    before = ans.from_bytes(np.random.default_rng(0).bytes(600), 3)
     for image in (*images(SMALL, 2), noise // 2 + 64):
-        stack = bits_back.push(before, image, of, normal_laws.of(of), 0.0)
-        found, rest = bits_back.pop(stack, of, normal_laws.of(of))
+        stack = bits_back.push(before, image, of, normal_laws.chain_laws(of), 0.0)
+        found, rest = bits_back.pop(stack, of, normal_laws.chain_laws(of))
         assert (found == image).all() and same(rest, before)
     with pytest.raises(ans.Empty):
-        bits_back.push(ans.filled(bytes(50), 3), image, of, normal_laws.of(of), 0.0)
+        bits_back.push(ans.from_bytes(bytes(50), 3), image, of, normal_laws.chain_laws(of), 0.0)
 
 
 @pytest.mark.slow
@@ -163,11 +163,11 @@ def test_an_image_costs_the_bound_and_not_less():
     of, many, stack = (
         codec(SMALL),
         images(SMALL, 20),
-        ans.filled(np.random.default_rng(0).bytes(2000), 6),
+        ans.from_bytes(np.random.default_rng(0).bytes(2000), 6),
     )
     sizes = [8 * len(ans.pack(stack))]
     for image in many:
-        stack = bits_back.push(stack, image, of, normal_laws.of(of), 0.0)
+        stack = bits_back.push(stack, image, of, normal_laws.chain_laws(of), 0.0)
         sizes.append(8 * len(ans.pack(stack)))
     # Other draws for every image, or their errors would not average out.
     draws = [
@@ -187,8 +187,10 @@ def test_latents_have_the_noise_that_q_has_whatever_lies_on_the_stack():
     of, shape = codec(MIDDLE), MIDDLE
     step = len(of.calibration.times) - 1
     for content in (bytes(3000), b"\xff" * 3000, np.random.default_rng(0).bytes(3000)):
-        x_0 = bits_back.positions(images(shape, 1)[0], LEVELS)
-        x, _ = bits_back.popped(ans.filled(content, 24), of, normal_laws.of(of), step, x_0)
+        x_0 = bits_back.fixed_point_image(images(shape, 1)[0], LEVELS)
+        x, _ = bits_back.pop_latent(
+            ans.from_bytes(content, 24), of, normal_laws.chain_laws(of), step, x_0
+        )
         noise = x / 65536.0 - np.sqrt(SCHED.alpha_bar[1]) * x_0 / 65536.0
         noise = (noise / np.sqrt(1 - SCHED.alpha_bar[1])).reshape(-1)
         assert stats.kstest(noise, "norm").pvalue > 1e-3

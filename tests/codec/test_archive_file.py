@@ -5,7 +5,7 @@ import pytest
 from gaussian_source import codec, images, predict
 
 from ddpm_jax.codec import archive, archive_header, chain, file_header, image_file
-from ddpm_jax.codec.archive_header import Alone, Entry, Header
+from ddpm_jax.codec.archive_header import Entry, Header, Standalone
 from ddpm_jax.codec.errors import (
     CodecError,
     CorruptStream,
@@ -20,8 +20,8 @@ from ddpm_jax.codec.errors import (
 SMALL, TINY = (8, 8, 3), (8, 8, 1)
 ENTRIES = [
     Entry("a", 1, None),
-    Entry("ä b", 2**32 - 1, Alone(255, 31, 200)),
-    Entry("c", 3, Alone(0, 0, 0)),
+    Entry("ä b", 2**32 - 1, Standalone(255, 31, 200)),
+    Entry("c", 3, Standalone(0, 0, 0)),
 ]
 HEADER = Header(12, 30, b"8 bytes.", 77, TINY, 500, b"", ENTRIES)
 
@@ -74,7 +74,7 @@ def test_what_the_chain_fails_goes_in_as_a_file_of_its_own():
         (member.image == image).all()
         for member, image in zip(archive.unarchive(data, of), many, strict=True)
     )
-    starts = {chain.start(of, nonce).tobytes() for nonce in range(3)}
+    starts = {chain.initial_state(of, nonce).tobytes() for nonce in range(3)}
 
     def edge(x_t, t):
         """Too close at t = 1 but for chains that begin as files of their own do."""
@@ -99,7 +99,7 @@ def test_any_byte_of_the_header_changed_is_refused(packed):
         changed = bytearray(data)
         changed[place] ^= 1 << (place % 8)
         with pytest.raises(CodecError):
-            archive.opened(bytes(changed), of)
+            archive.read_header(bytes(changed), of)
 
 
 def test_any_payload_changed_raises_or_gives_the_same_pixels(packed):
@@ -122,9 +122,9 @@ def test_every_prefix_is_told_as_one(packed):
     of = codec(TINY)
     for length in range(len(data)):
         with pytest.raises((NotADjxFile, TruncatedStream) if length < 1 else TruncatedStream):
-            archive.opened(data[:length], of)
+            archive.read_header(data[:length], of)
     with pytest.raises(CorruptStream, match="says"):
-        archive.opened(data + b"\0", codec(TINY))
+        archive.read_header(data + b"\0", codec(TINY))
 
 
 def test_archives_of_another_model_or_machine_are_refused(packed):
@@ -164,8 +164,8 @@ HOSTILE = {
     "payload": lambda: resealed(HEADER, payload=2**34),
     "nu": lambda: resealed(HEADER, nu=60),
     "steps": lambda: resealed(HEADER, steps=0),
-    "size": lambda: resealed(HEADER, entries=[Entry("a", 1, Alone(0, 0, 2**34))]),
-    "scale": lambda: resealed(HEADER, entries=[Entry("a", 1, Alone(0, 99, 3))]),
+    "size": lambda: resealed(HEADER, entries=[Entry("a", 1, Standalone(0, 0, 2**34))]),
+    "scale": lambda: resealed(HEADER, entries=[Entry("a", 1, Standalone(0, 99, 3))]),
     "nothing below": lambda: resealed(HEADER, entries=[Entry("a", 1, None)]),
     "count": lambda: counted(2**30),
     "no images": lambda: counted(0),
@@ -176,7 +176,7 @@ HOSTILE = {
 def counted(images):
     """Another number of images over the same directory."""
     content = archive_header.pack(HEADER)
-    known = archive_header.sizes(content)
+    known = archive_header.read_sizes(content)
     listed = content[known.place : known.place + known.directory]
     sizes = (*TINY, images, len(listed), 500)
     content = content[:16] + b"".join(map(file_header.varint, sizes)) + bytes(4) + listed
@@ -208,7 +208,7 @@ def test_names_that_lead_elsewhere_are_neither_written_nor_read(names, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(archive_header, "check_names", lambda names: None)
         content = archive_header.pack(
-            HEADER._replace(entries=[Entry(name, 1, Alone(0, 0, 9)) for name in names])
+            HEADER._replace(entries=[Entry(name, 1, Standalone(0, 0, 9)) for name in names])
         )
     with pytest.raises(HeaderCorrupt, match="names"):
         archive_header.unpack(content)
@@ -216,7 +216,9 @@ def test_names_that_lead_elsewhere_are_neither_written_nor_read(names, monkeypat
 
 def test_names_that_inflate_without_end_are_given_up(monkeypatch):
     monkeypatch.setattr(archive_header, "check_names", lambda names: None)
-    content = archive_header.pack(HEADER._replace(entries=[Entry("a" * 10**7, 1, Alone(0, 0, 9))]))
+    content = archive_header.pack(
+        HEADER._replace(entries=[Entry("a" * 10**7, 1, Standalone(0, 0, 9))])
+    )
     with pytest.raises(HeaderCorrupt, match="names"):
         archive_header.unpack(content)
 

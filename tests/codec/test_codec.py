@@ -134,7 +134,7 @@ def test_without_the_last_layer_it_is_lossy_and_says_so():
 def test_what_lies_too_close_is_tried_again_with_other_noise():
     """A network whose outputs lie at the edge in the first trial."""
     image = images(SMALL, 1)[0]
-    first = chain.start(codec(SMALL), 0)
+    first = chain.initial_state(codec(SMALL), 0)
 
     def edge(x_t, t):
         close = t == SCHED.T and (x_t == first / 2.0**16).all()
@@ -166,14 +166,14 @@ def test_x_t_has_the_noise_that_q_has_at_every_step():
     ratios = []
     for image in many:
         sent = chain.send(of, image, image_file.NU, 0, 0.0)
-        reader, x, q = chain.Reader(sent.bits, [0]), chain.start(of, 0), 0
+        reader, x, q = chain.Reader(sent.bits, [0]), chain.initial_state(of, 0), 0
         x_0, row = image * (2.0 / 255) - 1.0, []
         for step, t in enumerate(of.calibration.times[:-1]):
             q += chain.read_unary(reader)
             count = chain.branch_count(int(of.calibration.budget[step]), q, image.size)
-            branches = trellis.branches((of.model, 0, step), image.size, count, image_file.NU)
-            z = trellis.noise(branches, chain.take(reader, count))
-            x = chain.moved(of, step, chain.mean(of, step, chain.denoised(of, x, t)[0], x), z)
+            branches = trellis.make_branches((of.model, 0, step), image.size, count, image_file.NU)
+            z = trellis.noise(branches, chain.read_bits(reader, count))
+            x = chain.add_noise(of, step, chain.mean(of, step, chain.denoise(of, x, t)[0], x), z)
             abar = SCHED.alpha_bar[of.calibration.times[step + 1]]
             row.append(((x / 65536.0 - np.sqrt(abar) * x_0) ** 2).mean() / (1 - abar))
         ratios.append(row)
@@ -189,7 +189,7 @@ def test_images_that_are_none_of_the_models_are_refused():
 
 def test_shared_noise_depends_on_the_model_and_the_trial():
     starts = [
-        chain.start(codec(SMALL, name=name), nonce)
+        chain.initial_state(codec(SMALL, name=name), nonce)
         for name, nonce in ((b"gaussian", 0), (b"gaussian", 1), (b"another.", 0))
     ]
     for a, b in ((0, 1), (0, 2), (1, 2)):

@@ -30,8 +30,8 @@ def codec(digits, tmp_path_factory):
         config[section].update(kept[section])
     run = build.run(config, epath.Path(tmp_path_factory.mktemp("run")))
     assert (list(run.model.shape), run.model.levels) == (kept["shape"], kept["levels"])
-    calibration.write(calibration.path_of(run.directory, 1), plan_of(kept["calibration"]), {})
-    plan = calibration.read(calibration.path_of(run.directory, 1))
+    calibration.write(calibration.file_path(run.directory, 1), plan_of(kept["calibration"]), {})
+    plan = calibration.read(calibration.file_path(run.directory, 1))
     given = run.config, weights(run.model), plan
     return {levels: model.codec(run.model._replace(levels=levels), *given) for levels in (17, 256)}
 

@@ -61,7 +61,7 @@ def test_the_name_depends_on_every_weight_and_number_that_decides_and_on_no_othe
     seen = {portable.model}
 
     def name(params=params, config=config, plan=plan):
-        return model.hashed(of, config, jax.tree.map(np.asarray, params), plan)
+        return model.model_hash(of, config, jax.tree.map(np.asarray, params), plan)
 
     leaves, tree = jax.tree.flatten(params)
     for place in range(len(leaves)):
@@ -78,7 +78,7 @@ def test_the_name_depends_on_every_weight_and_number_that_decides_and_on_no_othe
 
 def test_a_calibration_is_read_as_it_was_written(network, portable, tmp_path):
     of, config, params, plan = network
-    path = calibration.path_of(epath.Path(tmp_path), 7)
+    path = calibration.file_path(epath.Path(tmp_path), 7)
     with pytest.raises(ValueError, match="--mode=calibrate"):
         calibration.read(path)
     calibration.write(path, plan, {"images": 1})

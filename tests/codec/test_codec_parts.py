@@ -38,10 +38,10 @@ def test_the_normal_table_is_the_normal_distribution(monkeypatch):
     table = shared_noise.normal_table() / 4096.0
     assert (np.diff(table) >= 0).all() and (table == -table[::-1]).all()
     assert abs(table.var() - 1.0) < 1e-4
-    values = shared_noise.normal(shared_noise.key_of("test"), 20000) / 4096.0
+    values = shared_noise.normal(shared_noise.make_key("test"), 20000) / 4096.0
     assert stats.kstest(values, "norm").pvalue > 1e-3
     with pytest.raises(EnvironmentMismatch, match="another scipy"):
-        shared_noise.check(
+        shared_noise.check_table(
             shared_noise.normal_table() + np.int16(1),
             shared_noise.NORMAL_SHA256,
             "the normal table",
@@ -50,16 +50,17 @@ def test_the_normal_table_is_the_normal_distribution(monkeypatch):
 
 def test_keys_differ_by_every_part_and_by_where_parts_end():
     keys = [
-        shared_noise.key_of(*parts) for parts in ((1, 2), (12,), (1, 3), (b"1", "2", 3), ("", 1, 2))
+        shared_noise.make_key(*parts)
+        for parts in ((1, 2), (12,), (1, 3), (b"1", "2", 3), ("", 1, 2))
     ]
     assert len(set(keys)) == len(keys)
 
 
 def test_permutations_and_signs_are_fair():
-    order = shared_noise.permutation(shared_noise.key_of("order"), 1000)
+    order = shared_noise.permutation(shared_noise.make_key("order"), 1000)
     assert sorted(order.tolist()) == list(range(1000))
-    assert abs(shared_noise.signs(shared_noise.key_of("sign"), 10000).mean()) < 0.04
-    drawn = shared_noise.below(shared_noise.key_of("below"), np.full(10000, 7))
+    assert abs(shared_noise.signs(shared_noise.make_key("sign"), 10000).mean()) < 0.04
+    drawn = shared_noise.uniform_below(shared_noise.make_key("below"), np.full(10000, 7))
     assert np.bincount(drawn, minlength=7).min() > 1250 and drawn.max() == 6
 
 
@@ -95,7 +96,9 @@ def test_a_path_of_so_many_bits_carries_nearly_so_much(bits, draws):
     for number in range(draws):
         mean = np.random.default_rng(bits + number).normal(size=dims)
         mean *= np.sqrt(2 * np.log(2) * bits / 1.06 / (mean @ mean))
-        given = trellis.branches((b"model", number, 1), dims, max(bits, trellis.fewest(dims)), 12)
+        given = trellis.make_branches(
+            (b"model", number, 1), dims, max(bits, trellis.min_branches(dims)), 12
+        )
         z = trellis.noise(given, trellis.search(given, mean, 1.0)) * trellis.SCALE
         carried.append((z @ mean - 0.5 * mean @ mean) / np.log(2) / bits)
         assert bits < 200 or 0.92 < z @ mean / (mean @ mean) < 1.05
@@ -108,7 +111,7 @@ def test_viterbi_finds_the_best_of_all_paths():
     dims, count, nu = 12, 5, 8
     random = np.random.default_rng(0)
     mean, rho2 = random.normal(size=dims), 0.6
-    given = trellis.branches((b"model", 3, 2), dims, count, nu)
+    given = trellis.make_branches((b"model", 3, 2), dims, count, nu)
 
     def score(path):
         z = trellis.noise(given, np.array(path, np.uint8)) * trellis.SCALE
@@ -122,7 +125,7 @@ def test_viterbi_finds_the_best_beyond_its_memory():
     """Longer than nu bits, where paths meet again."""
     dims, count, nu = 20, 11, 8
     mean = np.random.default_rng(1).normal(size=dims)
-    given = trellis.branches((b"model", 3, 2), dims, count, nu)
+    given = trellis.make_branches((b"model", 3, 2), dims, count, nu)
 
     def score(path):
         z = trellis.noise(given, np.array(path, np.uint8)) * trellis.SCALE
@@ -147,7 +150,7 @@ def test_the_last_layer_returns_every_image(levels, spread):
     for length in range(len(stream)):
         part, told = last_layer.decode(grid, scale, stream[:length], levels, False)
         assert (part.reshape(-1)[:told] == image.reshape(-1)[:told]).all()
-        rest = last_layer.rounded(grid, levels).reshape(-1)[told:]
+        rest = last_layer.nearest_levels(grid, levels).reshape(-1)[told:]
         assert (part.reshape(-1)[told:] == rest).all() and told >= before
         before = told
 
@@ -156,7 +159,7 @@ def test_the_last_layer_returns_every_image(levels, spread):
 def test_the_last_layers_laws_sum_to_one(levels):
     """At every mean the symbols tile 0..65535, black and white with all that is beyond them."""
     grid = np.arange(-1024, 1025).reshape(-1, 1, 1)
-    law = last_layer.law(grid, levels)
+    law = last_layer.pixel_laws(grid, levels)
     first, last = last_layer.extremes(law)
     for scale in (0, 10, 31):
         before = np.zeros(len(first), np.int64)
@@ -176,12 +179,12 @@ def test_the_steps_are_the_cheapest_of_all_choices():
         for middle in itertools.combinations(range(2, 7), count)
     ]
     total = {way: sum(cost[t - 1, s - 1] for t, s in itertools.pairwise(way)) for way in ways}
-    assert calibration.cheapest(cost, 4) == min(total, key=total.get)
+    assert calibration.cheapest_times(cost, 4) == min(total, key=total.get)
 
 
 def test_calibrated_variance_is_the_best_there_is():
     """KL(q || p) with any other is larger, and with this one it is what the schedule was chosen by."""
-    plan = calibration.of_errors(SCHED, error((8, 8, 3)), 192)
+    plan = calibration.plan_steps(SCHED, error((8, 8, 3)), 192)
     v, t, s = error((8, 8, 3)), np.array(plan.times[:-1]), np.array(plan.times[1:])
     of_x_0, sigma = plan.of_x_0 / 2.0**24, plan.sigma / 2.0**24
     posterior = plan.rho2 * sigma**2
@@ -190,7 +193,7 @@ def test_calibrated_variance_is_the_best_there_is():
         gap = (posterior + of_x_0**2 * v[t - 1]) / variance
         return 0.5 * (gap - 1 + np.log(variance / posterior)) / np.log(2)
 
-    bits = calibration.cost(SCHED, v)[t - 1, s - 1]
+    bits = calibration.transition_costs(SCHED, v)[t - 1, s - 1]
     np.testing.assert_allclose(kl(sigma**2), bits, rtol=1e-4)
     assert (kl(1.1 * sigma**2) > bits).all() and (kl(0.9 * sigma**2) > bits).all()
 
@@ -204,10 +207,10 @@ def test_counts_go_in_eighths_of_octaves_between_their_limits():
 
 def test_changes_of_a_count_are_read_as_they_were_written():
     changes = [0, -1, 1, -2, 2, 17, -128, 128]
-    bits = np.array(sum(map(chain.unary, changes), []), np.uint8)
+    bits = np.array(sum(map(chain.unary_code, changes), []), np.uint8)
     reader = chain.Reader(bits, [0])
     assert [chain.read_unary(reader) for _ in changes] == changes
-    with pytest.raises(chain.Ended):
+    with pytest.raises(chain.EndOfBits):
         chain.read_unary(reader)
     with pytest.raises(CodecError, match="without end"):
         chain.read_unary(chain.Reader(np.ones(10**6, np.uint8), [0]))

@@ -18,8 +18,8 @@ def test_the_range_coder_is_within_two_words_of_constrictions(levels, spread):
     scale, ours = last_layer.encode(grid, image, levels)
     assert (last_layer.decode(grid, scale, ours, levels, True)[0] == image).all()
 
-    law = last_layer.law(grid, levels)
-    symbols = last_layer.symbols_of(law, image.reshape(-1).astype(np.int64))
+    law = last_layer.pixel_laws(grid, levels)
+    symbols = last_layer.to_symbols(law, image.reshape(-1).astype(np.int64))
     assert symbols.min() > 0 and symbols.max() < last_layer.SYMBOLS - 1  # no escapes among them
     first, last = last_layer.extremes(law)
     every = np.arange(last_layer.SYMBOLS)[:, None]

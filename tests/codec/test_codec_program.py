@@ -194,7 +194,7 @@ WRONG = {  # what is done to a file, exit status, words
 
 def claiming(path):
     """Sizes beyond all memory, in an archive's header."""
-    known = archive_header.sizes(path.read_bytes())
+    known = archive_header.read_sizes(path.read_bytes())
     sizes = (*known.shape, 2**32, 2**34, 2**34)
     path.write_bytes(path.read_bytes()[:16] + b"".join(map(file_header.varint, sizes)) + bytes(99))
 

@@ -28,7 +28,7 @@ def opened(digits, tmp_path_factory):
     run = codec_network.run(digits, tmp_path_factory.mktemp("run"))
     network = codec_network.network(run)
     (run.directory / "checkpoints" / "1").mkdir(parents=True)
-    calibration.write(calibration.path_of(run.directory, 1), network.plan, {})
+    calibration.write(calibration.file_path(run.directory, 1), network.plan, {})
     return run, codec_network.codec(network)
 
 
@@ -36,13 +36,13 @@ def opened(digits, tmp_path_factory):
 def given(opened, monkeypatch, tmp_path):
     """The run, with its checkpoint read already, and a way to ask; in/, three pictures."""
     run, made = opened
-    monkeypatch.setattr(inputs, "opened", lambda run, profile: made)
+    monkeypatch.setattr(inputs, "open_codec", lambda run, profile: made)
     monkeypatch.chdir(tmp_path)
     for number, image in enumerate(codec_network.pictured(3)):
         pictures.write(epath.Path("in") / f"{number}.png", image, 17)
 
     def ask(mode, input, output, max_bytes=None, nu=8, best_effort=False):
-        asked = inputs.Asked([input], output, max_bytes, nu, "portable", best_effort=best_effort)
+        asked = inputs.Request([input], output, max_bytes, nu, "portable", best_effort=best_effort)
         getattr(compress, f"check_{mode}")(run, asked)
         getattr(compress, mode)(run, asked)
 

@@ -62,7 +62,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def codec(trained):
-    return inputs.opened(trained, "portable")
+    return inputs.open_codec(trained, "portable")
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +105,11 @@ def test_initial_weights_make_much_larger_files(trained, codec, files):
     params = jax.jit(lambda key: models.initial(trained.model, key))(jax.random.key(0))
     images, times = (
         gaussian_source.images(SHAPE, 64, seed=1),
-        calibration.grid(trained.model.sched, 12),
+        calibration.time_grid(trained.model.sched, 12),
     )
     errors = measure.errors(trained.model, params, images, times)
     curve = calibration.error_curve(trained.model.sched, times, errors)
-    plan = calibration.of_errors(trained.model.sched, curve, int(np.prod(SHAPE)))
+    plan = calibration.plan_steps(trained.model.sched, curve, int(np.prod(SHAPE)))
     ignorant = model.codec(trained.model, trained.config, params, plan)
     for image, path in files[:2]:
         content = image_file.compress(image, ignorant)

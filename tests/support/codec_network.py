@@ -36,7 +36,7 @@ def network(run):
         return (random.normal(size=leaf.shape) / width).astype(np.float32)
 
     errors = np.linspace(0.01, 0.5, run.model.sched.T)
-    plan = calibration.of_errors(run.model.sched, errors, int(np.prod(run.model.shape)))
+    plan = calibration.plan_steps(run.model.sched, errors, int(np.prod(run.model.shape)))
     return Network(run.model, run.config, jax.tree.map(drawn, params), plan)
 
 

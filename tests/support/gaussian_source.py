@@ -46,5 +46,5 @@ def error(shape):
 
 
 def codec(shape, name=b"gaussian", predict=predict):
-    plan = calibration.of_errors(SCHED, error(shape), int(np.prod(shape)))
+    plan = calibration.plan_steps(SCHED, error(shape), int(np.prod(shape)))
     return Codec(shape, LEVELS, plan, name, predict, np.sqrt(SCHED.alpha_bar))

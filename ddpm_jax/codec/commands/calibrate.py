@@ -15,12 +15,12 @@ from ddpm_jax.runtime import checkpoint, console
 def check(run: Run) -> None:
     """Raises ValueError for a model it cannot be of, and where one is: files need the one they have."""
     model.check(run.model)
-    path = calibration.path_of(run.directory, newest_step(run))
-    refuse_another(path)
+    path = calibration.file_path(run.directory, newest_step(run))
+    refuse_existing(path)
     run.data.open(run.data.split)
 
 
-def refuse_another(path: epath.Path) -> None:
+def refuse_existing(path: epath.Path) -> None:
     if path.exists():
         raise ValueError(
             f"{path} is there already, and files that were compressed with it need it;"
@@ -31,17 +31,17 @@ def refuse_another(path: epath.Path) -> None:
 def calibrate(run: Run) -> None:
     """Writes codec/<step>-codec.json, beside the checkpoint whose error it is."""
     step, params = state.averaged(run)
-    path = calibration.path_of(run.directory, step)
-    refuse_another(path)  # an older step's, where the newest is damaged
+    path = calibration.file_path(run.directory, step)
+    refuse_existing(path)  # an older step's, where the newest is damaged
     source = run.data.open(run.data.split)
     count = min(measure.IMAGES, source.count)
     images = source.read(np.arange(count) * (source.count // count))
-    times = calibration.grid(run.model.sched)
+    times = calibration.time_grid(run.model.sched)
     started = time.monotonic()
     with console.progress("calibrating", len(times), unit="time") as bar:
         errors = measure.errors(run.model, params, images, times, bar.update)
     curve = calibration.error_curve(run.model.sched, times, errors)
-    found = calibration.of_errors(run.model.sched, curve, int(np.prod(run.model.shape)))
+    found = calibration.plan_steps(run.model.sched, curve, int(np.prod(run.model.shape)))
     facts = {
         "split": run.data.split,
         "images": count,

@@ -17,7 +17,7 @@ ARCHIVE = ".djxa"
 T = TypeVar("T")
 
 
-class Asked(NamedTuple):
+class Request(NamedTuple):
     """The flags."""
 
     input: Sequence[str]
@@ -29,26 +29,26 @@ class Asked(NamedTuple):
     best_effort: bool = False
 
 
-def opened(run: Run, profile: str) -> Codec:
+def open_codec(run: Run, profile: str) -> Codec:
     step, params = state.averaged(run)
-    calibrated = calibration.read(calibration.path_of(run.directory, step))
+    calibrated = calibration.read(calibration.file_path(run.directory, step))
     return model.codec(run.model, run.config, params, calibrated, profile)
 
 
-def by_environment(run: Run) -> Callable[[bytes], Codec]:
+def codecs_by_environment(run: Run) -> Callable[[bytes], Codec]:
     """The codec of a file's profile, made once."""
     made: dict[str, Codec] = {}
 
     def of(environment: bytes) -> Codec:
         profile = model.LOCAL if environment else model.PORTABLE
         if profile not in made:
-            made[profile] = opened(run, profile)
+            made[profile] = open_codec(run, profile)
         return made[profile]
 
     return of
 
 
-def named(path: epath.Path, act: Callable[..., T], *more: Any) -> T:
+def call_on_file(path: epath.Path, act: Callable[..., T], *more: Any) -> T:
     """Does something with a file; what is wrong with it is told with its name."""
     try:
         return act(path, *more)
@@ -61,9 +61,9 @@ def is_archive(path: epath.Path) -> bool:
         return file.read(4) == archive_header.MAGIC or path.suffix.lower() == ARCHIVE
 
 
-def bytes_of(path: epath.Path, of: models.Model) -> bytes:
+def read_file(path: epath.Path, of: models.Model) -> bytes:
     """A file, unless it is longer than any of this model's can be."""
-    longest = file_header.largest(int(np.prod(of.shape)))
+    longest = file_header.max_file_size(int(np.prod(of.shape)))
     with path.open("rb") as file:
         data = file.read(longest + 1)
     if len(data) > longest:
@@ -72,9 +72,9 @@ def bytes_of(path: epath.Path, of: models.Model) -> bytes:
     return data
 
 
-def archive_of(path: epath.Path) -> bytes:
+def read_archive(path: epath.Path) -> bytes:
     """An archive, of which no more is read than its header says, and a byte, to see that there is more."""
     with path.open("rb") as file:
         start = file.read(archive_header.LONGEST)
-        more = min(archive_header.sizes(start).total + 1, path.stat().length) - len(start)
+        more = min(archive_header.read_sizes(start).total + 1, path.stat().length) - len(start)
         return start + file.read(max(more, 0))

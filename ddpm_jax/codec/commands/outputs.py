@@ -43,13 +43,13 @@ def jobs(
     folder = epath.Path(output)
     made = [Job(path, [folder / f"{name}{suffix}" for name in names]) for path, names in found]
     targets = [target for job in made for target in job.targets]
-    places = [*targets, *(map(damaged, targets) if best_effort else ())]
+    places = [*targets, *(map(damaged_path, targets) if best_effort else ())]
     if len(set(map(str, places))) < len(places):
         raise ValueError("--input: two files of one name would go to one place")
     return made
 
 
-def damaged(target: epath.Path) -> epath.Path:
+def damaged_path(target: epath.Path) -> epath.Path:
     return target.with_name(f"{target.stem}{DAMAGED}")
 
 
@@ -58,7 +58,7 @@ def missing(of: Sequence[Job]) -> list[Job]:
     return [job for job in of if not all(target.exists() for target in job.targets)]
 
 
-def over(
+def run_over(
     jobs: Sequence[Job], what: str, one: Callable[[epath.Path, list[epath.Path]], None]
 ) -> str:
     """Does it file by file, but for those that are there, and tells how many are and how long it took."""
@@ -67,7 +67,7 @@ def over(
     with console.progress(what, len(jobs), initial=there, unit="file") as bar:
         for number, job in enumerate(todo, there):
             signals.check(f"with {number} of {len(jobs)} files done")
-            inputs.named(job.source, one, job.targets)
+            inputs.call_on_file(job.source, one, job.targets)
             bar.update()
     each = f"{(time.monotonic() - started) / max(len(todo), 1):.2f} s each"
     return f"{there} were there already; {each}" if there else each
@@ -79,7 +79,7 @@ def refuse(source: epath.Path, target: epath.Path) -> None:
     )
 
 
-def is_file_of(
+def encodes_image(
     data: bytes, image: UInt8[ndarray, "h w c"], codec: Codec, nu: int, max_bytes: int | None
 ) -> bool:
     """Whether it is the file of this image, by its header and its length."""
@@ -105,7 +105,7 @@ def has_pixels(target: epath.Path, pixels: int, codec: Codec) -> bool:
     return file_header.checksum(image) == pixels
 
 
-def is_picture_of(target: epath.Path, data: bytes, codec: Codec, max_bytes: int | None) -> bool:
+def decodes_to(target: epath.Path, data: bytes, codec: Codec, max_bytes: int | None) -> bool:
     """Whether it is the picture in a file: by the checksum of its pixels, else by decoding the file."""
     header, start = file_header.unpack(data)
     whole = header.lossless and start + header.payload <= (max_bytes or len(data))

@@ -17,7 +17,7 @@ COMPRESSED = ".djx"
 Levels = UInt8[np.ndarray, "h w c"]
 
 
-def files(given: Sequence[str], suffixes: Sequence[str]) -> list[epath.Path]:
+def find_files(given: Sequence[str], suffixes: Sequence[str]) -> list[epath.Path]:
     """Files as they are named, and a folder's with one of the suffixes. Raises ValueError if there is none."""
     found = []
     for name in given:
@@ -44,17 +44,17 @@ def read(path: epath.Path, shape: tuple[int, int, int], levels: int) -> Levels:
     there = (size[1], size[0], bands)
     if there != shape or mode not in ("L", "LA", "RGB", "RGBA"):
         raise ValueError(
-            f"{path} is {image_file.sizes(there)}, mode {mode}; this model's images are"
-            f" {image_file.sizes(shape)} of 8 bits"
+            f"{path} is {image_file.shape_text(there)}, mode {mode}; this model's images are"
+            f" {image_file.shape_text(shape)} of 8 bits"
         )
     try:
         pixels = np.asarray(picture).reshape(shape)
     except (OSError, ValueError, SyntaxError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    return unstretched(path, pixels, levels)
+    return unstretch(path, pixels, levels)
 
 
-def unstretched(path: epath.Path, pixels: Levels, levels: int) -> Levels:
+def unstretch(path: epath.Path, pixels: Levels, levels: int) -> Levels:
     """0..255 to 0..levels - 1. Raises ValueError for a value between two of them."""
     written = pixel_values.stretch(np.arange(levels)[None, None, None], levels).reshape(-1)
     found = np.minimum(np.searchsorted(written, pixels), levels - 1)

@@ -71,13 +71,13 @@ def pop(
         head -= start.astype(np.uint64)
         short = head < (1 << LEAST_BITS)
         if short.any():
-            words, tail = taken(tail, int(short.sum()))
+            words, tail = take_words(tail, int(short.sum()))
             head[short] = (head[short] << np.uint64(WORD_BITS)) | words
         heads[: len(head)] = head
     return found, Stack(heads, tail)
 
 
-def taken(tail: tuple | None, count: int) -> tuple[np.ndarray, tuple | None]:
+def take_words(tail: tuple | None, count: int) -> tuple[np.ndarray, tuple | None]:
     """The topmost words in the order in which they were laid down, and the tail below."""
     parts = []
     while count:
@@ -97,16 +97,16 @@ def push_bytes(stack: Stack, content: bytes) -> Stack:
 
 
 def pop_bytes(stack: Stack, count: int) -> tuple[bytes, Stack]:
-    symbols, stack = pop(stack, (count + 1) // 2, RAW_BITS, as_it_is)
+    symbols, stack = pop(stack, (count + 1) // 2, RAW_BITS, find_uniform)
     return symbols.astype("<u2").tobytes()[:count], stack
 
 
-def as_it_is(low: Counts, here: slice) -> tuple[Counts, Counts, Counts]:
+def find_uniform(low: Counts, here: slice) -> tuple[Counts, Counts, Counts]:
     """Of symbols that are all equally likely."""
     return low, low, np.ones_like(low)
 
 
-def filled(content: bytes, lanes: int) -> Stack:
+def from_bytes(content: bytes, lanes: int) -> Stack:
     """A new stack of these bytes, heads and all."""
     padded = content.ljust(4 * lanes, b"\0") + bytes(-max(len(content), 4 * lanes) % 4)
     words = np.frombuffer(padded, "<u4")
@@ -114,11 +114,11 @@ def filled(content: bytes, lanes: int) -> Stack:
     return Stack(heads, (words[lanes:], None) if len(words) > lanes else None)
 
 
-def emptied(stack: Stack, count: int) -> bytes:
+def to_bytes(stack: Stack, count: int) -> bytes:
     """The inverse. Raises Empty if the stack is none of so many bytes."""
     lanes = len(stack.heads)
     left = max(-(-count // 4) - lanes, 0)
-    words, below = taken(stack.tail, left) if left else (np.zeros(0, np.uint32), stack.tail)
+    words, below = take_words(stack.tail, left) if left else (np.zeros(0, np.uint32), stack.tail)
     if below is not None or (stack.heads >> np.uint64(WORD_BITS) != 1).any():
         raise Empty
     return np.concatenate([stack.heads.astype("<u4"), words.astype("<u4")]).tobytes()[:count]

@@ -19,7 +19,7 @@ def draw(
     """The number (from 1) of a candidate of p = N(0, 1) that is a draw from q = N(mean, rho2), and itself."""
 
     def key(domain: str) -> tuple[int, int]:
-        return shared_noise.key_of(*seed, domain)
+        return shared_noise.make_key(*seed, domain)
 
     noise = shared_noise.normal(key("candidates"), candidates * len(mean)) * trellis.SCALE
     z = noise.reshape(candidates, len(mean))
@@ -46,6 +46,6 @@ def indices(kl: float, draws: int, candidates: int, seed: int = 0) -> Int64[np.n
     return found
 
 
-def per_bit(draws: int = 200, candidates: int = 1 << 18) -> float:
+def bits_per_kl_bit(draws: int = 200, candidates: int = 1 << 18) -> float:
     """Bits of a file for one of KL, in chunks of CHUNK."""
     return float(np.mean(bits(indices(CHUNK, draws, candidates), CHUNK))) / CHUNK

@@ -85,6 +85,6 @@ def decode(coder: Decoder, start: int, size: int, total: int) -> None:
     coder.state[:] = code, width, taken
 
 
-def beyond(coder: Decoder) -> bool:
+def is_past_end(coder: Decoder) -> bool:
     """Whether it has looked past the last byte there is."""
     return coder.state[2] > len(coder.stream)

@@ -33,7 +33,7 @@ def threefry(key: tuple[int, int], first: Words, second: Words) -> tuple[Words, 
     return a, b
 
 
-def key_of(*parts: bytes | str | int) -> tuple[int, int]:
+def make_key(*parts: bytes | str | int) -> tuple[int, int]:
     """A key of what its numbers are for: the parts with their lengths, hashed."""
     hashed = hashlib.sha256(b"djx1")
     for part in parts:
@@ -54,11 +54,11 @@ def normal_table() -> Int16[np.ndarray, "65536"]:
     """The middle of each of 65536 equally likely slices of the standard normal, Q12."""
     quantiles = special.ndtri((np.arange(65536) + 0.5) / 65536)
     table = np.round(quantiles * 2**NORMAL_BITS).astype("<i2")
-    check(table, NORMAL_SHA256, "the normal table")
+    check_table(table, NORMAL_SHA256, "the normal table")
     return table
 
 
-def check(table: np.ndarray, sha256: str, name: str) -> None:
+def check_table(table: np.ndarray, sha256: str, name: str) -> None:
     """Raises EnvironmentMismatch: with another table every file would decode to something else."""
     if hashlib.sha256(table.tobytes()).hexdigest() != sha256:
         raise EnvironmentMismatch(
@@ -72,7 +72,7 @@ def normal(key: tuple[int, int], count: int) -> Int16[np.ndarray, " n"]:
     return normal_table()[words(key, (count + 1) // 2).view("<u2")[:count]]
 
 
-def below(key: tuple[int, int], limit: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+def uniform_below(key: tuple[int, int], limit: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     """Integers 0..limit - 1, one each; limits are small against 2^32, so near enough uniform."""
     return (words(key, len(limit)).astype(np.int64) * limit) >> 32
 

@@ -32,39 +32,39 @@ class Branches(NamedTuple):
     nu: int
 
 
-def fewest(dims: int) -> int:
+def min_branches(dims: int) -> int:
     return -(-dims // COLUMNS)
 
 
 @lru_cache(maxsize=2)
 def labels(nu: int) -> Int16[np.ndarray, "rows 96"]:
     """The same for every model and image: a row for each of 2^(nu + 1) transitions."""
-    key = shared_noise.key_of("labels", nu, COLUMNS)
+    key = shared_noise.make_key("labels", nu, COLUMNS)
     return shared_noise.normal(key, COLUMNS << (nu + 1)).reshape(-1, COLUMNS)
 
 
 @lru_cache(maxsize=2)
-def searched(nu: int) -> tuple[Float[np.ndarray, "rows 96"], Float[np.ndarray, "rows 97"]]:
+def label_values(nu: int) -> tuple[Float[np.ndarray, "rows 96"], Float[np.ndarray, "rows 97"]]:
     """The labels as numbers, and the sums of their squares from the left."""
     values = labels(nu) * np.float32(SCALE)
     sums = np.cumsum(np.pad(values**2, [(0, 0), (1, 0)]), axis=1)
     return values, sums
 
 
-def branches(seed: tuple[bytes, int, int], dims: int, count: int, nu: int) -> Branches:
+def make_branches(seed: tuple[bytes, int, int], dims: int, count: int, nu: int) -> Branches:
     """Of the seed (model, nonce, step): the same for encoder and decoder."""
 
     def key(domain: str) -> tuple[int, int]:
-        return shared_noise.key_of(*seed, domain)
+        return shared_noise.make_key(*seed, domain)
 
     edges = np.arange(count + 1) * dims // count
     rows = np.full(count, 2 << nu)
-    offsets = shared_noise.below(key("offset"), COLUMNS + 1 - np.diff(edges))
+    offsets = shared_noise.uniform_below(key("offset"), COLUMNS + 1 - np.diff(edges))
     return Branches(
         shared_noise.permutation(key("order"), dims),
         shared_noise.signs(key("sign"), dims),
         edges,
-        shared_noise.below(key("mask"), rows),
+        shared_noise.uniform_below(key("mask"), rows),
         offsets,
         nu,
     )
@@ -72,7 +72,7 @@ def branches(seed: tuple[bytes, int, int], dims: int, count: int, nu: int) -> Br
 
 def search(given: Branches, mean: Float[np.ndarray, " d"], rho2: float) -> Bits:
     """The path whose noise z maximises log q/p, for q = N(mean, rho2) and p = N(0, 1)."""
-    values, squares = searched(given.nu)
+    values, squares = label_values(given.nu)
     states = 1 << given.nu
     slope = ((mean * given.signs)[given.order] / rho2).astype(np.float32)
     curve = np.float32(0.5 - 0.5 / rho2)
@@ -90,10 +90,10 @@ def search(given: Branches, mean: Float[np.ndarray, " d"], rho2: float) -> Bits:
         score += metric.reshape(2, -1).repeat(2, axis=1)
         dropped[k] = np.packbits(score[1] > score[0])
         metric = np.maximum(score[0], score[1])
-    return traced(dropped, int(metric.argmax()), given.nu)
+    return trace_back(dropped, int(metric.argmax()), given.nu)
 
 
-def traced(dropped: UInt8[np.ndarray, "m s"], state: int, nu: int) -> Bits:
+def trace_back(dropped: UInt8[np.ndarray, "m s"], state: int, nu: int) -> Bits:
     """The bits on the way to a last state."""
     bits = np.empty(len(dropped), np.uint8)
     for k in reversed(range(len(dropped))):
