@@ -1,9 +1,9 @@
-"""What is known of accelerators, device by device as jax counts them, and the TPU slices there are.
+"""Specifications of accelerators, per device as jax counts them, and the TPU slices that exist.
 
-Memory is what the TPU compiler lets a program use (libtpu 0.0.42.1 says so where one does not fit).
-Peak bfloat16 FLOP/s and memory bandwidth: cloud.google.com/tpu/docs, a page a generation; a device
+Memory is what the TPU compiler lets a program use (libtpu 0.0.42.1 prints it when one does not fit).
+Peak bfloat16 FLOP/s and memory bandwidth: cloud.google.com/tpu/docs, one page per generation; a device
 of v2, v3 and TPU7x is half a chip. Clocks: Jouppi et al. 2023 (arXiv:2304.01433), Table 1, up to v4; for
-v5e and v5p what peak FLOP/s says of 4 units of 128x128 a core; of the others none is published.
+v5e and v5p, derived from peak FLOP/s and 4 units of 128x128 per core; the others are not published.
 GPUs: NVIDIA's data sheets, dense bfloat16 or float16 tensor cores.
 """
 
@@ -14,8 +14,8 @@ GIB = 1 << 30
 
 
 class Chip(NamedTuple):
-    devices: int  # a chip
-    memory: float  # GiB a device
+    devices: int  # per chip
+    memory: float  # GiB per device
     clock: float | None  # GHz
     flops: float  # peak, bfloat16
     bandwidth: float  # bytes/s
@@ -30,7 +30,7 @@ CHIPS = {
     "TPU v6 lite": Chip(1, 31.25, None, 918e12, 1638e9),
     "TPU7x": Chip(2, 94.75, None, 1153e12, 3690e9),
 }
-GPUS = {  # by a part of the name; longer ones first
+GPUS = {  # by a substring of the name; longer ones first
     "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100": 989e12,
@@ -44,11 +44,11 @@ GPUS = {  # by a part of the name; longer ones first
 
 
 class Slice(NamedTuple):
-    """Some chips with their own network: what a topology's name names."""
+    """A group of chips with its own network; a topology names one."""
 
     kind: str
     chips: int
-    options: dict  # that the compiler needs beside the name
+    options: dict  # for the compiler, beside the topology's name
 
     @property
     def devices(self) -> int:
@@ -68,29 +68,29 @@ SHAPES = {
 }
 
 
-def slice_of(topology: str) -> Slice:
-    """Raises ValueError, naming those there are, for a name that is none."""
+def parse_topology(topology: str) -> Slice:
+    """Raises ValueError, listing the known topologies, for an unknown one."""
     generation, _, shape = topology.partition(":")
     kind, shapes = SHAPES.get(generation, ("", ()))
     if shape not in shapes:
         known = "; ".join(f"{name}:{' '.join(all_)}" for name, (_, all_) in SHAPES.items())
-        raise ValueError(f"there is no topology {topology!r}; there is local, {known}")
+        raise ValueError(f"unknown topology {topology!r}; use local, or one of {known}")
     options = {}
     if shape == "1x1":
         options["chips_per_host_bounds"] = (1, 1, 1)
     if generation == "v4":
-        options["chip_config_name"] = "megacore"  # two cores as one device, as jax has them
+        options["chip_config_name"] = "megacore"  # two cores are one device, as in jax
     return Slice(kind, math.prod(map(int, shape.split("x"))), options)
 
 
 def memory(device_kind: str) -> int | None:
-    """Bytes that a program may use of a device's memory; None where that is not known."""
+    """The bytes of a device's memory that a program may use, or None if unknown."""
     chip = CHIPS.get(device_kind)
     return None if chip is None else round(chip.memory * GIB)
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """A device's peak bfloat16 FLOP/s, or None: of a CPU, or where that is not known."""
+    """A device's peak bfloat16 FLOP/s, or None if unknown, as for a CPU."""
     if device_kind in CHIPS:
         return CHIPS[device_kind].flops
     return next((flops for name, flops in GPUS.items() if name in device_kind), None)

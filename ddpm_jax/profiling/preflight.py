@@ -1,7 +1,7 @@
-"""--mode=preflight: a run's programs, compiled for a TPU that need not be there. Does it fit?
+"""--mode=preflight: compiles a run's programs for a TPU, without one, to see whether they fit.
 
-What is said is what the compiler says, an estimate for comparing programs; nothing is run, so no
-data set and no checkpoint is needed. Where training does not fit, what makes it fit is looked for.
+All numbers are the compiler's estimates, for comparing programs; nothing is run, so no data set and
+no checkpoint is needed. If training does not fit, it looks for a setting with which it does.
 """
 
 import os
@@ -26,61 +26,63 @@ from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, files
 from ddpm_jax.training import train
 
-ESTIMATES = "the compiler's own, of one device; nothing was run or measured"
-Overrides = dict[str, Any]  # fields of the config by their dotted names
+ESTIMATES = "the compiler's own, for one device; nothing was run or measured"
+Overrides = dict[str, Any]  # values of config fields, by their dotted names
+Report = dict[str, Any]  # what preflight/<topology>.json holds of a program
 
 
 def build_for(config: ConfigDict, directory: epath.Path, name: str) -> Run:
-    """The run on a topology's devices, of images that need not be there.
+    """Builds the run on a topology's devices, without opening its data set.
 
-    Batches that are no part of training are rounded up to what the devices can share. Raises
-    ValueError as build.run does, and where a topology or its compiler is not to be had.
+    Rounds up the batch sizes of sampling and evaluation to multiples of the devices. Raises ValueError
+    as build.run does, and for an unknown topology or a missing compiler.
     """
     sections = config.to_dict()
     build.check_sections(sections)
     present = None if name == topology.LOCAL else topology.devices(name)
-    chosen = data.of(sections["data"])
+    data_set = data.of(sections["data"])
     record = records.stored(directory)
-    of_images = build.images(chosen, directory) if record else chosen.declared()
+    of_images = build.images(data_set, directory) if record else data_set.declared()
     devices = sections["parallel"].get("devices") or len(present or jax.devices())
-    for field, size in rounded(sections, devices).items():
-        section, at = field.split(".")
-        console.say(f"{field} {sections[section][at]} -> {size}: {devices} devices share it evenly")
+    for field, size in round_up_batches(sections, devices).items():
+        section, key = field.split(".")
+        before = sections[section][key]
+        console.say(f"{field} {before} -> {size}, a multiple of the {devices} devices")
         sections = with_fields(sections, {field: size})
-    return build.run(ConfigDict(sections), directory, present, of_images)
+    return build.run(ConfigDict(sections), directory, present=present, of_images=of_images)
 
 
-def rounded(sections: dict, devices: int) -> Overrides:
-    """Batches of sampling and evaluation as multiples of the devices, where they are none."""
-    changed = {}
+def round_up_batches(sections: dict, devices: int) -> Overrides:
+    """Batch sizes of sampling and evaluation, raised to multiples of the devices."""
+    overrides = {}
     for section in ("sample", "eval"):
         size = sections[section].get("batch_size")
         if type(size) is type(devices) is int and min(size, devices) > 0 and size % devices:
-            changed[f"{section}.batch_size"] = -(-size // devices) * devices
-    return changed
+            overrides[f"{section}.batch_size"] = -(-size // devices) * devices
+    return overrides
 
 
 def with_fields(sections: dict, overrides: Overrides) -> dict:
-    changed = {name: dict(s) if isinstance(s, dict) else s for name, s in sections.items()}
+    copy = {name: dict(s) if isinstance(s, dict) else s for name, s in sections.items()}
     for field, value in overrides.items():
         section, name = field.split(".")
-        changed[section][name] = value
-    return changed
+        copy[section][name] = value
+    return copy
 
 
-def changed(run: Run, overrides: Overrides) -> Run | None:
-    """The same run but for these fields, or None if the config does not allow them."""
+def with_overrides(run: Run, overrides: Overrides) -> Run | None:
+    """The run with these fields changed, or None if the config does not allow them."""
     config = ConfigDict(with_fields(run.config, overrides))
     present, of_images = list(run.mesh.devices.flat), (run.model.shape, run.model.levels)
     try:
-        return build.run(config, run.directory, present, of_images)
+        return build.run(config, run.directory, present=present, of_images=of_images)
     except ValueError:
         return None
 
 
 def train_step(run: Run) -> jax.stages.Lowered:
-    size, spread = run.train.batch_size, mesh.by_image(run.mesh)
-    images = jax.ShapeDtypeStruct((size, *run.model.shape), jnp.uint8, sharding=spread)
+    size, by_image = run.train.batch_size, mesh.by_image(run.mesh)
+    images = jax.ShapeDtypeStruct((size, *run.model.shape), jnp.uint8, sharding=by_image)
     batch = source.Batch(images, labels(run, size) if run.model.unet.classes else None)
     return train.compiled_step(run).lower(state.abstract(run), batch)
 
@@ -90,10 +92,10 @@ def labels(run: Run, size: int) -> jax.ShapeDtypeStruct:
 
 
 def sampling_step(run: Run) -> jax.stages.Lowered:
-    """One turn of the sampling loop, of a batch of sample.batch_size."""
-    whole, spread = mesh.replicated(run.mesh), mesh.by_image(run.mesh)
+    """One step of the sampling loop, for sample.batch_size images."""
+    replicated, by_image = mesh.replicated(run.mesh), mesh.by_image(run.mesh)
 
-    def placed(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    def place(tree: Any, sharding: jax.sharding.Sharding) -> Any:
         return jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
         )
@@ -102,44 +104,44 @@ def sampling_step(run: Run) -> jax.stages.Lowered:
     program = sampling.make_program(run.model, chain)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), run.sample.batch_size))
     params = jax.eval_shape(lambda: model.initial(run.model, jax.random.key(0)))
-    state = placed(jax.eval_shape(program.begin, keys), spread)
-    params = placed(params, whole)
+    state = place(jax.eval_shape(program.begin, keys), by_image)
+    params = place(params, replicated)
     if sampling.number_of_classes(run.model, chain):
-        guide = chain.guide and placed(chain.guide.params, whole)
+        guide = chain.guide and place(chain.guide.params, replicated)
         params = sampling.Given(params, labels(run, run.sample.batch_size), guide)
-    return program.loop.lower(params, placed(keys, spread), state, 0, 1)
+    return program.loop.lower(params, place(keys, by_image), state, 0, 1)
 
 
-def tried(run: Run, step: Callable[[Run], jax.stages.Lowered]) -> dict[str, Any]:
-    """What the compiler says of a program, with its time; or that it does not fit, and why."""
+def compile_report(run: Run, step: Callable[[Run], jax.stages.Lowered]) -> Report:
+    """The compiler's report of a program, with its estimated time; or why it does not fit."""
     kind = run.mesh.devices.flat[0].device_kind
     memory, clock = hardware.memory(kind), getattr(hardware.CHIPS.get(kind), "clock", None)
     try:
-        found = compiler_report.summary(step(run).compile())
+        report = compiler_report.summary(step(run).compile())
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return compiler_report.NOTHING | {
+        return compiler_report.EMPTY | {
             "fits": False,
             "clock_ghz": clock,
-            "why": compiler_report.why(error),
+            "why": compiler_report.shorten(error),
         }
-    cycles = found["estimated_cycles"]
+    cycles = report["estimated_cycles"]
     seconds = cycles / (clock * 1e9) if cycles and clock else None
-    fits = memory is None or found["peak_bytes"] <= memory
-    why = {} if fits else {"why": f"needs {gib(found['peak_bytes'])} of {gib(memory)}"}
+    fits = memory is None or report["peak_bytes"] <= memory
+    why = {} if fits else {"why": f"needs {gib(report['peak_bytes'])} of {gib(memory)}"}
     rate = 1.0 / seconds if seconds else None
     times = {"clock_ghz": clock, "estimated_seconds": seconds, "steps_per_second": rate}
-    return {"fits": fits} | why | found | times
+    return {"fits": fits} | why | report | times
 
 
 class Remedy(NamedTuple):
     overrides: Overrides
-    found: dict[str, Any]
+    report: Report
 
 
 def knobs(run: Run) -> Iterator[Overrides]:
-    """What may make training fit, one at a time: what costs least comes first, another batch last."""
+    """Overrides that may make training fit, the cheapest first, a smaller batch last."""
     size, devices = run.train.batch_size, run.mesh.size
     height, levels = run.model.shape[0], len(run.model.unet.multipliers)
     heights = [height // 2**i for i in range(levels)]
@@ -157,57 +159,58 @@ def knobs(run: Run) -> Iterator[Overrides]:
         yield {"train.batch_size": size}
 
 
-def remedy(run: Run) -> Remedy | None:
-    """The first knob with which training fits, compiled one after another."""
+def find_remedy(run: Run) -> Remedy | None:
+    """Compiles training with one knob after another; returns the first with which it fits."""
     for overrides in knobs(run):
-        other = changed(run, overrides)
+        other = with_overrides(run, overrides)
         if other is None:
             continue
-        found = tried(other, train_step)
-        console.say(f"  with {flag(overrides)}: {'fits' if found['fits'] else found.get('why')}")
-        if found["fits"]:
-            return Remedy(overrides, found)
+        report = compile_report(other, train_step)
+        console.say(f"  with {flag(overrides)}: {'fits' if report['fits'] else report.get('why')}")
+        if report["fits"]:
+            return Remedy(overrides, report)
     return None
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for samples that a classifier guides, as it is not opened here."""
+    """Raises ValueError for classifier guidance, as preflight opens no other run."""
     if run.sample.classifier:
-        raise ValueError("--mode=preflight compiles no classifier; leave sample.classifier out")
+        raise ValueError("--mode=preflight compiles no classifier; leave out sample.classifier")
 
 
 def preflight(run: Run, name: str, config_name: str) -> None:
-    """Says what the compiler says of the run's programs, and leaves it in preflight/<topology>.json."""
+    """Prints the compiler's report of the run's programs and writes preflight/<topology>.json."""
     path = run.directory / "preflight" / f"{topology.in_file_name(name)}.json"
-    made = about(run, name, config_name)
+    report = describe(run, name, config_name)
     console.say(
-        f"compiling {config_name} for {name}: {run.mesh.size} {made['device']} device(s),"
-        f" {made['parameters']:,} parameters, batch {run.train.batch_size}"
+        f"compiling {config_name} for {name}: {run.mesh.size} {report['device']} device(s),"
+        f" {report['parameters']:,} parameters, batch {run.train.batch_size}"
     )
-    found = tried(run, train_step)
-    mended = None if found["fits"] else remedy(run)
-    found["fits_with"] = mended and flag(mended.overrides)
-    if mended:
-        found["then"] = mended.found
-    # Nothing is drawn from a classifier.
-    none = compiler_report.NOTHING | {"fits": None, "clock_ghz": None}
-    made |= found | {"sampling": none if run.model.classifies else tried(run, sampling_step)}
-    files.write_json(path, made)
-    for line in table(made):
+    report |= compile_report(run, train_step)
+    remedy = None if report["fits"] else find_remedy(run)
+    report["fits_with"] = remedy and flag(remedy.overrides)
+    if remedy:
+        report["then"] = remedy.report
+    if run.model.classifies:  # it has no samples
+        report["sampling"] = compiler_report.EMPTY | {"fits": None, "clock_ghz": None}
+    else:
+        report["sampling"] = compile_report(run, sampling_step)
+    files.write_json(path, report)
+    for line in table(report):
         console.say(line)
     console.say(f"preflight  {path}")
 
 
-def libtpu() -> str | None:
-    """Its version, where it is installed as a package."""
+def libtpu_version() -> str | None:
+    """The version of libtpu, or None if it is not installed as a package."""
     try:
         return metadata.version("libtpu")
     except metadata.PackageNotFoundError:
         return None
 
 
-def about(run: Run, name: str, config_name: str) -> dict[str, Any]:
-    """What was compiled, for what, and by what."""
+def describe(run: Run, name: str, config_name: str) -> Report:
+    """What is compiled, for which topology, and by which compiler."""
     device = run.mesh.devices.flat[0]
     params = state.abstract(run).params
     level = str(getattr(jax.config, "jax_optimization_level", None))
@@ -223,7 +226,7 @@ def about(run: Run, name: str, config_name: str) -> dict[str, Any]:
         "layout": run.layout._asdict() | {"mesh": run.mesh.size},
         "versions": {
             "jax": jax.__version__,
-            "libtpu": libtpu(),
+            "libtpu": libtpu_version(),
             "compiler": " ".join(device.client.platform_version.split()),
         },
         "optimization_level": "default" if level in ("None", "UNKNOWN") else level,

@@ -1,22 +1,23 @@
-"""The table of --mode=preflight: what its JSON holds, for reading."""
+"""The table that --mode=preflight prints from its JSON."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 GIB = 1 << 30
+Json = dict[str, Any]
 
 
 def flag(overrides: dict[str, Any]) -> str:
-    """Fields of the config as they are typed."""
-    written = (
+    """The flags that set these fields of the config."""
+    flags = (
         f"--config.{field}={str(value).replace(' ', '')}" for field, value in overrides.items()
     )
-    return " ".join(map(shlex.quote, written))
+    return " ".join(map(shlex.quote, flags))
 
 
 def number(value: float | int | None, unit: str = "") -> str:
-    """Three digits and a prefix: 569.8 G."""
+    """Formats four digits and a prefix: 569.8 G."""
     if value is None:
         return "-"
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -35,59 +36,58 @@ def seconds(value: float | None) -> str:
     return "-" if value is None else f"{1e3 * value:.4g} ms"
 
 
-def collectives(found: dict[str, dict[str, int]] | None) -> str:
-    if not found:
-        return "-" if found is None else "none"
-    each = (f"{of['count']} {kind} {number(of['bytes'], 'B')}" for kind, of in found.items())
-    return ", ".join(each)
+def collectives(counts: Json | None) -> str:
+    if not counts:
+        return "-" if counts is None else "none"
+    return ", ".join(f"{c['count']} {kind} {number(c['bytes'], 'B')}" for kind, c in counts.items())
 
 
-def fits(found: dict[str, Any]) -> str:
-    return {True: "yes", False: "no", None: "-"}[found["fits"]]
+def fits(report: Json) -> str:
+    return {True: "yes", False: "no", None: "-"}[report["fits"]]
 
 
-def rows(made: dict[str, Any]) -> dict[str, Any]:
-    """Each a name, and how the number beside it is written."""
-    clock = f" at {made['clock_ghz']} GHz" if made["clock_ghz"] else ""
-    memory = f" of {gib(made['memory_bytes'])}" if made["memory_bytes"] else ""
+def rows(report: Json) -> dict[str, Callable[[Json], str]]:
+    """The label of each row, and the function that formats its cell for a program's report."""
+    clock = f" at {report['clock_ghz']} GHz" if report["clock_ghz"] else ""
+    memory = f" of {gib(report['memory_bytes'])}" if report["memory_bytes"] else ""
     return {
         "fits": fits,
-        f"peak memory{memory}": lambda found: gib(found["peak_bytes"]),
-        "  arguments": lambda found: gib(found["argument_bytes"]),
-        "  temporaries": lambda found: gib(found["temporary_bytes"]),
-        "FLOPs": lambda found: number(found["flops"]),
-        "bytes accessed": lambda found: number(found["bytes_accessed"], "B"),
-        "cycles": lambda found: number(found["estimated_cycles"]),
-        f"time by cycles{clock}": lambda found: seconds(found["estimated_seconds"]),
-        "time by XLA's cost model": lambda found: seconds(found["optimal_seconds"]),
-        "steps/s by cycles": lambda found: number(found["steps_per_second"]),
-        "kernels not counted": lambda found: str(found["custom_calls"]),
-        "collectives": lambda found: collectives(found["collectives"]),
+        f"peak memory{memory}": lambda program: gib(program["peak_bytes"]),
+        "  arguments": lambda program: gib(program["argument_bytes"]),
+        "  temporaries": lambda program: gib(program["temporary_bytes"]),
+        "FLOPs": lambda program: number(program["flops"]),
+        "bytes accessed": lambda program: number(program["bytes_accessed"], "B"),
+        "cycles": lambda program: number(program["estimated_cycles"]),
+        f"time by cycles{clock}": lambda program: seconds(program["estimated_seconds"]),
+        "time by XLA's cost model": lambda program: seconds(program["optimal_seconds"]),
+        "steps/s by cycles": lambda program: number(program["steps_per_second"]),
+        "kernels not counted": lambda program: str(program["custom_calls"]),
+        "collectives": lambda program: collectives(program["collectives"]),
     }
 
 
-def table(made: dict[str, Any]) -> Iterator[str]:
-    """The lines of it, and what follows from it."""
-    sampling = made["sampling"]
-    heads = (f"train step, {made['batch_size']}", f"sampling step, {made['sampling_batch_size']}")
-    yield f"{'a device':32}{heads[0]:28}{heads[1]}"
-    for name, written in rows(made).items():
-        yield f"{name:32}{written(made):28}{written(sampling)}"
-    yield f"estimates: {made['estimates']}; optimisation level {made['optimization_level']}"
-    for found, what in ((made, "training"), (sampling, "sampling")):
-        if found["loop_bodies_counted_once"]:
-            yield f"{what}: in FLOPs and bytes a loop is one turn of it"
-        if found["custom_calls"]:
-            yield f"{what}: the cycles of {found['custom_calls']} kernels are not counted"
-    yield verdict(made)
+def table(report: Json) -> Iterator[str]:
+    """Yields the lines of the table, then warnings and the verdict."""
+    sampling = report["sampling"]
+    train_head = f"train step, {report['batch_size']}"
+    yield f"{'per device':32}{train_head:28}sampling step, {report['sampling_batch_size']}"
+    for label, cell in rows(report).items():
+        yield f"{label:32}{cell(report):28}{cell(sampling)}"
+    yield f"estimates: {report['estimates']}; optimisation level {report['optimization_level']}"
+    for program, name in ((report, "training"), (sampling, "sampling")):
+        if program["loop_bodies_counted_once"]:
+            yield f"{name}: FLOPs and bytes count one iteration of each loop"
+        if program["custom_calls"]:
+            yield f"{name}: the cycles of {program['custom_calls']} kernels are not counted"
+    yield verdict(report)
     if sampling["fits"] is False:
         yield f"sampling does not fit ({sampling['why']}); lower sample.batch_size"
 
 
-def verdict(made: dict[str, Any]) -> str:
-    where = f"{made['config']} at batch {made['batch_size']}"
-    if made["fits"]:
-        return f"{where} fits {made['topology']}"
-    with_ = made["fits_with"]
-    hope = f"fits with {with_}" if with_ else "nothing that was tried makes it fit"
-    return f"{where} does not fit {made['topology']} ({made['why']}); {hope}"
+def verdict(report: Json) -> str:
+    subject = f"{report['config']} at batch {report['batch_size']}"
+    if report["fits"]:
+        return f"{subject} fits {report['topology']}"
+    flags = report["fits_with"]
+    remedy = f"fits with {flags}" if flags else "it fits with none of the remedies tried"
+    return f"{subject} does not fit {report['topology']} ({report['why']}); {remedy}"

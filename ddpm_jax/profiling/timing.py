@@ -1,4 +1,4 @@
-"""Seconds of a step that is taken again and again: warmed up, in units, with their spread."""
+"""Measures the seconds of a step: repeats it after a warm-up, in units, and reports their spread."""
 
 import math
 import statistics
@@ -10,22 +10,22 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-SECONDS = 5.0  # that a part is timed for
-FEWEST = 3  # units, where they take longer
-UNIT = 0.1  # seconds; a unit is as many steps as take that long, so that no step waits for Python
+SECONDS = 5.0  # for which a part is timed
+MIN_UNITS = 3  # where a unit takes long
+UNIT = 0.1  # seconds; a unit is as many steps as fill it, so that Python's overhead is spread over them
 ENDLESS = 1 << 40
 
 Facts = dict[str, Any]
 
 
 class Timing(NamedTuple):
-    """Seconds of a step, unit by unit; a unit is 'steps' of them between two waits for the device."""
+    """Seconds per step of each unit; the device is waited for after every unit."""
 
     seconds: list[float]
-    steps: int
+    steps: int  # in a unit
 
     def facts(self, images: int | float) -> Facts:
-        """What is to be said of steps that make 'images' images each."""
+        """The numbers to report of steps that make this many images each."""
         low, median, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
         return {
             "seconds": median,
@@ -38,18 +38,18 @@ class Timing(NamedTuple):
         }
 
 
-def timed(take: Callable[[int], Any], most: int = ENDLESS) -> Timing:
-    """Times take(n), which takes n steps, 'most' at the most, and waits for them."""
+def measure(run_steps: Callable[[int], Any], limit: int = ENDLESS) -> Timing:
+    """Times run_steps(n), which runs n steps and waits for them; n is at most 'limit'."""
 
     def seconds_of(steps: int) -> float:
         since = time.perf_counter()
-        take(steps)
+        run_steps(steps)
         return max(time.perf_counter() - since, 1e-9)
 
     seconds_of(1)
     one = seconds_of(1)
-    steps = min(max(math.ceil(UNIT / one), 1), most)
-    units = min(max(int(SECONDS / (steps * one)), FEWEST), int(SECONDS / UNIT))
-    if jax.process_count() > 1:  # a step more here than there, and both would wait for ever
+    steps = min(max(math.ceil(UNIT / one), 1), limit)
+    units = min(max(int(SECONDS / (steps * one)), MIN_UNITS), int(SECONDS / UNIT))
+    if jax.process_count() > 1:  # with unequal counts they would wait for each other forever
         steps, units = map(int, multihost_utils.broadcast_one_to_all(np.array([steps, units])))
     return Timing([seconds_of(steps) / steps for _ in range(units)], steps)

@@ -55,7 +55,7 @@ def test_flops_are_what_the_compiler_counts_in_that_very_program(run):
     for name, step in zip(
         benchmark.WITHOUT_DATA, (preflight.train_step, preflight.sampling_step), strict=True
     ):
-        ((_, facts),) = benchmark.measured(run, [name])
+        ((_, facts),) = benchmark.measure(run, [name])
         counted = step(run).compile().cost_analysis()["flops"]
         assert facts["flops"] == counted > 0
 
@@ -75,7 +75,7 @@ def test_what_is_timed_end_to_end_is_training_on_the_data_set(run):
     def take(batches, steps):
         seen.extend(np.asarray(next(batches).images) for _ in range(steps))
 
-    source, _ = benchmark.loaded(run)
+    source, _ = benchmark.load(run)
     facts = benchmark.end_to_end(run, take, source)
     assert len(seen) == 2 + facts["units"] * facts["steps_a_unit"]
     for batch, other in zip(seen, benchmark.batches(run, source, 0), strict=False):
@@ -84,9 +84,9 @@ def test_what_is_timed_end_to_end_is_training_on_the_data_set(run):
 
 def test_a_unit_is_of_several_steps_where_they_are_short_and_never_too_many():
     asked = []
-    found = timing.timed(asked.append, most=7)
+    found = timing.measure(asked.append, limit=7)
     assert asked[:2] == [1, 1] and set(asked[2:]) == {7} and found.steps == 7
-    assert len(found.seconds) == len(asked) - 2 >= timing.FEWEST
+    assert len(found.seconds) == len(asked) - 2 >= timing.MIN_UNITS
 
 
 def test_the_median_is_that_of_the_units_whatever_the_order():
@@ -103,15 +103,15 @@ def test_parts_that_read_no_images_need_none(tiny, tmp_path):
     tiny.data.image_size = 32
     run = benchmark.build_for(tiny, epath.Path(tmp_path), list(benchmark.WITHOUT_DATA))
     assert run.model.shape == (32, 32, 3)
-    (_, facts), (_, sampled) = benchmark.measured(run, benchmark.chosen(benchmark.WITHOUT_DATA))
+    (_, facts), (_, sampled) = benchmark.measure(run, benchmark.choose(benchmark.WITHOUT_DATA))
     assert facts["flops"] > sampled["flops"] > 0
 
 
 @pytest.mark.parametrize(
     "argument, fault",
     [
-        ("--benchmark=train_stop", "'train_stop' is none; did you mean train_step"),
-        ("--benchmark=", "'' is none; there is all, end_to_end"),
+        ("--benchmark=train_stop", "unknown part 'train_stop'; did you mean train_step"),
+        ("--benchmark=", "unknown part ''; there is all, end_to_end"),
         ("--config.data.data_dir=/nowhere", "data.data_dir /nowhere does not exist"),
     ],
 )

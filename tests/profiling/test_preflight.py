@@ -62,16 +62,18 @@ ENTRY %main (x: f32[64]) -> f32[8] {
 
 def test_cycles_are_of_what_is_run_as_often_as_it_is_run():
     """A fusion's are its own; a loop's are those of 10 turns, of 4, and of one where nobody knows."""
-    assert compiler_report.cycles(compiler_report.running(HLO)) == 5 + 30 + 7 * (10 + 4 + 1)
-    assert compiler_report.loops(compiler_report.running(HLO))
+    assert compiler_report.cycles(compiler_report.executed_lines(HLO)) == 5 + 30 + 7 * (10 + 4 + 1)
+    assert compiler_report.has_loops(compiler_report.executed_lines(HLO))
     assert (
-        compiler_report.cycles(compiler_report.running(HLO.replace("estimated_cycles", "cycles")))
+        compiler_report.cycles(
+            compiler_report.executed_lines(HLO.replace("estimated_cycles", "cycles"))
+        )
         is None
     )
 
 
 def test_collectives_are_counted_once_each_with_the_bytes_of_their_results():
-    found = compiler_report.collectives(compiler_report.running(HLO))
+    found = compiler_report.collectives(compiler_report.executed_lines(HLO))
     turns, of_a_turn = 15, 4 + 2 * 9
     assert found == {
         "all-gather": (1, 4 * 16 * 4),
@@ -91,7 +93,7 @@ def test_collectives_are_counted_once_each_with_the_bytes_of_their_results():
     ],
 )
 def test_the_bytes_of_arrays_as_the_text_writes_them(shapes, size):
-    assert compiler_report.size_of(shapes) == size
+    assert compiler_report.total_bytes(shapes) == size
 
 
 def test_a_real_program_says_what_it_does():
@@ -116,10 +118,10 @@ def test_a_real_program_says_what_it_does():
 
 def test_topologies_have_as_many_devices_as_jax_sees():
     counts = {"v3:2x2": 8, "v4:2x2x1": 4, "v5e:2x4": 8, "v5e:1x1": 1, "v6e:16x16": 256}
-    assert {name: hardware.slice_of(name).devices for name in counts} == counts
+    assert {name: hardware.parse_topology(name).devices for name in counts} == counts
     for name in ("v3", "v3:3x5", "v9:2x2", ""):
-        with pytest.raises(ValueError, match=r"there is local, .*v3:2x2"):
-            hardware.slice_of(name)
+        with pytest.raises(ValueError, match=r"use local, or one of .*v3:2x2"):
+            hardware.parse_topology(name)
     assert topology.in_file_name("v5e:16x16") == "v5e-16x16"
 
 
@@ -139,7 +141,7 @@ def test_peak_flops_by_the_name_that_jax_gives():
 def test_only_batches_that_are_no_part_of_training_are_rounded_up():
     sections = load("cifar10").to_dict()
     sections["sample"]["batch_size"] = 100
-    found = preflight.rounded(sections, 256)
+    found = preflight.round_up_batches(sections, 256)
     assert found == {"sample.batch_size": 256}
     assert preflight.with_fields(sections, found)["sample"]["batch_size"] == 256
     assert sections["sample"]["batch_size"] == 100
@@ -183,7 +185,7 @@ def test_what_makes_a_run_fit_is_found_and_typed(eight, tmp_path, capsys, monkey
     """Half a byte less than the whole batch needs: two halves of it fit, and are said to."""
     monkeypatch.setattr(preflight, "sampling_step", preflight.train_step)
     run = preflight.build_for(eight, epath.Path(tmp_path), "local")
-    needed = preflight.tried(run, preflight.train_step)["peak_bytes"]
+    needed = preflight.compile_report(run, preflight.train_step)["peak_bytes"]
     monkeypatch.setattr(hardware, "memory", lambda kind: needed - 1)
     monkeypatch.setattr(preflight, "knobs", lambda run: list(ALL_KNOBS(run))[1:])
     preflight.preflight(run, "local", "digits")
@@ -212,8 +214,8 @@ def test_knobs_come_in_the_order_of_their_cost(eight, tmp_path):
         {"train.batch_size": 8},
     ]
     for knob in knobs:
-        assert preflight.changed(run, knob) is not None, knob
-    assert preflight.changed(run, {"train.batch_size": 9}) is None
+        assert preflight.with_overrides(run, knob) is not None, knob
+    assert preflight.with_overrides(run, {"train.batch_size": 9}) is None
     assert preflight_table.flag(knobs[4]) == "'--config.parallel.remat=(8,4)'"
 
 
@@ -234,7 +236,7 @@ def test_a_run_on_other_devices_does_not_depend_on_those_here(tmp_path):
 
 def test_resource_exhausted_in_few_words():
     text = "RESOURCE_EXHAUSTED: Ran out of memory. Used 47.06G of 15.75G hbm. Exceeded by 31G."
-    assert compiler_report.why(RuntimeError(text)) == "needs 47.06G of 15.75G"
+    assert compiler_report.shorten(RuntimeError(text)) == "needs 47.06G of 15.75G"
 
 
 WITHOUT_LIBTPU = """
