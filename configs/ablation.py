@@ -1,9 +1,9 @@
-"""Table 2 of the paper, CIFAR-10, a row per argument:
+"""Table 2 of the paper, CIFAR-10; the argument names a row:
 
     python -m ddpm_jax.main --config=configs/ablation.py:eps-simple
 
-Each trains as cifar10.py does: TPU v3-8, 800,000 steps, 10.6 hours. The paper's scores, FID against
-the training set (a dash where its training was unstable):
+Each row trains as cifar10.py does: TPU v3-8, 800,000 steps, 10.6 hours. The paper's results, with FID
+against the training set (a dash where training was unstable):
 
     row               network predicts    loss              variance   IS      FID
     mu-vlb-learned    mu-tilde            L                 learned    7.28    23.69
@@ -13,7 +13,7 @@ the training set (a dash where its training was unstable):
     eps-vlb-fixed     eps                 L                 fixed      7.67    13.51
     eps-simple        eps                 L_simple          fixed      9.46    3.17
 
-The paper does not say which fixed variance; the release's default for CIFAR-10 is the large one.
+The paper does not say which fixed variance it used; the release's default for CIFAR-10 is the large one.
 """
 
 import runpy
@@ -34,12 +34,12 @@ ROWS = {
 def get_config(row: str = "") -> ConfigDict:
     if row not in ROWS:
         raise ValueError(
-            f"ablation.py has no row {row!r}; write ablation.py:ROW, with one of {', '.join(ROWS)}"
+            f"ablation.py has no row {row!r}; write ablation.py:ROW, where ROW is {', '.join(ROWS)}"
         )
     config = runpy.run_path(str(Path(__file__).with_name("cifar10.py")))["get_config"]()
     config.diffusion.update(ROWS[row])
     if config.diffusion.output == "x_prev":
-        # A mu-tilde network's mean is for single steps, and x_0 is not to be had from it precisely.
+        # A mu-tilde network predicts the mean of single steps only, and x_0 from it is imprecise.
         config.train.grid.update(solver="ancestral", steps=1000)
         config.train.sample_every = 50_000
     return config

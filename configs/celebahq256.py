@@ -1,12 +1,12 @@
 """The paper's CelebA-HQ run at 256x256, whose samples are its Figures 1 and 3.
 
-    python -m ddpm_jax.datasets.prepare --config=configs/celebahq256.py --source=data256x256.tar
+    python -m ddpm_jax.main --mode=prepare --config=configs/celebahq256.py --source=data256x256.tar
     python -m ddpm_jax.main --config=configs/celebahq256.py --workdir=gs://bucket/celebahq256
 
-The first, once, packs the 30,000 images that Progressive GAN's tools make of CelebA.
+The first command, needed once, packs the 30,000 images that Progressive GAN's tools make from CelebA.
 
-The paper: TPU v3-8, 500,000 steps at 2.2 a second, 63 hours; no FID is given. 128 images took it 300 s
-to sample. Every run at 256x256 samples with the posterior's variance, beta-tilde.
+The paper: TPU v3-8, 500,000 steps at 2.2 steps/s, 63 hours; sampling 128 images took 300 s; no FID is
+given. Every run at 256x256 samples with the posterior's variance, beta-tilde.
 """
 
 import runpy

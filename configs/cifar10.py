@@ -2,17 +2,17 @@
 
     python -m ddpm_jax.main --config=configs/cifar10.py --workdir=gs://bucket/cifar10
 
-The paper: TPU v3-8, 800,000 steps at 21 a second, 10.6 hours; FID 3.17 against the training set and
-5.24 against the test set, IS 9.46 +- 0.11, at most 3.75 bits/dim on the test set. Its 50,000 images:
+The paper: TPU v3-8, 800,000 steps at 21 steps/s, 10.6 hours; FID 3.17 against the training set and
+5.24 against the test set, IS 9.46 +- 0.11, at most 3.75 bits/dim on the test set. To draw 50,000 samples:
 
     python -m ddpm_jax.main --workdir=gs://bucket/cifar10 --mode=sample --config.sample.count=50000
 
-Its bound on the whole test set, all 1000 terms:
+To compute the bound on the whole test set, with all 1000 terms:
 
     python -m ddpm_jax.main --workdir=gs://bucket/cifar10 --mode=evaluate \
         --config.eval.images=10000 --config.eval.steps=1000
 
-'train.clip_groups' = 8 clips the gradient as the v3-8's eight cores did, each its own share.
+'train.clip_groups' = 8 clips the gradient as on the v3-8, where each of the eight cores clipped its own.
 """
 
 from ml_collections import ConfigDict
@@ -68,7 +68,7 @@ def get_config() -> ConfigDict:
                 "keep": 2,
                 "keep_every": 50_000,
                 "keep_best": "",
-                # A few steps, so that a grid takes seconds; --mode=sample takes all 1000.
+                # A few steps, so that a grid takes seconds; --mode=sample runs all 1000.
                 "grid": {"solver": "ddim", "steps": 20, "eta": 0.0, "count": 16},
             },
             "parallel": {"devices": 0, "params": "replicated", "accumulation": 1, "remat": ()},

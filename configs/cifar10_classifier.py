@@ -1,11 +1,12 @@
-"""A classifier of noisy CIFAR-10 images, to guide samples of cifar10.py (Dhariwal and Nichol 2021).
+"""A classifier of noisy CIFAR-10 images that guides samples of cifar10.py (Dhariwal and Nichol 2021).
 
     python -m ddpm_jax.main --config=configs/cifar10_classifier.py --workdir=gs://bucket/classifier
     python -m ddpm_jax.main --workdir=gs://bucket/cifar10 --mode=sample --config.sample.label=3 \
         --config.sample.classifier=gs://bucket/classifier --config.sample.guidance=1
 
-Their classifiers are of ImageNet: batch 256, 300,000 to 500,000 steps at 3e-4, weight decay 0.05, random crops.
-This has cifar10.py's flips, dropout and EMA, and no weight decay. Hours on a GPU or TPU, not run.
+Their classifiers were trained on ImageNet: batch 256, 300,000 to 500,000 steps at 3e-4, weight decay 0.05,
+random crops. This one has cifar10.py's flips, dropout and EMA, and no weight decay. It takes hours on a GPU
+or TPU and has not been run.
 """
 
 import runpy

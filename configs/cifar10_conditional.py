@@ -4,8 +4,8 @@
     python -m ddpm_jax.main --workdir=gs://bucket/conditional --mode=sample \
         --config.sample.label=3 --config.sample.guidance=1.5
 
-cifar10.py's run but for the labels, of which one in ten is hidden in training, as in that paper. It has no
-CIFAR-10 run: its scores are of ImageNet. Hours on a GPU or TPU, not run.
+This is cifar10.py's run with labels, of which training hides one in ten, as in that paper. The paper's own
+results are for ImageNet. The run takes hours on a GPU or TPU and has not been run.
 """
 
 import runpy

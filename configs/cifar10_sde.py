@@ -1,14 +1,14 @@
-"""cifar10.py in continuous time, with the constants of Song et al. 2021 (arXiv:2011.13456), a process per argument:
+"""cifar10.py in continuous time (Song et al. 2021, arXiv:2011.13456); the argument names a process:
 
     python -m ddpm_jax.main --config=configs/cifar10_sde.py:vp --workdir=gs://bucket/cifar10-vp
 
-    row      process                                          samples by
+    row      process                                          sampler
     vp       beta(t) from 0.1 to 20                           predictor_corrector, 1000 steps
     sub_vp   the same with less noise                         predictor_corrector, 1000 steps
-    ve       sigma geometric, the paper's 0.01 to 50, twice   predictor_corrector, 1000 steps
+    ve       geometric sigma, from 0.02 to 100                predictor_corrector, 1000 steps
 
-The network and the training are cifar10.py's, not the paper's larger ones; none of these was run. Its VE has
-images in [0, 1] and ours are in [-1, 1], so sigma is twice the paper's.
+The constants are the paper's; sigma is twice its 0.01 to 50, because its images are in [0, 1] and ours in
+[-1, 1]. The network and the training are cifar10.py's, not the paper's larger ones. None has been run.
 """
 
 import runpy
@@ -27,7 +27,7 @@ ROWS = {
 def get_config(row: str = "") -> ConfigDict:
     if row not in ROWS:
         raise ValueError(
-            f"cifar10_sde.py has no row {row!r}; write cifar10_sde.py:ROW, with one of {', '.join(ROWS)}"
+            f"cifar10_sde.py has no row {row!r}; write cifar10_sde.py:ROW, where ROW is {', '.join(ROWS)}"
         )
     config = runpy.run_path(str(Path(__file__).with_name("cifar10.py")))["get_config"]()
     config.diffusion.schedule = ConfigDict(ROWS[row])

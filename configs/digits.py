@@ -1,10 +1,10 @@
-"""8x8 handwritten digits, 17 grey levels, minutes on a laptop:
+"""8x8 handwritten digits with 17 grey levels, trained in minutes on a laptop:
 
     python -m ddpm_jax.main --config=configs/digits.py
 
-Two CPU cores, 2400 steps of a 275,381-parameter network, about four minutes in all. Expect about
-2.42 bits/dim on the 360 held-out digits (seed 0), and digits that can be read in the sample grid.
-The paper has no such run: T = 100 with a tenfold beta ends in the same noise in a tenth of the steps.
+2400 steps of a 275,381-parameter network take about four minutes on two CPU cores. Expect about
+2.42 bits/dim on the 360 held-out digits (seed 0) and legible digits in the sample grid. The paper has
+no such run: T = 100 with ten times its beta reaches the same noise in a tenth of the steps.
 """
 
 from ml_collections import ConfigDict

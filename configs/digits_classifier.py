@@ -1,12 +1,12 @@
-"""A classifier of noisy digits, to guide samples of digits.py (Dhariwal and Nichol 2021, arXiv:2105.05233).
+"""A classifier of noisy digits that guides samples of digits.py (Dhariwal and Nichol 2021, arXiv:2105.05233).
 
     python -m ddpm_jax.main --config=configs/digits_classifier.py
     python -m ddpm_jax.main --workdir=runs/digits --mode=sample --config.sample.label=7 \
         --config.sample.classifier=runs/digits_classifier --config.sample.guidance=2
 
-It sees x_t with digits.py's noise and says which digit it was: the way down of a U-Net, trained by
-cross-entropy. Any solver but 'ode' can be guided by it. Of a network without labels, as digits.py's, Bayes'
-rule's weight is 'sample.guidance' = 1.
+It is the downward half of a U-Net, trained by cross-entropy to recognise the digit in x_t under digits.py's
+noise. It can guide every solver but 'ode'. With an unconditional network, such as digits.py's, 'sample.guidance'
+= 1 is the weight of Bayes' rule.
 """
 
 import runpy

@@ -1,13 +1,13 @@
-"""The digits with their labels: which digit is drawn can be asked for.
+"""Digits with their labels, to draw a chosen digit.
 
     python -m ddpm_jax.main --config=configs/digits_conditional.py
     python -m ddpm_jax.main --workdir=runs/digits_conditional --mode=sample \
         --config.sample.label=7 --config.sample.guidance=2
 
-As digits.py, but that the network is told the label, and one label in ten is hidden from it: so it
-knows digits of any class too, and classifier-free guidance (Ho and Salimans 2022) goes away from them,
-'sample.guidance' = w times. With w = 0 it is the plain conditional model. Without 'sample.label' sample i
-is of digit i mod 10.
+This is digits.py's run with a network that sees the label. Training hides one label in ten, so the network
+also learns the unconditional model, from which classifier-free guidance (Ho and Salimans 2022) extrapolates
+with weight 'sample.guidance' = w. With w = 0 it is the plain conditional model. Without 'sample.label',
+sample i shows the digit i mod 10.
 """
 
 import runpy

@@ -1,15 +1,15 @@
-"""digits.py in continuous time, a process per argument:
+"""digits.py in continuous time; the argument names a process:
 
     python -m ddpm_jax.main --config=configs/digits_sde.py:vp
 
-    row      process                                   T     samples by
-    vp       variance-preserving, beta as digits.py's  100   predictor_corrector
+    row      process                                   T     sampler
+    vp       variance-preserving, beta as in digits.py 100   predictor_corrector
     sub_vp   the same with less noise                  100   predictor_corrector
     ve       variance-exploding, sigma 0.02 to 20      100   predictor_corrector
-    ncsn     NCSN's ten geometric levels, 0.02 to 2    10    annealed_langevin, 100 updates a level
+    ncsn     NCSN's ten geometric levels, 0.02 to 2    10    annealed_langevin, 100 updates per level
 
 Song & Ermon 2019 and Song et al. 2021 have images in [0, 1]; here they are in [-1, 1], so every sigma is twice
-theirs. The digits are small: their largest sigma is 20 with ve, not 100.
+theirs. Digits are small images, so the largest sigma of ve is 20, not 100.
 """
 
 import runpy
@@ -29,7 +29,7 @@ ROWS = {
 def get_config(row: str = "") -> ConfigDict:
     if row not in ROWS:
         raise ValueError(
-            f"digits_sde.py has no row {row!r}; write digits_sde.py:ROW, with one of {', '.join(ROWS)}"
+            f"digits_sde.py has no row {row!r}; write digits_sde.py:ROW, where ROW is {', '.join(ROWS)}"
         )
     config = runpy.run_path(str(Path(__file__).with_name("digits.py")))["get_config"]()
     T = ROWS[row]["T"]

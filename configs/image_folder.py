@@ -1,16 +1,16 @@
-"""A folder of your own pictures:
+"""Your own pictures, from a folder:
 
     python -m ddpm_jax.main --config=configs/image_folder.py --config.data.path=DIR
 
-Pictures of any size and of any form that pillow reads are turned upright, laid on
-'data.background' (0 black, 255 white) where they are transparent, cropped to the square at the centre
-and resized to 'data.image_size'; 'data.channels' = 1 makes them gray. That is done once, and again when
-the folder has changed. Folders in DIR are classes. A file that cannot be read is named and stops it;
-'data.skip_unreadable' leaves such files out. 'data.flip' mirrors at random: False for text or maps. DIR may
-also be a .npy or .npz of images.
+Pictures of any size and format that pillow reads are turned upright, put on a background where they are
+transparent ('data.background', 0 black to 255 white), cropped to the central square and resized to
+'data.image_size'; 'data.channels' = 1 makes them gray. This happens once, and again after the folder has
+changed. Subfolders of DIR are classes. An unreadable file stops the preparation with its name;
+'data.skip_unreadable' leaves such files out. 'data.flip' mirrors at random; set it to False for text or maps.
+DIR may also be a .npy or .npz file of images.
 
-The paper has no such run. The network is cifar10.py's with one level more, and the recipe is its; hours on
-a GPU or TPU, not run.
+The paper has no such run. Network and training are cifar10.py's, with one more level. The run takes hours on a
+GPU or TPU and has not been run.
 """
 
 import runpy

@@ -1,14 +1,14 @@
 """The paper's LSUN Bedroom run at 256x256.
 
-    python -m ddpm_jax.datasets.prepare --config=configs/lsun_bedroom256.py \
+    python -m ddpm_jax.main --mode=prepare --config=configs/lsun_bedroom256.py \
         --source=bedroom_train_lmdb --config.data.data_dir=DIR
     python -m ddpm_jax.main --config=configs/lsun_bedroom256.py --config.data.data_dir=DIR \
         --workdir=gs://bucket/lsun_bedroom256
 
-The first, once, crops and resizes the pictures of the unzipped LMDB, as StyleGAN2's release did.
+The first command, needed once, crops and resizes the images of the unzipped LMDB as StyleGAN2's release did.
 
-The paper: TPU v3-8, 2,400,000 steps; FID 6.36. Flips: the paper says everywhere but here, the release's
-script has them here; this is the paper's, and --config.data.flip=True the script's.
+The paper: TPU v3-8, 2,400,000 steps; FID 6.36. The paper flips images everywhere but here; the release's
+script flips them here too. This config follows the paper; --config.data.flip=True follows the script.
 """
 
 import runpy

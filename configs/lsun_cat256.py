@@ -1,14 +1,14 @@
 """The paper's LSUN Cat run at 256x256.
 
-    python -m ddpm_jax.datasets.prepare --config=configs/lsun_cat256.py \
+    python -m ddpm_jax.main --mode=prepare --config=configs/lsun_cat256.py \
         --source=cat --config.data.data_dir=DIR
     python -m ddpm_jax.main --config=configs/lsun_cat256.py --config.data.data_dir=DIR \
         --workdir=gs://bucket/lsun_cat256
 
-The first, once, crops and resizes the pictures of the unzipped LMDB, as StyleGAN2's release did.
+The first command, needed once, crops and resizes the images of the unzipped LMDB as StyleGAN2's release did.
 
-The paper: TPU v3-8, 1,800,000 steps; FID 19.75. Flips: in the paper, but not in the release's script,
-which is --config.data.flip=False.
+The paper: TPU v3-8, 1,800,000 steps; FID 19.75. The paper flips images, the release's script does
+not; --config.data.flip=False follows the script.
 """
 
 import runpy

@@ -1,13 +1,13 @@
 """The paper's LSUN Church run at 256x256.
 
-    python -m ddpm_jax.datasets.prepare --config=configs/lsun_church256.py \
+    python -m ddpm_jax.main --mode=prepare --config=configs/lsun_church256.py \
         --source=church_outdoor_train_lmdb --config.data.data_dir=DIR
     python -m ddpm_jax.main --config=configs/lsun_church256.py --config.data.data_dir=DIR \
         --workdir=gs://bucket/lsun_church256
 
-The first, once, crops and resizes the pictures of the unzipped LMDB, as StyleGAN2's release did.
+The first command, needed once, crops and resizes the images of the unzipped LMDB as StyleGAN2's release did.
 
-The paper: TPU v3-8, 1,200,000 steps; FID 7.89. Flips: in the paper and in the release's script.
+The paper: TPU v3-8, 1,200,000 steps; FID 7.89. Both the paper and the release's script flip images.
 """
 
 import runpy
