@@ -34,7 +34,7 @@ ROWS = {
 def get_config(row: str = "") -> ConfigDict:
     if row not in ROWS:
         raise ValueError(
-            f"ablation.py has no row {row!r}; write ablation.py:ROW, where ROW is {', '.join(ROWS)}"
+            f"ablation.py has no row {row!r}; write ablation.py:ROW, where ROW is one of {', '.join(ROWS)}"
         )
     config = runpy.run_path(str(Path(__file__).with_name("cifar10.py")))["get_config"]()
     config.diffusion.update(ROWS[row])

@@ -27,7 +27,7 @@ ROWS = {
 def get_config(row: str = "") -> ConfigDict:
     if row not in ROWS:
         raise ValueError(
-            f"cifar10_sde.py has no row {row!r}; write cifar10_sde.py:ROW, where ROW is {', '.join(ROWS)}"
+            f"cifar10_sde.py has no row {row!r}; write cifar10_sde.py:ROW, where ROW is one of {', '.join(ROWS)}"
         )
     config = runpy.run_path(str(Path(__file__).with_name("cifar10.py")))["get_config"]()
     config.diffusion.schedule = ConfigDict(ROWS[row])

@@ -29,7 +29,7 @@ ROWS = {
 def get_config(row: str = "") -> ConfigDict:
     if row not in ROWS:
         raise ValueError(
-            f"digits_sde.py has no row {row!r}; write digits_sde.py:ROW, where ROW is {', '.join(ROWS)}"
+            f"digits_sde.py has no row {row!r}; write digits_sde.py:ROW, where ROW is one of {', '.join(ROWS)}"
         )
     config = runpy.run_path(str(Path(__file__).with_name("digits.py")))["get_config"]()
     T = ROWS[row]["T"]
