@@ -54,7 +54,7 @@ def run(
     diffused = section(model_section.diffusion_of, "diffusion", sections["diffusion"])
     sampled = dict(sections["sample"])
     langevin = section(sampler.langevin, "sample.langevin", sampled.pop("langevin", {}))
-    chain_of = partial(sampler.chain, *diffused[:3], how=langevin)
+    chain_of = partial(sampler.chain, *diffused[:3], langevin=langevin)
     optimize = section(optimizer.adam, "optimizer", sections["optimizer"])
     train = section(config_sections.train, "train", sections["train"], layout, chain_of)
     sample = section(config_sections.sample, "sample", sampled, mesh, chain_of)

@@ -47,9 +47,9 @@ def check_of_network(sample: Sample, train: Train, classes: int) -> None:
 
 
 def check_solver(field: str, chain: Chain) -> None:
-    if chain.name.partition("-")[0] == "ode":
+    if not chain.takes_labels:
         raise ValueError(
-            f"{field}.solver is ode, which goes image by image and has no place for labels;"
+            f"{field}.solver is {chain.name}, which goes image by image and takes no labels;"
             " heun solves the same ODE"
         )
 

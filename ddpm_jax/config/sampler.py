@@ -1,84 +1,30 @@
-"""The fields of a config that choose a sampler: 'solver', 'steps', 'eta', 'spacing', and 'langevin' of those that use it."""
+"""The fields of a config that choose a sampler: 'solver', 'steps' and the options that solvers take."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
-import numpy as np
-from jaxtyping import Int
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from ddpm_jax import parameterization
 from ddpm_jax.config import validate
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.parameterization import Parameterization, Variance
 from ddpm_jax.run.run import Chain
-from ddpm_jax.samplers import guidance, ode_solvers, sde_solvers, spacing, steps
-from ddpm_jax.samplers.sde_solvers import Langevin
+from ddpm_jax.samplers import ode_solvers, sde_solvers, steps
+from ddpm_jax.samplers.spacing import LINEAR, SPACINGS
 
-Times = Int[np.ndarray, " n"]
-
-
-class Solver(NamedTuple):
-    """A value of 'solver': its sampler, the times it visits, and what of the section they are made from."""
-
-    sampler: Callable[[Variance, float, Langevin], steps.Sampler]
-    times: Callable[[Schedule, int, Langevin], Times] | None  # None: those of 'spacing'
-    uses_variance: bool = False
-    uses_eta: bool = False
-    toward: guidance.Towards = guidance.by_score
-    uses_score: bool = False  # where a network's own mean, of s = t - 1, is of no use
-    name: Callable[[str, int, float, Langevin], str] = lambda solver, steps, eta, _: (
-        f"{solver}-{steps}"
-    )
+SOLVERS = steps.SOLVERS | ode_solvers.SOLVERS | sde_solvers.SOLVERS
+NO_OPTIONS = MappingProxyType({})
 
 
-def langevin(*, corrections: int, snr: float, updates: int, step_size: float) -> Langevin:
+def langevin(*, corrections: int, snr: float, updates: int, step_size: float) -> dict[str, Any]:
+    """Returns the options of the solvers that use Langevin dynamics. Raises ValueError out of range."""
     validate.at_least(0, "sample.langevin", corrections=corrections)
     validate.at_least(1, "sample.langevin", updates=updates)
-    for name, value in {"snr": snr, "step_size": step_size}.items():
+    sizes = {"snr": snr, "step_size": step_size}
+    for name, value in sizes.items():
         if not 0.0 < value < 1.0:
             raise ValueError(f"sample.langevin.{name} is {value}; it must lie between 0 and 1")
-    return Langevin(corrections, snr, updates, step_size)
-
-
-LINEAR = "linear"
-SPACINGS = {LINEAR: spacing.path, "quadratic": spacing.quadratic_path}
-SOLVERS = {
-    "ancestral": Solver(
-        lambda variance, eta, _: steps.lift(steps.ancestral(variance)),
-        None,
-        uses_variance=True,
-        toward=guidance.by_mean,
-    ),
-    "ddim": Solver(
-        lambda variance, eta, _: steps.lift(steps.ddim(eta)),
-        None,
-        uses_eta=True,
-        name=lambda solver, steps, eta, _: f"{solver}-{steps}-eta{eta:g}",
-    ),
-    "dpm_solver": Solver(lambda *_: ode_solvers.dpm_solver(), None),
-    "heun": Solver(lambda *_: ode_solvers.heun(), lambda sched, n, _: spacing.karras(sched, n)),
-    "euler_maruyama": Solver(
-        lambda *_: steps.lift(sde_solvers.euler_maruyama()), None, uses_score=True
-    ),
-    "predictor_corrector": Solver(
-        lambda variance, eta, how: steps.lift(sde_solvers.predictor_corrector(how.snr)),
-        lambda sched, n, how: sde_solvers.predictor_corrector_path(sched, n, how.corrections),
-        uses_score=True,
-        name=lambda solver, n, _, how: f"{solver}-{n}-{how.corrections}x{how.snr:g}",
-    ),
-    "annealed_langevin": Solver(
-        lambda variance, eta, how: steps.lift(sde_solvers.annealed_langevin(how.step_size)),
-        lambda sched, n, how: sde_solvers.annealed_langevin_path(sched, n, how.updates),
-        uses_score=True,
-        name=lambda solver, n, _, how: f"{solver}-{n}-{how.updates}x{how.step_size:g}",
-    ),
-    "ode": Solver(  # adaptive: 'steps' has no part in it
-        lambda *_: sde_solvers.ode(),
-        lambda sched, *_: spacing.path(sched.T, 1),
-        uses_score=True,
-        name=lambda solver, *_: solver,
-    ),
-}
+    return {"corrections": corrections, "updates": updates, **sizes}
 
 
 def chain(
@@ -90,24 +36,34 @@ def chain(
     steps: int,
     eta: float,
     spacing: str = LINEAR,
-    how: Langevin = sde_solvers.SONG,
+    langevin: Mapping[str, Any] = NO_OPTIONS,
 ) -> Chain:
-    """Raises ValueError for steps on which the network's own mean or variance is not defined, and for an
-    eta or a spacing where there is none.
+    """Returns the chain of a config section.
+
+    Raises ValueError for steps on which the network's own mean or variance is not defined, and for
+    an eta or a spacing that the solver does not take.
     """
     chosen = validate.choice(f"{section}.solver", solver, SOLVERS)
     path = validate.choice(f"{section}.spacing", spacing, SPACINGS)
-    sampler = chosen.sampler(variance, eta, how)
-    if eta and not chosen.uses_eta:
+    available = {"variance": variance, "eta": eta, "spacing": path, **langevin}
+    options = validate.options(chosen.plan, available)
+    if eta and "eta" not in options:
         raise ValueError(
             f"{section}.eta is {eta}, but {solver} has none; {section}.solver ddim has"
         )
-    if spacing != LINEAR and chosen.times:
+    if not 0.0 <= eta <= 1.0:
+        raise ValueError(f"{section}.eta is {eta}; it must lie between 0 and 1")
+    if spacing != LINEAR and "spacing" not in options:
         raise ValueError(f"{section}.spacing is {spacing}, but {solver} has a spacing of its own")
     check_steps(sched, parameterization_, variance, section, solver, steps)
-    name = chosen.name(solver, steps, eta, how) + (f"-{spacing}" if spacing != LINEAR else "")
-    times = chosen.times(sched, steps, how) if chosen.times else path(sched.T, steps)
-    return Chain(sampler, times, name, chosen.toward)
+    plan = chosen.plan(sched, steps, **options)
+    return Chain(
+        sampler=plan.sampler,
+        times=plan.times,
+        name=plan.name if spacing == LINEAR else f"{plan.name}-{spacing}",
+        classifier_guidance=chosen.classifier_guidance,
+        takes_labels=chosen.takes_labels,
+    )
 
 
 def check_steps(
@@ -118,22 +74,23 @@ def check_steps(
     solver: str,
     steps: int,
 ) -> None:
-    chosen = SOLVERS[solver]
+    """Raises ValueError for steps, or a solver, that do not go with what the network predicts."""
     if not 1 <= steps <= sched.T:
         raise ValueError(f"{section}.steps is {steps}; it must lie between 1 and T = {sched.T}")
-    own_mean = parameterization_ is parameterization.x_prev
-    own_variance = variance is parameterization.learned
-    if steps != sched.T and own_mean:
+    chosen = SOLVERS[solver]
+    predicts_mean = parameterization_ is parameterization.x_prev
+    uses_variance = validate.options(chosen.plan, {"variance": variance})
+    if steps != sched.T and predicts_mean:
         raise ValueError(
             f"{section}.steps is {steps}, but this network's own mean is for single steps;"
             f" take all {sched.T}"
         )
-    if steps != sched.T and own_variance and chosen.uses_variance:
+    if steps != sched.T and uses_variance and variance is parameterization.learned:
         raise ValueError(
             f"{section}.steps is {steps}, but this network's own variance is for single steps;"
             f" take all {sched.T}, or another {section}.solver, which does not use it"
         )
-    if own_mean and chosen.uses_score:
+    if predicts_mean and chosen.needs_score:
         raise ValueError(
             f"{section}.solver {solver} goes by the score, and this network gives its own mean of"
             f" single steps; {section}.solver ancestral goes by that"

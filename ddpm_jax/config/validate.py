@@ -24,6 +24,12 @@ def section(function: Callable, name: str, fields: Mapping[str, Any], *args) -> 
     return function(*args, **fields)
 
 
+def options(function: Callable, available: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of the available options that a function takes by name."""
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in available.items() if name in names}
+
+
 def check_type(field: str, value: Any, declared: Any) -> None:
     """Raises ValueError unless a value is what was declared; 1e5 is no int, True no number."""
     if get_origin(declared) is tuple:

@@ -14,6 +14,7 @@ from ddpm_jax.run.run import Chain, Run
 from ddpm_jax.runtime import plotting
 from ddpm_jax.runtime.plotting import Drawn, Line, Plot
 from ddpm_jax.samplers import loop
+from ddpm_jax.samplers.spacing import LINEAR
 
 LOOKS = {"ddim": 1, "ddim quadratic": 1, "dpm_solver": 1, "heun": 2}  # that a step takes
 STEPS = (5, 10, 20, 50)
@@ -25,7 +26,7 @@ SEEDS = 3
 def chain(run: Run, solver: str, steps: int) -> Chain:
     model = run.model
     name, _, spacing = solver.partition(" ")
-    fields = {"steps": steps, "eta": 0.0, "spacing": spacing or sampler.LINEAR}
+    fields = {"steps": steps, "eta": 0.0, "spacing": spacing or LINEAR}
     chosen = sampler.chain(
         model.sched, model.parameterization, model.variance, "--figures=solvers", name, **fields
     )

@@ -31,7 +31,8 @@ class Chain(NamedTuple):
     sampler: steps.Sampler
     times: spacing.Path
     name: str
-    toward: guidance.Towards = guidance.by_score  # how the sampler takes a classifier's guidance
+    classifier_guidance: guidance.ClassifierGuidance = guidance.shift_score
+    takes_labels: bool = True
     guidance: float = 0.0  # its weight, with a classifier or without one
     label: int = ALL  # whose images are made; ALL: image i is of class i modulo their number
     guide: Any = None  # the classifier, a draws.Guide

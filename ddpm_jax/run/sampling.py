@@ -48,7 +48,7 @@ def make_program(model: Model, chain: runs.Chain, clip: bool = True) -> loop.Pro
         denoise = models.unclipped(model, given.params, labels, w)
         if chain.guide:
             told = models.network(chain.guide.model, given.guide, labels=given.labels)
-            denoise = chain.toward(chain.guidance, model.sched, denoise, told)
+            denoise = chain.classifier_guidance(chain.guidance, model.sched, denoise, told)
         return parameterization.clip(denoise) if clip else denoise
 
     return loop.program(model.sched, chain.sampler, of_params, chain.times, model.shape)

@@ -9,7 +9,7 @@ from ddpm_jax.diffusion import Images, PerImage, Schedule, Steps
 from ddpm_jax.parameterization import Denoised, Denoiser
 
 LogProbability = Callable[[Images, Steps], PerImage]  # log p(y | x_t), of the y that each image has
-Towards = Callable[[float, Schedule, Denoiser, LogProbability], Denoiser]
+ClassifierGuidance = Callable[[float, Schedule, Denoiser, LogProbability], Denoiser]
 
 
 def classifier_free(w: float, conditional: Denoiser, unconditional: Denoiser) -> Denoiser:
@@ -35,7 +35,7 @@ def gradient(log_probability: LogProbability, x_t: Images, t: Steps) -> Images:
     return jax.grad(lambda x_t: log_probability(x_t, t).sum())(x_t)
 
 
-def by_score(
+def shift_score(
     w: float, sched: Schedule, denoise: Denoiser, log_probability: LogProbability
 ) -> Denoiser:
     """eps - w sigma_t grad log p(y | x_t): Dhariwal and Nichol 2021 (arXiv:2105.05233), Algorithm 2.
@@ -51,7 +51,7 @@ def by_score(
     return guided
 
 
-def by_mean(
+def shift_mean(
     w: float, sched: Schedule, denoise: Denoiser, log_probability: LogProbability
 ) -> Denoiser:
     """mu + w Sigma grad log p(y | x_t): their Algorithm 1, for the ancestral step, which knows its Sigma."""

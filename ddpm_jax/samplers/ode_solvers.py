@@ -11,7 +11,8 @@ import numpy as np
 from ddpm_jax import diffusion
 from ddpm_jax.diffusion import Coefficient, Schedule, Steps
 from ddpm_jax.samplers import spacing
-from ddpm_jax.samplers.steps import Sampler
+from ddpm_jax.samplers.spacing import Spacing
+from ddpm_jax.samplers.steps import Plan, Sampler, Solver
 
 
 def minus_log(sched: Schedule, t: Steps) -> Coefficient:
@@ -80,3 +81,14 @@ def inversion() -> Sampler:
         return diffusion.signal(sched, s) * x, carry
 
     return Sampler(lambda x_T: (), step)
+
+
+def plan_dpm_solver(sched: Schedule, steps: int, *, spacing: Spacing) -> Plan:
+    return Plan(dpm_solver(), times=spacing(sched.T, steps), name=f"dpm_solver-{steps}")
+
+
+def plan_heun(sched: Schedule, steps: int) -> Plan:
+    return Plan(heun(), times=spacing.karras(sched, steps), name=f"heun-{steps}")
+
+
+SOLVERS = {"dpm_solver": Solver(plan_dpm_solver), "heun": Solver(plan_heun)}

@@ -4,8 +4,6 @@ All are steps that ask the network once. They move in the process's own coordina
 Tweedie's formula, as App. G advises. A step from t to t itself moves at one noise level.
 """
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Real
@@ -14,21 +12,10 @@ from ddpm_jax import diffusion, sde
 from ddpm_jax.diffusion import Coefficient, Images, Schedule, Steps
 from ddpm_jax.parameterization import Denoised
 from ddpm_jax.samplers import probability_flow, spacing
-from ddpm_jax.samplers.steps import Sampler, Step
+from ddpm_jax.samplers.spacing import Spacing
+from ddpm_jax.samplers.steps import Plan, Sampler, Solver, Step, lift
 
 Path = Int[np.ndarray, " n"]
-
-
-class Langevin(NamedTuple):
-    """The numbers of Langevin dynamics."""
-
-    corrections: int  # updates after each step of the predictor
-    snr: float  # r of Algorithms 4 and 5, the size of a correction
-    updates: int  # T of NCSN's Algorithm 1, at each of its noise levels
-    step_size: float  # its alpha_i / sigma_i^2 = epsilon / sigma_L^2, which is 0.2 there
-
-
-SONG = Langevin(corrections=1, snr=0.16, updates=100, step_size=0.2)  # the papers' numbers
 
 
 def score(sched: Schedule, x_t: Images, x_0: Images, t: Steps) -> Images:
@@ -146,3 +133,45 @@ def ode() -> Sampler:
         return denoiser(x, jnp.full(x.shape[:1], probability_flow.T_MIN)).x_0, carry
 
     return Sampler(lambda x_T: (), step)
+
+
+def plan_euler_maruyama(sched: Schedule, steps: int, *, spacing: Spacing) -> Plan:
+    sampler = lift(euler_maruyama())
+    return Plan(sampler, times=spacing(sched.T, steps), name=f"euler_maruyama-{steps}")
+
+
+def plan_predictor_corrector(sched: Schedule, steps: int, *, corrections: int, snr: float) -> Plan:
+    """Follows each step of the predictor by 'corrections' Langevin updates of size r = 'snr'.
+
+    The paper takes 1 and 0.16.
+    """
+    return Plan(
+        lift(predictor_corrector(snr)),
+        times=predictor_corrector_path(sched, steps, corrections),
+        name=f"predictor_corrector-{steps}-{corrections}x{snr:g}",
+    )
+
+
+def plan_annealed_langevin(sched: Schedule, steps: int, *, updates: int, step_size: float) -> Plan:
+    """Makes 'updates' of size 'step_size', epsilon / sigma_L^2, at each of 'steps' noise levels.
+
+    The paper takes 100 and 0.2.
+    """
+    return Plan(
+        lift(annealed_langevin(step_size)),
+        times=annealed_langevin_path(sched, steps, updates),
+        name=f"annealed_langevin-{steps}-{updates}x{step_size:g}",
+    )
+
+
+def plan_ode(sched: Schedule, steps: int) -> Plan:
+    """Ignores 'steps': the solver is adaptive."""
+    return Plan(ode(), times=spacing.path(sched.T, 1), name="ode")
+
+
+SOLVERS = {
+    "euler_maruyama": Solver(plan_euler_maruyama, needs_score=True),
+    "predictor_corrector": Solver(plan_predictor_corrector, needs_score=True),
+    "annealed_langevin": Solver(plan_annealed_langevin, needs_score=True),
+    "ode": Solver(plan_ode, takes_labels=False, needs_score=True),
+}

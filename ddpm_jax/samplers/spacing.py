@@ -1,11 +1,14 @@
 """Timestep spacings: the times that a sampler visits, from T down to 0."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Array, Float64, Int
 
 from ddpm_jax.diffusion import Schedule
 
-Path = Int[Array, " n"]
+Path = Int[Array | np.ndarray, " n"]
+Spacing = Callable[[int, int], np.ndarray]  # T and a number of steps to the times
 
 
 def path(T: int, steps: int) -> np.ndarray:
@@ -37,6 +40,9 @@ def strictly_falling(times: Int[np.ndarray, " n"], last: int) -> Int[np.ndarray,
     falling = np.minimum.accumulate(times + place) - place
     return np.maximum(falling, last + len(times) - 1 - place).astype(np.int32)
 
+
+LINEAR = "linear"
+SPACINGS = {LINEAR: path, "quadratic": quadratic_path}
 
 RHO = 7.0  # Karras et al. 2022, Sec. 3.1: how much closer the steps are at low noise
 

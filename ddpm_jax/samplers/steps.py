@@ -1,4 +1,4 @@
-"""Steps from x_t to x_s: Algorithm 2 and DDIM.
+"""Steps from x_t to x_s, and what a solver is: Algorithm 2 and DDIM.
 
 A Step takes noise, not a key, and (t, s), not t: any subsequence of 0..T is a sampler's path.
 """
@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from ddpm_jax import diffusion, parameterization
 from ddpm_jax.diffusion import Images, Schedule, Steps
 from ddpm_jax.parameterization import Denoised, Denoiser, Variance
+from ddpm_jax.samplers import guidance
+from ddpm_jax.samplers.guidance import ClassifierGuidance
+from ddpm_jax.samplers.spacing import Path, Spacing
 
 Carry = Any
 
@@ -18,19 +21,44 @@ Step = Callable[[Schedule, Images, Denoised, Steps, Steps, Images], Images]
 
 
 class Sampler(NamedTuple):
-    """What the loop runs. Most samplers are a lifted Step; others keep a history or look twice."""
+    """What the loop runs: a lifted Step, or one that keeps a history or evaluates the network twice."""
 
     init: Callable[[Images], Carry]
     step: Callable[[Schedule, Denoiser, Images, Steps, Steps, Images, Carry], tuple[Images, Carry]]
 
 
 def lift(step: Step) -> Sampler:
-    """The sampler that asks the denoiser once a step and remembers nothing."""
+    """Returns the sampler that calls the denoiser once a step and carries nothing."""
 
     def lifted(sched, denoiser, x_t, t, s, noise, carry):
         return step(sched, x_t, denoiser(x_t, t), t, s, noise), carry
 
     return Sampler(init=lambda x_T: (), step=lifted)
+
+
+class Plan(NamedTuple):
+    """A sampler, the times that it visits, and its name in file names."""
+
+    sampler: Sampler
+    times: Path
+    name: str
+
+
+class Solver(NamedTuple):
+    """One value of a config's 'solver'.
+
+    'plan' takes a schedule, a number of steps and its own options by keyword: 'variance', 'spacing'
+    or fields of the config. Each solver stands in the SOLVERS of the file that defines its step.
+    """
+
+    plan: Callable[..., Plan]
+    classifier_guidance: ClassifierGuidance = guidance.shift_score
+    takes_labels: bool = (
+        True  # False: it solves image by image, and a batch's labels do not reach it
+    )
+    needs_score: bool = (
+        False  # True: it reads the score off x_0, which a predicted mean does not give
+    )
 
 
 def ancestral(variance: Variance) -> Step:
@@ -52,7 +80,7 @@ def ddim(eta: float) -> Step:
     Raises ValueError unless 0 <= eta <= 1.
     """
     if not 0.0 <= eta <= 1.0:
-        raise ValueError(f"sample.eta is {eta}; it must lie between 0 and 1")
+        raise ValueError(f"eta is {eta}; it must lie between 0 and 1")
 
     def step(
         sched: Schedule, x_t: Images, out: Denoised, t: Steps, s: Steps, noise: Images
@@ -63,3 +91,19 @@ def ddim(eta: float) -> Step:
         return diffusion.signal(sched, s) * out.x_0 + towards_x_t * eps + jnp.sqrt(variance) * noise
 
     return step
+
+
+def plan_ancestral(sched: Schedule, steps: int, *, variance: Variance, spacing: Spacing) -> Plan:
+    sampler = lift(ancestral(variance))
+    return Plan(sampler, times=spacing(sched.T, steps), name=f"ancestral-{steps}")
+
+
+def plan_ddim(sched: Schedule, steps: int, *, eta: float, spacing: Spacing) -> Plan:
+    sampler = lift(ddim(eta))
+    return Plan(sampler, times=spacing(sched.T, steps), name=f"ddim-{steps}-eta{eta:g}")
+
+
+SOLVERS = {
+    "ancestral": Solver(plan_ancestral, classifier_guidance=guidance.shift_mean),
+    "ddim": Solver(plan_ddim),
+}

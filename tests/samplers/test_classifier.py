@@ -43,12 +43,12 @@ def told(label):
 def test_guided_by_a_classifier_or_without_one_the_score_is_the_same(x64, w):
     """p(x) p(label | x)^(1 + w) either way, where both know the truth. w = 0 is Bayes' rule."""
     x_t, t = jnp.asarray(X_T), jnp.asarray(T)
-    by_classifier = guidance.by_score(1.0 + w, SCHED, denoiser(None), told(2))(x_t, t)
+    by_classifier = guidance.shift_score(1.0 + w, SCHED, denoiser(None), told(2))(x_t, t)
     free = guidance.classifier_free(w, denoiser(2), denoiser(None))(x_t, t)
     np.testing.assert_allclose(by_classifier.x_0, free.x_0, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize("toward", [guidance.by_score, guidance.by_mean])
+@pytest.mark.parametrize("toward", [guidance.shift_score, guidance.shift_mean])
 def test_a_classifier_without_weight_says_nothing(toward):
     x_t, t = jnp.asarray(X_T), jnp.full(9, 20)
     plain, found = denoiser(None)(x_t, t), toward(0.0, SCHED, denoiser(None), told(1))(x_t, t)
@@ -65,9 +65,9 @@ def test_a_step_s_mean_moves_by_its_variance_times_the_gradient(x64):
     w, x_t, t = 1.3, jnp.asarray(X_T), jnp.full(9, 20)
     plain, variance = means(denoiser(None)(x_t, t), x_t, t)
     gradient = jax.vmap(jax.grad(lambda x: told(2)(x[None], t[:1])[0]))(x_t)
-    by_mean, _ = means(guidance.by_mean(w, SCHED, denoiser(None), told(2))(x_t, t), x_t, t)
+    by_mean, _ = means(guidance.shift_mean(w, SCHED, denoiser(None), told(2))(x_t, t), x_t, t)
     np.testing.assert_allclose(by_mean, plain + w * jnp.exp(variance) * gradient, rtol=1e-9)
-    by_score, _ = means(guidance.by_score(w, SCHED, denoiser(None), told(2))(x_t, t), x_t, t)
+    by_score, _ = means(guidance.shift_score(w, SCHED, denoiser(None), told(2))(x_t, t), x_t, t)
     alpha = 1.0 - SCHED.beta[20]
     np.testing.assert_allclose(by_mean - plain, np.sqrt(alpha) * (by_score - plain), atol=1e-9)
 
@@ -75,8 +75,8 @@ def test_a_step_s_mean_moves_by_its_variance_times_the_gradient(x64):
 @pytest.mark.parametrize(
     "step, toward",
     [
-        (steps.ancestral(parameterization.fixed_large), guidance.by_mean),
-        (steps.ddim(0.0), guidance.by_score),
+        (steps.ancestral(parameterization.fixed_large), guidance.shift_mean),
+        (steps.ddim(0.0), guidance.shift_score),
     ],
 )
 def test_bayes_rule_draws_the_part_that_was_asked_for(step, toward):
@@ -180,7 +180,7 @@ def test_samples_are_guided_and_named_after_their_classifier(digits, folders, so
     [
         ({"sample.classifier": "nowhere"}, "nowhere holds no run"),
         ({"sample.label": 10}, "between 0 and 9"),
-        ({"sample.solver": "ode"}, "no place for labels"),
+        ({"sample.solver": "ode"}, "takes no labels"),
         ({"diffusion.schedule.beta_T": 0.3}, "knows diffusion.schedule .*; this run has"),
     ],
 )

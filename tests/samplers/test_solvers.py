@@ -6,13 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from ddpm_jax import diffusion, parameterization
-from ddpm_jax.config import sampler
+from ddpm_jax.config import build, sampler
 from ddpm_jax.figures import inversion
 from ddpm_jax.parameterization import Denoised
 from ddpm_jax.samplers import loop, ode_solvers, spacing
 from ddpm_jax.samplers import steps as sampler_steps
+from ddpm_jax.samplers.steps import Plan, Solver
 
 FINE = diffusion.linear(100_000, 1e-6, 2e-4)  # times close enough for rounding not to matter
 MEAN, VARIANCE = 0.3, 0.25
@@ -143,3 +145,42 @@ def test_a_spacing_is_for_solvers_that_have_none_of_their_own():
         chain("heun", 10, 0.0, "quadratic")
     with pytest.raises(ValueError, match="did you mean quadratic"):
         chain("ddim", 10, 0.0, "quadratc")
+
+
+def test_a_solver_is_called_with_the_options_that_it_names_and_no_others(
+    tiny, tmp_path, monkeypatch
+):
+    calls = []
+
+    def plan(sched, steps, *, eta, snr):
+        calls.append({"steps": steps, "eta": eta, "snr": snr})
+        return Plan(ode_solvers.heun(), np.array([sched.T, 3, 0]), "mine")
+
+    monkeypatch.setitem(sampler.SOLVERS, "mine", Solver(plan))
+    tiny.sample.update(solver="mine", steps=5, eta=0.25)
+    tiny.sample.langevin.snr = 0.3
+    chain = build.run(tiny, epath.Path(tmp_path)).sample.chain
+    assert calls == [{"steps": 5, "eta": 0.25, "snr": 0.3}]
+    assert (chain.name, list(chain.times)) == ("mine", [8, 3, 0])
+    tiny.sample.spacing = "quadratic"
+    with pytest.raises(ValueError, match="mine has a spacing of its own"):
+        build.run(tiny, epath.Path(tmp_path))
+
+
+def test_whether_a_solver_takes_labels_is_its_entry_s_to_say(tiny, tmp_path, monkeypatch):
+    """Neither its own name nor the chain's name decides."""
+    tiny.model.classes = 10
+    ode, heun = sampler.SOLVERS["ode"], sampler.SOLVERS["heun"]
+    monkeypatch.setitem(sampler.SOLVERS, "heun", ode)
+    monkeypatch.setitem(sampler.SOLVERS, "ode", heun)
+    tiny.sample.solver = "ode"
+    assert build.run(tiny, epath.Path(tmp_path)).sample.chain.takes_labels
+    tiny.sample.solver = "heun"
+    with pytest.raises(ValueError, match="goes image by image and takes no labels"):
+        build.run(tiny, epath.Path(tmp_path))
+
+
+def test_an_eta_out_of_range_is_named_with_its_section(tiny, tmp_path):
+    tiny.train.grid.update(solver="ddim", eta=1.5)
+    with pytest.raises(ValueError, match="train.grid.eta is 1.5; it must lie between 0 and 1"):
+        build.run(tiny, epath.Path(tmp_path))
