@@ -61,15 +61,15 @@ def quadratic(T: int, beta_1: float, beta_T: float) -> Schedule:
     return schedule(np.linspace(beta_1**0.5, beta_T**0.5, T, dtype=np.float64) ** 2)
 
 
-def constant(T: int, beta_1: float, beta_T: float) -> Schedule:
-    """beta_T at every step, one of the three that Sec. 4 mentions; beta_1 has no part in it."""
+def constant(T: int, beta_T: float) -> Schedule:
+    """beta_T at every step, one of the three that Sec. 4 mentions."""
     return schedule(np.full(T, beta_T, dtype=np.float64))
 
 
-def cosine(T: int, beta_1: float, beta_T: float) -> Schedule:
+def cosine(T: int) -> Schedule:
     """alpha_bar falls as a squared cosine: Nichol and Dhariwal 2021 (arXiv:2102.09672), Eq. 17.
 
-    Their s = 0.008 and beta <= 0.999 are in it; beta_1 and beta_T have no part.
+    s = 0.008 and beta <= 0.999, as theirs.
     """
     angle = (np.arange(T + 1, dtype=np.float64) / T + 0.008) / 1.008 * (0.5 * np.pi)
     alpha_bar = np.cos(angle) ** 2

@@ -15,7 +15,7 @@ from ddpm_jax import diffusion
 SCHEDULES = {
     "linear": diffusion.linear(1000, 1e-4, 0.02),
     "quadratic": diffusion.quadratic(1000, 1e-4, 0.02),
-    "constant": diffusion.constant(1000, 1e-4, 0.02),
+    "constant": diffusion.constant(1000, 0.02),
 }
 every_schedule = pytest.mark.parametrize("sched", SCHEDULES.values(), ids=SCHEDULES.keys())
 
@@ -98,14 +98,14 @@ def test_the_prior_term_of_the_linear_schedule():
 
 def test_the_cosine_schedule_is_the_improved_paper_s():
     """Eq. 17 itself, but for the last steps, whose beta is cut at 0.999."""
-    sched = diffusion.cosine(4000, 0.5, 0.5)
+    sched = diffusion.cosine(4000)
     f = [math.cos((t / 4000 + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(4001)]
     uncut = sched.beta < 0.999
     assert uncut[:-1].all() and sched.beta[-1] == 0.999
     np.testing.assert_allclose(sched.alpha_bar[:-1], np.array(f[:-1]) / f[0], rtol=1e-9)
     assert 0.4 < sched.alpha_bar[2000] < 0.5  # the linear schedule has 0.08 left there
     with pytest.raises(ValueError, match="at least 2"):
-        diffusion.cosine(1, 0.5, 0.5)
+        diffusion.cosine(1)
 
 
 @every_schedule
@@ -228,7 +228,7 @@ def test_tanh_is_near_the_normal_cdf():
     [
         (lambda: diffusion.linear(1, 1e-4, 0.02), "at least 2"),
         (lambda: diffusion.linear(10, 0.0, 0.02), "strictly between"),
-        (lambda: diffusion.constant(10, 0.5, 1.0), "strictly between"),
+        (lambda: diffusion.constant(10, 1.0), "strictly between"),
     ],
 )
 def test_impossible_schedules_are_refused(make, fault):

@@ -1,7 +1,8 @@
 """The diffusion and model sections of a config: names and numbers to schedules, outputs, losses, the network."""
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import jax.numpy as jnp
 
@@ -147,5 +148,17 @@ def compute_dtype(name: str, platform: str):
 
 
 def schedule_of(name: str, **fields: Any) -> Schedule:
-    made = validate.choice("diffusion.schedule.name", name, SCHEDULES)
-    return validate.section(made, "diffusion.schedule", fields)
+    """Calls a schedule's function with the numbers that it takes; the section may hold another's too.
+
+    Raises ValueError for a number that no schedule has, one that is missing, or one of the wrong type.
+    """
+    function = validate.choice("diffusion.schedule.name", name, SCHEDULES)
+    own = inspect.signature(function).parameters
+    numbers = {}
+    for each in SCHEDULES.values():
+        numbers |= get_type_hints(each)
+    unused = {field for field in fields if field in numbers and field not in own}
+    for field in unused:
+        validate.check_type(f"diffusion.schedule.{field}", fields[field], numbers[field])
+    used = {field: value for field, value in fields.items() if field not in unused}
+    return validate.section(function, "diffusion.schedule", used)

@@ -8,7 +8,7 @@ import pytest
 from conftest import load
 from etils import epath
 
-from ddpm_jax import diffusion, parameterization
+from ddpm_jax import diffusion, parameterization, sde
 from ddpm_jax.config import build
 from ddpm_jax.run import model as models
 from ddpm_jax.run import record
@@ -262,6 +262,40 @@ def test_every_schedule_can_be_chosen_by_name_alone(tiny, tmp_path, name):
     tiny.diffusion.schedule.name = name
     betas = build.run(tiny, epath.Path(tmp_path)).model.sched.beta
     assert (betas != diffusion.linear(8, 1e-3, 0.2).beta).any()
+
+
+@pytest.mark.parametrize(
+    "own, sched",
+    [
+        ({"name": "cosine", "T": 8}, diffusion.cosine(8)),
+        ({"name": "constant", "T": 8, "beta_T": 0.3}, diffusion.constant(8, 0.3)),
+        ({"name": "vp", "T": 8, "beta_1": 0.1, "beta_T": 0.3}, sde.vp(8, 0.1, 0.3)),
+        ({"name": "ve", "T": 8, "sigma_min": 0.1, "sigma_max": 9.0}, sde.ve(8, 0.1, 9.0)),
+    ],
+)
+def test_a_schedule_needs_its_own_numbers_only_and_ignores_those_of_others(
+    tiny, tmp_path, own, sched
+):
+    others = {"beta_1": 0.01, "beta_T": 0.2, "sigma_min": 0.5, "sigma_max": 2.0}
+
+    def build_with(section):
+        tiny.diffusion.schedule = section
+        run = build.run(tiny, epath.Path(tmp_path))
+        assert (
+            run.config["diffusion"]["schedule"] == section
+        )  # stored as it is written: hashes cover it
+        return run.model.sched
+
+    for section in (own, others | own):
+        np.testing.assert_array_equal(build_with(section).alpha_bar, sched.alpha_bar)
+    with pytest.raises(ValueError, match="diffusion.schedule: .*unexpected .*'beta_2'"):
+        build_with(own | {"beta_2": 0.1})
+    for field in others.keys() | {"T"}:
+        with pytest.raises(ValueError, match=f"diffusion.schedule.{field} is '0.1'; it must be"):
+            build_with(others | own | {field: "0.1"})
+    for field in own.keys() - {"name"}:
+        with pytest.raises(ValueError, match=f"diffusion.schedule: missing .*'{field}'"):
+            build_with({name: value for name, value in own.items() if name != field})
 
 
 def test_the_network_is_fed_t_minus_one_and_the_denoiser_clips(tiny, tmp_path):

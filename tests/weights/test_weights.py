@@ -448,7 +448,7 @@ def test_schedules_of_any_kind_go_out(exported, tmp_path):
     """And in: a chain of 5 steps is sampled in 5."""
     run = run_of(weights_source.read(str(exported), "auto"), tmp_path)
     schedule = {"name": "constant", "T": 5, "beta_1": 0.1, "beta_T": 0.1}
-    model = run.model._replace(sched=diffusion.constant(5, 0.1, 0.1))
+    model = run.model._replace(sched=diffusion.constant(5, 0.1))
     said = diffusers.scheduler_config(model, run.config["diffusion"] | {"schedule": schedule})
     assert said["trained_betas"] == [0.1] * 5 and said["num_train_timesteps"] == 5
     of_labels = model._replace(unet=model.unet.clone(classes=10))
