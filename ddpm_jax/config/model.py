@@ -17,24 +17,38 @@ from ddpm_jax.networks import classifier, unet
 from ddpm_jax.parameterization import Parameterization, Variance
 
 SCHEDULES = {
-    f.__name__: f
-    for f in (
-        *(diffusion.linear, diffusion.quadratic, diffusion.constant, diffusion.cosine),
-        *(sde.vp, sde.sub_vp, sde.ve),
-    )
+    "linear": diffusion.linear,
+    "quadratic": diffusion.quadratic,
+    "constant": diffusion.constant,
+    "cosine": diffusion.cosine,
+    "vp": sde.vp,
+    "sub_vp": sde.sub_vp,
+    "ve": sde.ve,
 }
-OUTPUTS = {name: getattr(parameterization, name) for name in ("eps", "x_0", "x_prev")}
+OUTPUTS = {
+    "eps": parameterization.eps,
+    "x_0": parameterization.x_0,
+    "x_prev": parameterization.x_prev,
+}
 VARIANCES = {
-    f.__name__: f
-    for f in (
-        parameterization.fixed_small,
-        parameterization.fixed_large,
-        parameterization.learned,
-        parameterization.learned_range,
-    )
+    "fixed_small": parameterization.fixed_small,
+    "fixed_large": parameterization.fixed_large,
+    "learned": parameterization.learned,
+    "learned_range": parameterization.learned_range,
 }
-TIMESTEPS = {f.__name__: f for f in (timesteps.uniform, timesteps.importance, timesteps.continuous)}
+TIMESTEPS = {
+    "uniform": timesteps.uniform,
+    "importance": timesteps.importance,
+    "continuous": timesteps.continuous,
+}
 CLASSIFICATION = "classification"  # the loss that makes the network a classifier
+LOSSES = {
+    "simple": objective.simple,
+    "vlb": objective.vlb,
+    "likelihood": objective.likelihood_weighted,
+    "hybrid": objective.hybrid,
+    CLASSIFICATION: objective.classification,
+}
 CONTINUOUS = "simple", "likelihood", CLASSIFICATION  # losses that are defined for any t
 LIKELIHOODS = {
     "normal": diffusion.discretized_log_likelihood,
@@ -61,23 +75,28 @@ def diffusion_of(
     log_cdf: str,
     timesteps: str,
 ) -> Diffusion:
-    """Raises ValueError for a name that is none, and for names that do not go together."""
-    reading = validate.choice("diffusion.output", output, OUTPUTS)
-    of_reverse = validate.choice("diffusion.variance", variance, VARIANCES)
-    likelihood = validate.choice("diffusion.log_cdf", log_cdf, LIKELIHOODS)
-    draws = validate.choice("diffusion.timesteps", timesteps, TIMESTEPS)
-    check_together(output, variance, loss, timesteps)
-    losses = {
-        "simple": lambda levels: objective.simple(reading),
-        "vlb": lambda levels: objective.vlb(reading, of_reverse, levels, likelihood),
-        "likelihood": lambda levels: objective.likelihood_weighted(reading),
-        "hybrid": lambda levels: objective.hybrid(reading, of_reverse, levels, likelihood),
-        CLASSIFICATION: lambda levels: objective.classification(),
+    """Raises ValueError for an unknown name, and for names that do not go together."""
+    options = {
+        "parameterization": validate.choice("diffusion.output", output, OUTPUTS),
+        "variance": validate.choice("diffusion.variance", variance, VARIANCES),
+        "log_likelihood": validate.choice("diffusion.log_cdf", log_cdf, LIKELIHOODS),
     }
+    timesteps_of = validate.choice("diffusion.timesteps", timesteps, TIMESTEPS)
+    check_together(output, variance, loss, timesteps)
     sched = validate.section(schedule_of, "diffusion.schedule", schedule)
-    chosen = validate.choice("diffusion.loss", loss, losses)
-    classifies = loss == CLASSIFICATION
-    return Diffusion(sched, reading, of_reverse, chosen, draws(sched.T), classifies)
+    loss_of = validate.choice("diffusion.loss", loss, LOSSES)
+
+    def objective_of(levels: int) -> Objective:
+        return loss_of(**validate.options(loss_of, options | {"levels": levels}))
+
+    return Diffusion(
+        sched=sched,
+        parameterization=options["parameterization"],
+        variance=options["variance"],
+        objective=objective_of,
+        timesteps=timesteps_of(sched.T),
+        classifies=loss == CLASSIFICATION,
+    )
 
 
 def check_together(output: str, variance: str, loss: str, timesteps: str) -> None:

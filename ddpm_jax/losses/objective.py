@@ -5,7 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from ddpm_jax import diffusion, parameterization, sde
+from ddpm_jax import diffusion, sde
+from ddpm_jax import parameterization as parameterizations
 from ddpm_jax.diffusion import Images, PerImage, Schedule, Steps, Times
 from ddpm_jax.losses import bound as bound_terms
 from ddpm_jax.losses.bound import LogLikelihood, per_image
@@ -15,7 +16,7 @@ Objective = Callable[[Schedule, Network, Images, Steps, Images], PerImage]
 LAMBDA = 0.001  # what the bound weighs in L_hybrid
 
 
-def simple(parameterization_: Parameterization) -> Objective:
+def simple(parameterization: Parameterization) -> Objective:
     """The mean squared error of what the network outputs.
 
     Of eps it is L_simple, Eq. 14; of x_prev, Table 2's row "||mu-tilde - mu_theta||^2".
@@ -23,14 +24,14 @@ def simple(parameterization_: Parameterization) -> Objective:
 
     def loss(sched: Schedule, network: Network, x_0: Images, t: Times, eps: Images) -> PerImage:
         x_t = diffusion.q_sample(sched, x_0, t, eps)
-        target = parameterization_.target(sched, x_0, x_t, eps, t)
+        target = parameterization.target(sched, x_0, x_t, eps, t)
         return bound_terms.per_image((target - network(x_t, t)) ** 2)
 
     return loss
 
 
 def vlb(
-    parameterization_: Parameterization,
+    parameterization: Parameterization,
     variance: Variance,
     levels: int,
     log_likelihood: LogLikelihood,
@@ -42,14 +43,14 @@ def vlb(
 
     def loss(sched: Schedule, network: Network, x_0: Images, t: Steps, eps: Images) -> PerImage:
         x_t = diffusion.q_sample(sched, x_0, t, eps)
-        out = parameterization.denoised(parameterization_, sched, network(x_t, t), x_t, t)
+        out = parameterizations.denoised(parameterization, sched, network(x_t, t), x_t, t)
         return bound_terms.bound_term(sched, variance, out, x_0, x_t, t, levels, log_likelihood)
 
     return loss
 
 
 def hybrid(
-    parameterization_: Parameterization,
+    parameterization: Parameterization,
     variance: Variance,
     levels: int,
     log_likelihood: LogLikelihood,
@@ -63,9 +64,9 @@ def hybrid(
         x_t = diffusion.q_sample(sched, x_0, t, eps)
         output = network(x_t, t)
         mean, fraction = jnp.split(output, 2, axis=-1)
-        target = parameterization_.target(sched, x_0, x_t, eps, t)
+        target = parameterization.target(sched, x_0, x_t, eps, t)
         still = jnp.concatenate([jax.lax.stop_gradient(mean), fraction], axis=-1)
-        out = parameterization.denoised(parameterization_, sched, still, x_t, t)
+        out = parameterizations.denoised(parameterization, sched, still, x_t, t)
         bound = bound_terms.bound_term(sched, variance, out, x_0, x_t, t, levels, log_likelihood)
         return bound_terms.per_image((target - mean) ** 2) + LAMBDA * sched.T * bound
 
@@ -81,7 +82,7 @@ def classification() -> Objective:
     return loss
 
 
-def likelihood_weighted(parameterization_: Parameterization) -> Objective:
+def likelihood_weighted(parameterization: Parameterization) -> Objective:
     """lambda = g^2: g^2 / 2 |score error|^2 in nats per dimension and step (arXiv:2101.09258, Theorem 1).
 
     Its integral over t bounds the KL divergence between data and model at t_min, up to the prior's;
@@ -91,7 +92,7 @@ def likelihood_weighted(parameterization_: Parameterization) -> Objective:
 
     def loss(sched: Schedule, network: Network, x_0: Images, t: Times, eps: Images) -> PerImage:
         x_t = diffusion.q_sample(sched, x_0, t, eps)
-        out = parameterization.denoised(parameterization_, sched, network(x_t, t), x_t, t)
+        out = parameterizations.denoised(parameterization, sched, network(x_t, t), x_t, t)
         noise = diffusion.sigma(sched, t)
         error = jnp.square(diffusion.eps_from_x_0(sched, x_t, out.x_0, t) - eps)
         return per_image(0.5 * sde.rate(sched, t) / noise**2 * error)

@@ -9,7 +9,7 @@ from conftest import load
 from etils import epath
 
 from ddpm_jax import diffusion, parameterization, sde
-from ddpm_jax.config import build
+from ddpm_jax.config import build, model
 from ddpm_jax.run import model as models
 from ddpm_jax.run import record
 
@@ -262,6 +262,21 @@ def test_every_schedule_can_be_chosen_by_name_alone(tiny, tmp_path, name):
     tiny.diffusion.schedule.name = name
     betas = build.run(tiny, epath.Path(tmp_path)).model.sched.beta
     assert (betas != diffusion.linear(8, 1e-3, 0.2).beta).any()
+
+
+def test_a_loss_is_called_with_the_options_that_it_names_and_no_others(tiny, tmp_path, monkeypatch):
+    calls = []
+
+    def mine(levels, log_likelihood, variance):
+        calls.append((levels, log_likelihood, variance))
+        return lambda sched, network, x_0, t, eps: network(x_0, t)
+
+    monkeypatch.setitem(model.LOSSES, "mine", mine)
+    tiny.diffusion.update(loss="mine", log_cdf="tanh", variance="fixed_small")
+    objective = build.run(tiny, epath.Path(tmp_path)).model.objective
+    expected = 17, diffusion.released_log_likelihood, parameterization.fixed_small
+    assert calls == [expected]
+    assert objective(None, lambda x, t: x + t, 2, 3, None) == 5
 
 
 @pytest.mark.parametrize(
