@@ -1,146 +1,157 @@
-"""The modes: what each checks, writes and runs."""
+"""The table of modes: help, flags, checks, writes and locks are read off it.
 
-from absl import flags
+A mode's functions are named as text, "module:function", and imported when they are called: no mode
+pays for another's libraries.
+"""
 
-from ddpm_jax.cli import command_line, exit
-from ddpm_jax.codec.commands import calibrate, compress
-from ddpm_jax.config import build, guide
-from ddpm_jax.datasets import source as sources
-from ddpm_jax.evaluation import evaluate, follow
-from ddpm_jax.figures import program
-from ddpm_jax.profiling import benchmark, preflight, topology
-from ddpm_jax.run import record, sampling
-from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import checkpoint, console, files, lock
-from ddpm_jax.training import train
-from ddpm_jax.weights import exporting, importing
-from ddpm_jax.weights import source as weights_source
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 
-def prepare(argv: list[str]) -> tuple[Run, str]:
-    """Everything that can be found wrong before anything is written, as ValueError."""
-    config, directory, mode = command_line.parse(argv)
-    exit.quiet_libraries()
-    following = mode == "evaluate" and flags.FLAGS.follow and record.stored(directory)
-    if mode not in NEED_NONE and not following and not checkpoint.any_in(directory / "checkpoints"):
-        raise ValueError(f"{directory} holds no checkpoint to {mode} from; train first")
-    files.check_writable(directory, *WRITES[mode])
-    record.check_same_run(directory, config.to_dict())
-    run = BUILDS.get(mode, build.run)(config, directory)
-    if run.model.classifies and (mode not in OF_CLASSIFIERS or following):
-        what = "--follow" if following else f"--mode={mode}"
-        raise ValueError(
-            f"{directory} is a classifier's; for {what} name a model's run, and this one as"
-            f" --config.sample.classifier={directory}"
-        )
-    if mode in GUIDED:
-        run = guide.guided(run)
-    if flags.FLAGS.follow and mode != "evaluate":
-        raise ValueError(f"--follow goes with --mode=evaluate, not {mode}")
-    CHECKS[mode](run)
-    return run, mode
+@dataclass(frozen=True)
+class Mode:
+    """A value of --mode. Its functions get the values of its flags as keywords."""
+
+    name: str
+    help: str
+    run: str  # the program, called with what 'build' has made
+    check: str = ""  # the same, before anything is written; raises ValueError
+    build: str = "ddpm_jax.config.build:run"  # of the config and the workdir
+    writes: tuple[str, ...] = ()  # folders in the workdir; "" is the workdir itself
+    flags: tuple[str, ...] = ()
+    needs_run: bool = True  # False: works on the config's data alone, without a workdir
+    needs_checkpoint: bool = True
+    draws_samples: bool = False  # by the sample section, so sample.classifier guides them
+    takes_classifiers: bool = False
+    locks: bool = False  # the workdir, against a second writer
 
 
-def train_and_measure(run: Run) -> None:
-    """Training, the held-out bound, and where everything is."""
-    train.train(run)
-    try:
-        evaluate.held_out(run)
-    except lock.InUse as error:
-        console.say(f"no bound: {error}")
-    grids = sorted((run.directory / "samples").glob("*-grid.png"), key=lambda p: p.stat().mtime)
-    if grids:
-        console.say(f"samples  {grids[-1]}")
-    how = f"sample from it with --workdir={run.directory} --mode=sample"
-    if run.model.classifies:
-        how = f"guide another run's samples by it with --config.sample.classifier={run.directory}"
-    console.say(f"run      {run.directory}; {how}")
+def function(name: str) -> Callable[..., Any]:
+    """Imports "module:function"."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
-def wanted() -> str:
-    return flags.FLAGS.topology or topology.LOCAL
-
-
-def source() -> weights_source.Source:
-    return weights_source.read(flags.FLAGS.source, flags.FLAGS.format)
-
-
-def as_what() -> str:
-    return "diffusers" if flags.FLAGS.format == "auto" else flags.FLAGS.format
-
-
-def asked() -> compress.Request:
-    given = flags.FLAGS
-    how = given.max_bytes, given.nu, given.profile, given.archive, given.best_effort
-    return compress.Request(given.input, given.output, *how)
-
-
-NEED_NONE = (
-    "train",
-    "preflight",
-    "benchmark",
-    "import",
-)  # of the checkpoints that the others work on
-OF_CLASSIFIERS = ("train", "evaluate", "preflight")
-GUIDED = ("sample", "evaluate", "figures", "benchmark", "export")  # what draws by that section
-BUILDS = {
-    "preflight": lambda config, directory: preflight.build_for(config, directory, wanted()),
-    "benchmark": lambda *given: benchmark.build_for(*given, flags.FLAGS.benchmark),
-    "import": lambda *given: importing.build_for(*given, source()),
-}
-PROGRAMS = {
-    "train": train_and_measure,
-    "sample": sampling.generate,
-    "evaluate": lambda run: (follow.follow if flags.FLAGS.follow else evaluate.evaluate)(run),
-    "figures": lambda run: program.figures(run, flags.FLAGS.figures),
-    "preflight": lambda run: preflight.preflight(run, wanted(), command_line.config_name()),
-    "benchmark": lambda run: benchmark.benchmark(
-        run, flags.FLAGS.benchmark, command_line.config_name()
+ALL = (
+    Mode(
+        name="train",
+        help="trains a model or resumes a run, then measures its bound",
+        run="ddpm_jax.cli.training:train_and_measure",
+        check="ddpm_jax.cli.training:check",
+        writes=("", "checkpoints", "samples", "eval"),
+        needs_checkpoint=False,
+        takes_classifiers=True,
+        locks=True,
     ),
-    "import": lambda run: importing.import_weights(run, source()),
-    "export": lambda run: exporting.export(run, flags.FLAGS.target, as_what(), flags.FLAGS.weights),
-    "calibrate": calibrate.calibrate,
-    "compress": lambda run: compress.compress(run, asked()),
-    "decompress": lambda run: compress.decompress(run, asked()),
-    "inspect": lambda run: compress.inspect(run, asked()),
-}
-
-
-def check_train(run: Run) -> None:
-    """Raises ValueError for splits that are not there, and for labels that the network does not know."""
-    sources.check_classes(run.data.open(run.data.split), run.model.unet.classes)
-    if run.eval.images and run.data.held_out:
-        run.data.open(run.data.held_out)
-
-
-CHECKS = {
-    "train": check_train,
-    "sample": lambda run: None,
-    "evaluate": evaluate.check,
-    "figures": lambda run: program.check(run, flags.FLAGS.figures),
-    "preflight": preflight.check,
-    "benchmark": lambda run: None,
-    "import": lambda run: importing.check_import(run, source()),
-    "export": lambda run: exporting.check_export(
-        run, flags.FLAGS.target, as_what(), flags.FLAGS.weights
+    Mode(
+        name="prepare",
+        help="downloads or converts the config's data set; needs no accelerator",
+        run="ddpm_jax.cli.prepare:prepare",
+        build="ddpm_jax.cli.prepare:data_of",
+        flags=("source",),
+        needs_run=False,
+        needs_checkpoint=False,
     ),
-    "calibrate": calibrate.check,
-    "compress": lambda run: compress.check_compress(run, asked()),
-    "decompress": lambda run: compress.check_decompress(run, asked()),
-    "inspect": lambda run: compress.check_inspect(run, asked()),
-}
+    Mode(
+        name="sample",
+        help="draws sample.count images",
+        run="ddpm_jax.run.sampling:generate",
+        writes=("samples",),
+        draws_samples=True,
+    ),
+    Mode(
+        name="evaluate",
+        help="measures the bound and the quality of samples",
+        run="ddpm_jax.evaluation.program:evaluate",
+        check="ddpm_jax.evaluation.program:check",
+        writes=("eval", "samples"),
+        flags=("follow",),
+        draws_samples=True,
+        takes_classifiers=True,
+    ),
+    Mode(
+        name="figures",
+        help="draws the paper's figures as PNG and PDF, with their numbers as JSON",
+        run="ddpm_jax.figures.program:figures",
+        check="ddpm_jax.figures.program:check",
+        writes=("figures", "samples"),
+        flags=("figures",),
+        draws_samples=True,
+    ),
+    Mode(
+        name="preflight",
+        help="compiles the run for a TPU that need not be there: memory, time per step",
+        run="ddpm_jax.profiling.preflight:preflight",
+        check="ddpm_jax.profiling.preflight:check",
+        build="ddpm_jax.profiling.preflight:build_for",
+        writes=("preflight",),
+        flags=("topology",),
+        needs_checkpoint=False,
+        takes_classifiers=True,
+    ),
+    Mode(
+        name="benchmark",
+        help="times training, sampling and the input pipeline on this machine",
+        run="ddpm_jax.profiling.benchmark:benchmark",
+        build="ddpm_jax.profiling.benchmark:build_for",
+        writes=("benchmark",),
+        flags=("benchmark",),
+        needs_checkpoint=False,
+        draws_samples=True,
+    ),
+    Mode(
+        name="import",
+        help="makes a run of foreign weights",
+        run="ddpm_jax.weights.program:import_weights",
+        check="ddpm_jax.weights.program:check_import",
+        build="ddpm_jax.weights.program:build",
+        writes=("", "checkpoints"),
+        flags=("source", "format"),
+        needs_checkpoint=False,
+        locks=True,
+    ),
+    Mode(
+        name="export",
+        help="writes a run's weights for diffusers, or its samples as files",
+        run="ddpm_jax.weights.program:export",
+        check="ddpm_jax.weights.program:check_export",
+        flags=("target", "format", "weights"),
+        draws_samples=True,
+    ),
+    Mode(
+        name="calibrate",
+        help="measures what compression needs to know of a checkpoint, once",
+        run="ddpm_jax.codec.commands.calibrate:calibrate",
+        check="ddpm_jax.codec.commands.calibrate:check",
+        writes=("codec",),
+    ),
+    Mode(
+        name="compress",
+        help="compresses pictures without loss, by the model",
+        run="ddpm_jax.codec.commands.program:compress",
+        check="ddpm_jax.codec.commands.program:check_compress",
+        flags=("input", "output", "max_bytes", "nu", "profile", "archive"),
+    ),
+    Mode(
+        name="decompress",
+        help="restores the pictures, or a prefix of each",
+        run="ddpm_jax.codec.commands.program:decompress",
+        check="ddpm_jax.codec.commands.program:check_decompress",
+        flags=("input", "output", "max_bytes", "best_effort"),
+    ),
+    Mode(
+        name="inspect",
+        help="prints what compressed files hold",
+        run="ddpm_jax.codec.commands.program:inspect",
+        check="ddpm_jax.codec.commands.program:check_inspect",
+        flags=("input",),
+    ),
+)
+MODES = {mode.name: mode for mode in ALL}
 
-WRITES = {  # folders in the workdir, itself among them
-    "train": ("", "checkpoints", "samples", "eval"),
-    "sample": ("samples",),
-    "evaluate": ("eval", "samples"),
-    "figures": ("figures", "samples"),
-    "preflight": ("preflight",),
-    "benchmark": ("benchmark",),
-    "import": ("", "checkpoints"),
-    "export": (),  # what else it writes its own check looks at
-    "calibrate": ("codec",),
-    "compress": (),
-    "decompress": (),
-    "inspect": (),
-}
+
+def with_flag(name: str) -> list[str]:
+    """The modes that a flag goes with; none are named for a flag of every mode."""
+    return [mode.name for mode in ALL if name in mode.flags]

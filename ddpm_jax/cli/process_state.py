@@ -1,4 +1,4 @@
-"""What a call of main() changes in its process beside its result, put back when the call ends."""
+"""What a call of main() changes in its process, put back when the call ends."""
 
 import logging
 import sys
@@ -6,46 +6,35 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import jax
-from absl import flags
+from absl import logging as absl_logging
 
-FLAGS = flags.FLAGS
 LOGGERS = ("absl", "asyncio")
 JAX_OPTIONS = ("jax_platforms", "jax_enable_compilation_cache")
 
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """Restores flags, sys.argv, logging, warnings and jax's options, so that main() can be called again.
-
-    A call that has joined other processes cannot be followed by another: jax joins once a process.
-    """
-    argv, hook = sys.argv, sys.unraisablehook
+    """Restores logging, warnings and the hook for what nobody can catch."""
+    hook, verbosity = sys.unraisablehook, absl_logging.get_verbosity()
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
-    options = {name: getattr(jax.config, name) for name in JAX_OPTIONS}
     try:
-        with restored_flags(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             yield
     finally:
-        sys.argv, sys.unraisablehook = argv, hook
+        sys.unraisablehook = hook
+        absl_logging.set_verbosity(verbosity)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
-        for name, value in options.items():
-            jax.config.update(name, value)
 
 
 @contextmanager
-def restored_flags() -> Iterator[None]:
-    """Restores absl's flags, and deletes those that --config.FIELD has defined."""
-    before = {name: dict(vars(FLAGS[name])) for name in FLAGS}
-    parsed = FLAGS.is_parsed()
+def restored_jax() -> Iterator[None]:
+    """Restores jax's options. A call that has joined other processes cannot be followed by another."""
+    import jax
+
+    options = {name: getattr(jax.config, name) for name in JAX_OPTIONS}
     try:
         yield
     finally:
-        for name in [name for name in FLAGS if name not in before]:
-            delattr(FLAGS, name)
-        if FLAGS.is_parsed() and not parsed:
-            FLAGS.unparse_flags()
-        for name, state in before.items():
-            vars(FLAGS[name]).clear()
-            vars(FLAGS[name]).update(state)
+        for name, value in options.items():
+            jax.config.update(name, value)

@@ -5,4 +5,5 @@ import sys
 
 if __name__ == "__main__":
     print("datasets.prepare is now: python -m ddpm_jax.main --mode=prepare", file=sys.stderr)
-    runpy.run_module("ddpm_jax.cli.prepare", run_name="__main__")
+    sys.argv.insert(1, "--mode=prepare")
+    runpy.run_module("ddpm_jax.main", run_name="__main__")

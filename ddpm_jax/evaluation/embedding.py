@@ -16,7 +16,7 @@ KEPT = 10_000  # vectors that are kept, for KID, precision and recall
 class Side(NamedTuple):
     """What images are in a space: statistics of all, vectors of some, the Inception Score of all."""
 
-    reference: frechet.Statistics
+    statistics: frechet.Statistics
     vectors: Vectors | None  # None where a file holds nothing but statistics
     spatial: frechet.Statistics | None
     score: tuple[float, float] | None

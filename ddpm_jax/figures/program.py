@@ -57,11 +57,11 @@ def chosen(names: Sequence[str]) -> list[str]:
     return [name for name in FIGURES if name in names or name in of_all]
 
 
-def check(run: Run, names: Sequence[str]) -> None:
+def check(run: Run, figures: Sequence[str]) -> None:
     """Raises ValueError for what can be found wrong before anything is drawn."""
-    wanted = chosen(names)
+    wanted = chosen(figures)
     steps = checkpoint.steps_in(run.checkpoints)
-    if "rate_distortion" in names and steps and rate_distortion.evaluated(run, steps[-1]) is None:
+    if "rate_distortion" in figures and steps and rate_distortion.evaluated(run, steps[-1]) is None:
         raise ValueError(rate_distortion.missing(run, steps[-1]))
     for name in ASKED_FOR.keys() & set(wanted):
         ASKED_FOR[name](run)
@@ -71,13 +71,13 @@ def check(run: Run, names: Sequence[str]) -> None:
         run.data.open(run.data.held_out or run.data.split)
 
 
-def figures(run: Run, names: Sequence[str]) -> None:
+def figures(run: Run, figures: Sequence[str]) -> None:
     """Writes figures/<step>-<name>.png, .pdf and .json; raises Stopped if asked to.
 
     What an interrupted call has sampled is not sampled again. Everything is a function of the
     checkpoint, the data and sample.seed.
     """
-    wanted = chosen(names)
+    wanted = chosen(figures)
     step, params = state.averaged(run)
     program = sampling.make_program(run.model, run.sample.chain)
     folder = run.directory / "figures"

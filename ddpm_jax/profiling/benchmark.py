@@ -171,9 +171,9 @@ def choose(names: Sequence[str]) -> list[str]:
     return [name for name in PARTS if name in names or ALL in names]
 
 
-def build_for(config: ConfigDict, directory: epath.Path, names: Sequence[str]) -> Run:
+def build_for(config: ConfigDict, directory: epath.Path, benchmark: Sequence[str]) -> Run:
     """Builds the run, without opening its data set if no chosen part reads it."""
-    if set(choose(names)) <= set(WITHOUT_DATA):
+    if set(choose(benchmark)) <= set(WITHOUT_DATA):
         return preflight.build_for(config, directory, topology.LOCAL)
     return build.run(config, directory)
 
@@ -193,10 +193,10 @@ def measure(run: Run, names: Sequence[str]) -> Iterator[tuple[str, Facts]]:
             raise signals.Stopped(f"stopped by {signals.asked()}; nothing was written")
 
 
-def describe(run: Run, config_name: str) -> Facts:
+def describe(run: Run) -> Facts:
     device = run.mesh.devices.flat[0]
     return {
-        "config": config_name,
+        "config": run.name,
         "device": device.device_kind,
         "devices": run.mesh.size,
         "processes": jax.process_count(),
@@ -233,15 +233,15 @@ def align(*cells: str) -> str:
     return "".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True))
 
 
-def benchmark(run: Run, names: Sequence[str], config_name: str) -> None:
+def benchmark(run: Run, benchmark: Sequence[str]) -> None:
     """Prints what was measured and writes benchmark/<device kind>-<devices>.json."""
-    report = describe(run, config_name)
+    report = describe(run)
     console.say(
-        f"{config_name} on {run.mesh.size} {report['device']} device(s),"
+        f"{run.name} on {run.mesh.size} {report['device']} device(s),"
         f" {report['parameters']:,} parameters, {report['dtype']}"
     )
     console.say(align(*HEADS))
-    for name, facts in measure(run, choose(names)):
+    for name, facts in measure(run, choose(benchmark)):
         report[name] = facts
         console.say(row(name, facts))
     file_name = f"{files.in_file_name(report['device'])}-{run.mesh.size}.json"

@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 from ddpm_jax.config import build, data
 from ddpm_jax.datasets import source
 from ddpm_jax.distributed import mesh
-from ddpm_jax.profiling import compiler_report, hardware, topology
+from ddpm_jax.profiling import compiler_report, hardware
+from ddpm_jax.profiling import topology as topologies
 from ddpm_jax.profiling.preflight_table import flag, gib, table
 from ddpm_jax.run import model, sampling, state
 from ddpm_jax.run import record as records
@@ -31,7 +32,7 @@ Overrides = dict[str, Any]  # values of config fields, by their dotted names
 Report = dict[str, Any]  # what preflight/<topology>.json holds of a program
 
 
-def build_for(config: ConfigDict, directory: epath.Path, name: str) -> Run:
+def build_for(config: ConfigDict, directory: epath.Path, topology: str | None) -> Run:
     """Builds the run on a topology's devices, without opening its data set.
 
     Rounds up the batch sizes of sampling and evaluation to multiples of the devices. Raises ValueError
@@ -39,7 +40,8 @@ def build_for(config: ConfigDict, directory: epath.Path, name: str) -> Run:
     """
     sections = config.to_dict()
     build.check_sections(sections)
-    present = None if name == topology.LOCAL else topology.devices(name)
+    local = topology in (None, topologies.LOCAL)
+    present = None if local else topologies.devices(topology)
     data_set = data.of(sections["data"])
     record = records.stored(directory)
     of_images = build.images(data_set, directory) if record else data_set.declared()
@@ -172,18 +174,19 @@ def find_remedy(run: Run) -> Remedy | None:
     return None
 
 
-def check(run: Run) -> None:
+def check(run: Run, topology: str | None) -> None:
     """Raises ValueError for classifier guidance, as preflight opens no other run."""
     if run.sample.classifier:
         raise ValueError("--mode=preflight compiles no classifier; leave out sample.classifier")
 
 
-def preflight(run: Run, name: str, config_name: str) -> None:
+def preflight(run: Run, topology: str | None) -> None:
     """Prints the compiler's report of the run's programs and writes preflight/<topology>.json."""
-    path = run.directory / "preflight" / f"{topology.in_file_name(name)}.json"
-    report = describe(run, name, config_name)
+    name = topology or topologies.LOCAL
+    path = run.directory / "preflight" / f"{topologies.in_file_name(name)}.json"
+    report = describe(run, name)
     console.say(
-        f"compiling {config_name} for {name}: {run.mesh.size} {report['device']} device(s),"
+        f"compiling {run.name} for {name}: {run.mesh.size} {report['device']} device(s),"
         f" {report['parameters']:,} parameters, batch {run.train.batch_size}"
     )
     report |= compile_report(run, train_step)
@@ -209,14 +212,14 @@ def libtpu_version() -> str | None:
         return None
 
 
-def describe(run: Run, name: str, config_name: str) -> Report:
+def describe(run: Run, topology: str) -> Report:
     """What is compiled, for which topology, and by which compiler."""
     device = run.mesh.devices.flat[0]
     params = state.abstract(run).params
     level = str(getattr(jax.config, "jax_optimization_level", None))
     return {
-        "config": config_name,
-        "topology": name,
+        "config": run.name,
+        "topology": topology,
         "device": device.device_kind,
         "memory_bytes": hardware.memory(device.device_kind),
         "parameters": int(parameter_overview.count_parameters(params)),

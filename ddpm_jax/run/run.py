@@ -101,6 +101,7 @@ class Run(NamedTuple):
     train: Train
     sample: Sample
     eval: Eval
+    name: str = ""  # the config's, for people
 
     @property
     def mesh(self) -> Mesh:

@@ -1,18 +1,16 @@
 """The config of a foreign checkpoint: what the weights say of themselves, over a base config.
 
 The base has what weights do not say: data, optimiser, length of training. It is a file of configs/,
-chosen by the checkpoint's name if the user gives none. As a config file this module takes an argument,
---config=imported_config.py:TEXT, which 'text' makes.
+chosen by the checkpoint's name if the user gives none.
 """
 
 import re
-import runpy
 from pathlib import Path
 
 from etils import epath
 from ml_collections import ConfigDict
 
-from ddpm_jax.weights import source as sources
+from ddpm_jax.config import config_file
 from ddpm_jax.weights.source import Source
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -23,15 +21,6 @@ BASES = {  # by words in the names under which the paper's models circulate
     "bedroom": "lsun_bedroom256.py",
     "cat": "lsun_cat256.py",
 }
-
-
-def text(source: str, format: str, base: str) -> str:
-    return f"{source}\n{format}\n{base}"
-
-
-def get_config(text: str) -> ConfigDict:
-    path, format, base = text.split("\n")
-    return config_of(sources.read(path, format), base)
 
 
 def folder_name(path: str) -> str:
@@ -60,7 +49,7 @@ def config_of(source: Source, base: str) -> ConfigDict:
     The release's files do not say what their diffusion is: it is the base's if one was given, else the
     release's. Raises ValueError if there is no such base, or if it lacks a section.
     """
-    config = base_config(base or str(base_for(source)))
+    config = config_file.load(base or str(base_for(source)))
     sections = dict(source.sections)
     if base and source.format != "diffusers":
         sections.pop("diffusion")
@@ -76,17 +65,3 @@ def config_of(source: Source, base: str) -> ConfigDict:
     if not base:
         config.sample.steps = config.eval.steps = T
     return config
-
-
-def base_config(name: str) -> ConfigDict:
-    """Runs a config file, or one row of it, "FILE:ROW". Raises ValueError for one that fails."""
-    file, _, row = name.partition(":")
-    if not Path(file).is_file():
-        raise ValueError(
-            f"the config file {file}, for data and training, does not exist; give --config=FILE"
-        )
-    try:
-        get = runpy.run_path(file)["get_config"]
-        return get(row) if row else get()
-    except Exception as error:  # a config file may raise anything
-        raise ValueError(f"--config {name}: {type(error).__name__}: {error}") from error

@@ -29,7 +29,7 @@ class Source(NamedTuple):
     notes: tuple[str, ...]  # for the user: assumptions, and settings of its own that are not used
 
 
-@lru_cache(maxsize=1)  # config_flags builds the config more than once
+@lru_cache(maxsize=1)  # the config, the check and the program read it
 def read(path: str, format: str) -> Source:
     """Reads the checkpoint at 'path', of 'format' or "auto".
 

@@ -11,11 +11,11 @@ import warnings
 import jax
 import pytest
 from absl import flags
+from command import ddpm
 from conftest import ROOT
-from support.command import ddpm
 from test_command_line import TINY
 
-from ddpm_jax.cli import modes, prepare
+from ddpm_jax.profiling import preflight
 from ddpm_jax.runtime import signals
 
 DIGITS = f"--config={ROOT}/configs/digits.py"
@@ -26,14 +26,20 @@ PREFLIGHT = [f"--config={ROOT}/configs/digits.py", *TINY[1:], "--mode=preflight"
 def runs(monkeypatch):
     """The runs that --mode=preflight was asked to compile, which takes seconds."""
     found = []
-    monkeypatch.setitem(modes.PROGRAMS, "preflight", found.append)
+    replace(monkeypatch, lambda run, topology: found.append(run))
     return found
+
+
+def replace(monkeypatch, program):
+    """Puts a program in the place of preflight's."""
+    monkeypatch.setattr(preflight, "preflight", program)
 
 
 def state():
     """What a call could leave behind it."""
     return {
         "argv": list(sys.argv),
+        "verbosity": logging.getLogger("absl").level,
         "flags": {name: flags.FLAGS[name].value for name in flags.FLAGS},
         "parsed": flags.FLAGS.is_parsed(),
         "handlers": [signal.getsignal(number) for number in signals.SIGNALS],
@@ -53,6 +59,7 @@ def test_a_call_leaves_nothing_behind_however_it_ends(tmp_path, runs):
         (2, []),
         (2, [DIGITS, "--config.train.batch_size=0", "--verbosity=1"]),
         (2, [DIGITS, "--wrokdir=x"]),
+        (2, [DIGITS, "--mode=prepare", "--config.data.data_dir=gone"]),
         (2, [DIGITS, "--mode=sample", f"--workdir={tmp_path}"]),
         (2, [*PREFLIGHT, "--topology=v5e:2x3"]),
         (2, [*PREFLIGHT, "--topology=v3:2x2", "--config.train.batch_size=9"]),
@@ -62,8 +69,6 @@ def test_a_call_leaves_nothing_behind_however_it_ends(tmp_path, runs):
         found, _, err = ddpm(*args, cwd=tmp_path)
         assert found == status, err
         assert state() == before
-    assert ddpm(DIGITS, "--config.data.data_dir=gone", program=prepare.main)[0] == 2
-    assert state() == before
 
 
 def test_no_thread_and_no_file_is_left_open(tmp_path):
@@ -97,7 +102,7 @@ def test_a_stopped_call_can_be_followed_by_one_that_runs_to_its_end(tmp_path, mo
     """A real signal, to this very process."""
     done = []
 
-    def interrupted(run):
+    def interrupted(run, topology):
         if not done:
             os.kill(os.getpid(), signal.SIGTERM)
             while not signals.asked():
@@ -105,7 +110,7 @@ def test_a_stopped_call_can_be_followed_by_one_that_runs_to_its_end(tmp_path, mo
         done.append(run)
         signals.check("in the middle")
 
-    monkeypatch.setitem(modes.PROGRAMS, "preflight", interrupted)
+    replace(monkeypatch, interrupted)
     args = [*PREFLIGHT, "--stopped_status=75"]
     status, out, err = ddpm(*args, cwd=tmp_path)
     assert status == 75 and "stopped by SIGTERM in the middle" in out, err

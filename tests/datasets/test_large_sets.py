@@ -122,9 +122,10 @@ def test_nobody_goes_on_with_another_source_s_shards(church, tmp_path):
 PREPARE = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-from ddpm_jax.datasets import prepare, shards
+from ddpm_jax import main
+from ddpm_jax.datasets import shards
 shards.SHARD = 4
-sys.exit(prepare.main(sys.argv))
+sys.exit(main.main(sys.argv))
 """
 
 
@@ -135,6 +136,7 @@ def command(config, data_dir, *more, root=ROOT):
         "-c",
         PREPARE,
         str(ROOT),
+        "--mode=prepare",
         config,
         f"--config.data.data_dir={data_dir}",
     ] + [*more]
@@ -148,7 +150,6 @@ def command(config, data_dir, *more, root=ROOT):
         ("lsun_cat256", ["--sauce=x"], 2, "Unknown command line flag 'sauce'"),
         ("digits", ["--config.data.data_dir=gone"], 2, "gone does not exist"),
         ("digits", [], 0, "digits test: 360 images 8x8x1"),
-        ("digits", ["--help"], 0, "Interrupted, the same command goes on."),
     ],
 )
 def test_the_command_says_what_it_did_or_what_is_wrong(tmp_path, config, more, status, words):
@@ -158,11 +159,24 @@ def test_the_command_says_what_it_did_or_what_is_wrong(tmp_path, config, more, s
     assert "Traceback" not in done.stderr
 
 
+def test_the_old_name_of_the_command_still_works_and_says_the_new_one(tmp_path):
+    args = [f"--config={ROOT}/configs/digits.py", f"--config.data.data_dir={tmp_path}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-m", "ddpm_jax.datasets.prepare", *args],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "digits test: 360 images 8x8x1" in done.stdout
+    assert "python -m ddpm_jax.main --mode=prepare" in done.stderr
+
+
 def test_with_no_room_it_says_so_and_goes_on_later(faces, tmp_path):
     args = command("celebahq256", tmp_path, f"--source={faces[0]}")
     limited = ["bash", "-c", 'ulimit -f 300; exec "$@"', "bash", *args]  # 300 kB a file
     done = subprocess.run(limited, capture_output=True, text=True)
-    assert done.returncode == 1 and "Make room; the same command then goes on" in done.stderr
+    assert done.returncode == 1 and "Make room; then the same command resumes" in done.stderr
     subprocess.run(args, check=True)
     assert len(records("celeb_a_hq/256", tmp_path)) == 30
 

@@ -13,7 +13,7 @@ from PIL import Image
 from test_command_line import ddpm
 
 from ddpm_jax import diffusion
-from ddpm_jax.cli import command_line
+from ddpm_jax.cli import flag_table
 from ddpm_jax.config import build, guide
 from ddpm_jax.datasets import batches, pixels
 from ddpm_jax.figures import (
@@ -313,7 +313,7 @@ def test_nearest_is_in_features_too_where_the_run_has_some(digits, folder):
 def test_the_grid_takes_samples_that_are_there(digits, folder, trained, monkeypatch):
     made = samples.first_samples(trained(), 64)
     assert len(made) == 8  # sample.count
-    monkeypatch.setattr(samples.generate, "images", None)
+    monkeypatch.setattr(samples.sampling, "images", None)
     np.testing.assert_array_equal(samples.first_samples(trained(), 5), made[:5])
     np.testing.assert_array_equal(
         made, pixels.quantize(ordinary(trained(), np.arange(8)), trained().run.model.levels)
@@ -367,7 +367,7 @@ def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(fo
     status, _, err = ddpm(f"--workdir={folder}", "--mode=figures", "--figures=gird", cwd=ROOT)
     assert status == 2 and err.strip().endswith("did you mean grid?"), err
     for name in program.FIGURES:
-        assert name in command_line.HELP
+        assert name in flag_table.help_text()
 
 
 def test_matplotlib_is_not_loaded_before_a_figure_is_drawn():

@@ -28,7 +28,7 @@ import pytest
 import yaml
 from conftest import ROOT, load
 
-from ddpm_jax.cli import command_line
+from ddpm_jax.cli import flag_table
 
 # The types are for a client, which is not needed: what they take from it are dataclasses.
 schema = types.ModuleType("lightkube.core.schema")
@@ -178,7 +178,10 @@ def test_the_jobset_restarts_whatever_is_not_done_but_not_wrong_usage(jobset):
     assert rule["action"] == "FailJobSet" and rule["onJobFailureReasons"] == ["PodFailurePolicy"]
     flags = dict(flag.removeprefix("--").split("=") for flag in container["args"])
     assert flags["stopped_status"] == "75" and flags["workdir"].startswith("gs://")
-    assert flags.keys() <= set(command_line.FLAGS) and (ROOT / flags["config"]).is_file()
+    assert (
+        flags.keys() <= {flag.name for flag in flag_table.TABLE} | {"config"}
+        and (ROOT / flags["config"]).is_file()
+    )
 
 
 def test_the_guide_fills_in_the_jobset():

@@ -31,7 +31,7 @@ def run(tiny, tmp_path):
 
 @pytest.mark.slow
 def test_it_leaves_every_part_s_numbers_and_says_them(run, capsys):
-    benchmark.benchmark(run, ["all"], "tiny")
+    benchmark.benchmark(run._replace(name="tiny"), ["all"])
     (path,) = (run.directory / "benchmark").iterdir()
     assert path.name == f"cpu-{run.mesh.size}.json"
     made = json.loads(path.read_text())

@@ -169,7 +169,7 @@ def test_preflight_of_the_devices_there_are(eight, tmp_path, capsys, monkeypatch
     run = preflight.build_for(eight, epath.Path(tmp_path), "local")
     assert run.model.shape == (8, 8, 1) and run.model.levels == 17
     assert run.sample.batch_size == 16 and run.mesh.size == 8
-    preflight.preflight(run, "local", "digits")
+    preflight.preflight(run._replace(name="digits"), "local")
     made = json.loads((tmp_path / "preflight" / "local.json").read_text())
     assert made.keys() >= CONTRACT and made["sampling"].keys() >= CONTRACT
     assert made["fits"] and made["flops"] > made["sampling"]["flops"] > 0
@@ -188,7 +188,7 @@ def test_what_makes_a_run_fit_is_found_and_typed(eight, tmp_path, capsys, monkey
     needed = preflight.compile_report(run, preflight.train_step)["peak_bytes"]
     monkeypatch.setattr(hardware, "memory", lambda kind: needed - 1)
     monkeypatch.setattr(preflight, "knobs", lambda run: list(ALL_KNOBS(run))[1:])
-    preflight.preflight(run, "local", "digits")
+    preflight.preflight(run._replace(name="digits"), "local")
     made = json.loads((tmp_path / "preflight" / "local.json").read_text())
     assert not made["fits"] and made["fits_with"] == "--config.parallel.accumulation=2"
     assert made["then"]["peak_bytes"] < needed

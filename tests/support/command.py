@@ -7,7 +7,7 @@ import os
 from ddpm_jax import main
 
 
-def ddpm(*args, cwd=None, program=main.main):
+def ddpm(*args, cwd=None):
     """Returns the exit status, standard output, and standard error of one command, run in this process."""
     out, err = io.StringIO(), io.StringIO()
     with (
@@ -16,7 +16,7 @@ def ddpm(*args, cwd=None, program=main.main):
         contextlib.redirect_stderr(err),
     ):
         try:
-            status = program(["main", *map(str, args)])
+            status = main.main(["main", *map(str, args)])
         except SystemExit as ended:
             status = ended.code
     return status, out.getvalue(), err.getvalue()

@@ -70,7 +70,7 @@ def theirs(request, tmp_path_factory):
 def ours(theirs, tmp_path_factory):
     """The run that it becomes."""
     source = weights_source.read(str(theirs[1]), "auto")
-    config = imported_config.get_config(imported_config.text(str(theirs[1]), "auto", ""))
+    config = imported_config.config_of(weights_source.read(str(theirs[1]), "auto"), "")
     config.parallel.devices = 1
     run = importing.build_for(config, epath.Path(tmp_path_factory.mktemp("run")), source)
     importing.check_import(run, source)

@@ -1,0 +1,123 @@
+"""Carries out a command: checks all that can be checked, then runs the mode's program."""
+
+import zlib
+from contextlib import nullcontext
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from ddpm_jax.cli import exit, modes, process_state
+from ddpm_jax.cli.command_line import Command
+from ddpm_jax.config import guide
+from ddpm_jax.distributed import processes
+from ddpm_jax.profiling import topology
+from ddpm_jax.run import record
+from ddpm_jax.run.run import Run
+from ddpm_jax.runtime import checkpoint, console, files, lock, signals
+
+
+def execute(command: Command) -> int:
+    """Returns the exit status: 0 done, 1 failed, --stopped_status if a signal stopped it.
+
+    Raises ValueError for wrong usage, before anything is written.
+    """
+    with process_state.restored_jax():
+        logging.set_verbosity(command.flags.verbosity)
+        exit.quiet_libraries()
+        try:
+            join(command)
+            subject = checked(command)
+            with lock.held(command.directory) if command.mode.locks else nullcontext():
+                signals.check("before anything was begun")
+                status = run_program(command, subject)
+        except signals.Stopped as stopped:
+            console.say(str(stopped))
+            status = command.flags.stopped_status
+        processes.finished()
+        return status
+
+
+def join(command: Command) -> None:
+    """Prepares jax for the run's devices, and meets the other processes if there are any.
+
+    Raises ValueError for an unknown topology, and for processes started with different flags.
+    """
+    values = command.flags
+    chosen = values.topology or topology.LOCAL
+    topology.begin(chosen)
+    if chosen == topology.LOCAL:  # else: no devices of ours, and no other process
+        numbers = values.num_processes, values.process_id
+        processes.start(values.coordinator, *numbers, fingerprint(command), values.join_timeout)
+
+
+def fingerprint(command: Command) -> dict[str, Any]:
+    """What the processes of one run must share; data may lie elsewhere on each host."""
+    fields = record.flatten(command.config.to_dict())
+    shared = {name: fields[name] for name in fields if name not in ("data.data_dir", "data.path")}
+    code = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return shared | {
+        "--mode": command.mode.name,
+        "--workdir": command.flags.workdir or f"runs/{command.name}",
+        "--num_processes": command.flags.num_processes,
+        "jax": metadata.version("jax"),
+        "ddpm_jax's checksum": zlib.crc32(b"".join(file.read_bytes() for file in code)),
+    }
+
+
+def checked(command: Command) -> Any:
+    """What the mode works on, a Run or what its 'build' makes.
+
+    Validates the command line and the config before anything is written; raises ValueError.
+    """
+    mode, directory = command.mode, command.directory
+    if mode.needs_run:
+        check_workdir(command)
+    subject = modes.function(mode.build)(command.config, directory, **build_options(command))
+    if mode.needs_run:
+        subject = ready(command, subject)
+    if mode.check:
+        modes.function(mode.check)(subject, **command.options)
+    return subject
+
+
+def build_options(command: Command) -> dict[str, Any]:
+    """The mode's flags, for a build of its own; that of config/ takes none."""
+    return {} if command.mode.build == modes.Mode.build else command.options
+
+
+def check_workdir(command: Command) -> None:
+    """Raises ValueError unless the workdir holds what the mode needs and can be written."""
+    mode, directory = command.mode, command.directory
+    waits = command.options.get("follow") and record.stored(directory)  # for the first checkpoint
+    if mode.needs_checkpoint and not waits and not checkpoint.any_in(directory / "checkpoints"):
+        raise ValueError(f"{directory} holds no checkpoint to {mode.name} from; train first")
+    files.check_writable(directory, *mode.writes)
+    record.check_same_run(directory, command.config.to_dict())
+
+
+def ready(command: Command, run: Run) -> Run:
+    """The run with its name and the classifier that guides it. Raises ValueError for a wrong kind."""
+    mode, directory = command.mode, command.directory
+    if run.model.classifies and not mode.takes_classifiers:
+        raise ValueError(
+            f"{directory} holds a classifier; for --mode={mode.name} name a run that draws samples,"
+            f" and this one as --config.sample.classifier={directory}"
+        )
+    run = run._replace(name=command.name)
+    return guide.guided(run) if mode.draws_samples else run
+
+
+def run_program(command: Command, subject: Any) -> int:
+    """Runs the mode's program: from here on an error is a failure, not wrong usage.
+
+    Exceptions are a lock that another process holds, and what a program calls Usage.
+    """
+    try:
+        modes.function(command.mode.run)(subject, **command.options)
+    except (signals.Stopped, lock.InUse, exit.Usage):
+        raise
+    except Exception as error:
+        return exit.fail(error, 1)
+    return 0

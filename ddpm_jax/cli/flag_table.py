@@ -1,0 +1,199 @@
+"""Every flag with its help; --help prints this table and the table of modes."""
+
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+from absl import flags
+
+from ddpm_jax.cli import modes
+
+FORMATS = ("auto", "tf1", "pesser", "diffusers", "png", "npz")
+EXAMPLES = """Train a diffusion model, sample from it, measure it.
+
+  python -m ddpm_jax.main --config=configs/digits.py
+      trains on 8x8 digits in minutes, on a laptop; the same command resumes a run.
+  python -m ddpm_jax.main --config=configs/cifar10.py --workdir=gs://bucket/cifar10
+      the paper's CIFAR-10 run, on a TPU v3-8 or whatever devices there are.
+  python -m ddpm_jax.main --workdir=runs/digits --mode=sample --config.sample.count=64
+      draws 64 images from the run in runs/digits.
+  python -m ddpm_jax.main --workdir=runs/digits --mode=figures
+      draws the paper's figures from it.
+  python -m ddpm_jax.main --config=configs/cifar10.py --mode=preflight --topology=v3:2x2
+      compiles the run for a TPU v3-8 without one: does it fit, how long might a step take.
+  python -m ddpm_jax.main --mode=import --source=ddpm-cifar10-32 --workdir=runs/google
+      makes a run of foreign weights, to sample from, measure and train on.
+  python -m ddpm_jax.main --workdir=runs/cifar10 --mode=compress --input=pictures --output=small
+      compresses pictures without loss; --mode=calibrate first, --mode=decompress afterwards.
+"""
+CONFIG = "a file of configs/, or one like them; FILE:ROW for one of its rows, as ablation.py:mu-mse"
+DEFINE = {
+    "bool": flags.DEFINE_bool,
+    "enum": flags.DEFINE_enum,
+    "float": flags.DEFINE_float,
+    "integer": flags.DEFINE_integer,
+    "list": flags.DEFINE_list,
+    "string": flags.DEFINE_string,
+}
+EXIT_STATUS = (
+    "It exits 0 when done, 2 on wrong usage (before anything is written), 1 when the run failed."
+)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag: its absl type, its default, and what --help says of it."""
+
+    name: str
+    kind: str  # string, list, bool, integer, float or enum
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    lowest: int | None = None
+
+
+TABLE = (
+    Flag(
+        "workdir",
+        "string",
+        None,
+        "where the run's files are (default runs/<config name>); with one that holds a run, --config"
+        " may be left out",
+    ),
+    Flag("mode", "enum", "train", "what to do; see above", choices=tuple(modes.MODES)),
+    Flag(
+        "follow",
+        "bool",
+        False,
+        "evaluate each checkpoint as training writes it, and keep the best one",
+    ),
+    Flag(
+        "figures",
+        "list",
+        ["all"],
+        "all, or some of grid, progressive, rate_distortion, shared_latents, interpolation,"
+        " coarse_to_fine, nearest, with commas between them; rate_distortion needs --mode=evaluate;"
+        " not in all: solvers (few-step samplers compared), inversion (images to latents and back),"
+        " ode (the same by the probability-flow ODE, and its likelihood), guidance (networks with"
+        " labels, or a sample.classifier), compression (file sizes; needs --mode=calibrate)",
+    ),
+    Flag(
+        "topology",
+        "string",
+        None,
+        "local (this machine's devices), or v2:2x2, v3:2x2, v4:2x2x1, v5e:2x4, v5e:16x16, v5p:2x2x1,"
+        " v6e:2x4, ...",
+    ),
+    Flag(
+        "benchmark",
+        "list",
+        ["all"],
+        "all, or some of train_step, sampling_step, input_pipeline, end_to_end; the first two need no"
+        " data set",
+    ),
+    Flag(
+        "source",
+        "string",
+        None,
+        "import: a checkpoint of the authors' (TensorFlow 1), pesser's PyTorch conversion of it, or a"
+        " diffusers folder (--config=FILE says the rest of the run); prepare: LSUN's LMDB or"
+        " CelebA-HQ's .tar",
+    ),
+    Flag("target", "string", None, "where to write"),
+    Flag(
+        "format",
+        "enum",
+        "auto",
+        "import: auto, tf1, pesser, diffusers; export: diffusers, or png (a folder) or npz, which"
+        " hold sample.count samples",
+        choices=FORMATS,
+    ),
+    Flag("weights", "enum", "ema", "which weights to export", choices=("ema", "raw")),
+    Flag(
+        "input",
+        "list",
+        [],
+        "compress: PNG files or folders of them, with commas between; decompress, inspect: .djx and"
+        " .djxa files",
+    ),
+    Flag("output", "string", None, "the folder to write to"),
+    Flag(
+        "archive",
+        "bool",
+        False,
+        "one file for all pictures, <folder>.djxa; the more there are, the smaller each is",
+    ),
+    Flag(
+        "max_bytes",
+        "integer",
+        None,
+        "compress: cut every file there; decompress: read so much of each",
+        lowest=1,
+    ),
+    Flag("nu", "integer", 12, "2^nu states of the trellis, 8 to 16 (12)"),
+    Flag(
+        "profile",
+        "string",
+        "portable",
+        "portable, or local, which is faster and decodes only on the machine that wrote it",
+    ),
+    Flag(
+        "best_effort",
+        "bool",
+        False,
+        "recover what is readable from damaged files, as NAME.damaged.png; exits 1",
+    ),
+    Flag(
+        "coordinator",
+        "string",
+        "",
+        "HOST:PORT of the first process, where several processes make one run; on Cloud TPU, GKE,"
+        " SLURM and Open MPI they find each other",
+    ),
+    Flag("num_processes", "integer", 0, "how many they are; 0 asks the cluster, 1 is one alone"),
+    Flag("process_id", "integer", 0, "which of them this is, from 0"),
+    Flag("join_timeout", "float", 300.0, "seconds to wait for the others at the start (300)"),
+    Flag(
+        "stopped_status",
+        "integer",
+        0,
+        "the exit status when a signal stopped the run with work left to do: with 75, a scheduler can"
+        " tell it from a run that is done",
+    ),
+    Flag("verbosity", "integer", -1, "with 1, log more, and show the traceback of an error"),
+)
+
+
+def define() -> flags.FlagValues:
+    """Fresh values of all flags but --config."""
+    values = flags.FlagValues()
+    for flag in TABLE:
+        options: dict[str, Any] = {"flag_values": values}
+        if flag.kind == "enum":
+            options["enum_values"] = flag.choices
+        if flag.kind == "integer":
+            options["lower_bound"] = flag.lowest
+        DEFINE[flag.kind](name=flag.name, default=flag.default, help=flag.help, **options)
+    return values
+
+
+def help_text() -> str:
+    """What --help prints: examples, modes, flags, exit status."""
+    lines = [EXAMPLES, "Modes (--mode=NAME):"]
+    lines += [row(mode.name, mode.help) for mode in modes.ALL]
+    lines += ["", "Flags:", row("--config", CONFIG)]
+    for flag in TABLE:
+        only = ", ".join(modes.with_flag(flag.name))
+        lines.append(row(f"--{flag.name}", f"[{only}] {flag.help}" if only else flag.help))
+    lines += [
+        row("--config.SECTION.FIELD=VALUE", "any field, e.g. --config.train.batch_size=64"),
+        "",
+        EXIT_STATUS,
+    ]
+    return "\n".join(lines)
+
+
+def row(name: str, text: str) -> str:
+    """A name and its text, wrapped at 100 columns with a hanging indent."""
+    head = f"  {name:<15} "
+    return textwrap.fill(text, 100, initial_indent=head, subsequent_indent=" " * 18)

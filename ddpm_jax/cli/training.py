@@ -1,0 +1,32 @@
+"""--mode=train: training, then the held-out bound."""
+
+from ddpm_jax.datasets import source
+from ddpm_jax.evaluation import evaluate
+from ddpm_jax.run.run import Run
+from ddpm_jax.runtime import console, lock
+from ddpm_jax.training import train
+
+
+def train_and_measure(run: Run) -> None:
+    """Trains, measures the held-out bound, and says where the results are."""
+    train.train(run)
+    try:
+        evaluate.held_out(run)
+    except lock.InUse as error:
+        console.say(f"no bound: {error}")
+    grids = sorted((run.directory / "samples").glob("*-grid.png"), key=lambda p: p.stat().mtime)
+    if grids:
+        console.say(f"samples  {grids[-1]}")
+    advice = f"sample from it with --workdir={run.directory} --mode=sample"
+    if run.model.classifies:
+        advice = (
+            f"guide another run's samples by it with --config.sample.classifier={run.directory}"
+        )
+    console.say(f"run      {run.directory}; {advice}")
+
+
+def check(run: Run) -> None:
+    """Raises ValueError for missing splits, and for labels that the network does not know."""
+    source.check_classes(run.data.open(run.data.split), run.model.unet.classes)
+    if run.eval.images and run.data.held_out:
+        run.data.open(run.data.held_out)

@@ -1,0 +1,28 @@
+"""Config files: Python files whose get_config() returns a ConfigDict."""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+
+def load(spec: str) -> ConfigDict:
+    """Runs FILE or FILE:ROW, a file with several configs, once.
+
+    Raises ValueError for a file that does not exist or that fails.
+    """
+    file, _, row = spec.partition(":")
+    if not Path(file).is_file():
+        raise ValueError(f"--config: {file} does not exist")
+    try:
+        get_config = runpy.run_path(file)["get_config"]
+        config = get_config(row) if row else get_config()
+        return ConfigDict(config)
+    except Exception as error:  # a config file is a program
+        raise ValueError(f"--config {spec}: {type(error).__name__}: {error}") from error
+
+
+def name_of(spec: str) -> str:
+    """The run's name: digits for configs/digits.py, ablation-row for configs/ablation.py:row."""
+    file, _, row = spec.partition(":")
+    return f"{Path(file).stem}-{row}" if row else Path(file).stem

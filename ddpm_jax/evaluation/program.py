@@ -1,0 +1,19 @@
+"""--mode=evaluate: the newest checkpoint's numbers, or with --follow each checkpoint's."""
+
+from ddpm_jax.evaluation import evaluate as newest
+from ddpm_jax.evaluation import follow as following
+from ddpm_jax.run.run import Run
+
+
+def evaluate(run: Run, follow: bool) -> None:
+    """Evaluates the newest checkpoint, or with 'follow' each as training writes it."""
+    (following.follow if follow else newest.evaluate)(run)
+
+
+def check(run: Run, follow: bool) -> None:
+    """Raises ValueError for what can be found wrong before anything is computed."""
+    if follow and run.model.classifies:
+        raise ValueError(
+            f"{run.directory} holds a classifier; --follow evaluates runs that draw samples"
+        )
+    newest.check(run)
