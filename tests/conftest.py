@@ -2,8 +2,14 @@
 
 import os
 import pathlib
+from importlib import metadata
 
-FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+CHEAP = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+if metadata.version("jaxlib").startswith(("0.7.", "0.8.", "0.9.", "0.10.")):
+    CHEAP += (
+        " --xla_cpu_use_fusion_emitters=false"  # half the time; later ones abort, not knowing it
+    )
+FLAGS = f"--xla_force_host_platform_device_count=8 {CHEAP}"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 ROOT = pathlib.Path(__file__).parents[1]

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -60,7 +60,7 @@ class Source(NamedTuple):
         return np.stack(images)
 
 
-def decoded(name: str, records: Sequence[dict], indices: Indices) -> list[np.ndarray]:
+def decoded(name: str, records: Any, indices: Indices) -> list[np.ndarray]:
     """Some images [h, w, c] of a data set. Raises RuntimeError, naming what cannot be read."""
     try:
         encoded = [record["image"] for record in records.__getitems__(indices.tolist())]

@@ -9,8 +9,6 @@ import warnings
 
 import numpy as np
 from jaxtyping import Int
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
 
 from ddpm_jax.metrics.features import Bytes, Features, Space
 
@@ -27,6 +25,9 @@ def classifier(images: Bytes, labels: Int[np.ndarray, " n"]) -> Space:
         raise ValueError(
             "eval.space classifier needs images of two classes or more; take pixels or inception"
         )
+    from sklearn.exceptions import ConvergenceWarning  # a second to import
+    from sklearn.neural_network import MLPClassifier
+
     network = MLPClassifier(HIDDEN, random_state=0, max_iter=PASSES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # PASSES is our choice

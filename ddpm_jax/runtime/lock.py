@@ -24,6 +24,7 @@ from ddpm_jax.runtime import console, signals
 
 BEAT = 15.0  # seconds between two heartbeats
 SILENCE = 60.0  # seconds without one after which an owner is dead
+end_process = os._exit  # not sys.exit: a thread calls it
 
 
 class InUse(ValueError):
@@ -110,7 +111,8 @@ def by_heartbeat(path: epath.Path, beat: float = BEAT, silence: float = SILENCE)
                 return
             with suppress(Exception):  # a bucket that cannot be reached now may be at the next beat
                 if content(path) and not ours():
-                    lost(path)
+                    end_process(lost(path))
+                    return
                 write(count)
 
     write(0)
@@ -149,10 +151,10 @@ def content(path: epath.Path) -> str:
         return ""
 
 
-def lost(path: epath.Path) -> None:
-    """Ends this process: it was silent so long, suspended say, that another has taken over."""
+def lost(path: epath.Path) -> int:
+    """Says that another has taken over, while this one was suspended, say; the exit status."""
     print(f"ddpm_jax: {in_use(path, content(path))}", file=sys.stderr, flush=True)
-    os._exit(1)
+    return 1
 
 
 def in_use(path: epath.Path, written: str) -> InUse:

@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto import event_pb2
 
 from ddpm_jax.distributed import mesh
 from ddpm_jax.runtime import files
@@ -21,7 +18,8 @@ class Writer(NamedTuple):
 
     metrics: epath.Path
     rows: list[str]
-    events: EventsWriter | None  # written at once: SummaryWriter's thread, if it fails, hangs us
+    # tensorboardX's EventsWriter, or None. Written at once: SummaryWriter's thread, if it fails, hangs us.
+    events: Any
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         row = {"step": step} | {name: float(value) for name, value in scalars.items()}
@@ -33,6 +31,10 @@ class Writer(NamedTuple):
         else:
             with self.metrics.open("a") as file:
                 file.write(self.rows[-1])
+        if self.events is None:
+            return
+        from tensorboardX import summary
+
         self.add(step, [summary.scalar(name, value) for name, value in scalars.items()])
 
     def newest(self) -> dict[str, Any]:
@@ -40,15 +42,20 @@ class Writer(NamedTuple):
         return json.loads(self.rows[-1]) if self.rows else {}
 
     def write_images(self, step: int, images: Mapping[str, Grid]) -> None:
+        if self.events is None:
+            return
+        from tensorboardX import summary
+
         shown = [summary.image(name, image, dataformats="HWC") for name, image in images.items()]
         self.add(step, shown)
 
     def add(self, step: int, summaries: list) -> None:
-        if self.events is not None:
-            for each in summaries:
-                event = event_pb2.Event(step=step, wall_time=time.time(), summary=each)
-                self.events.write_event(event)
-            self.events.flush()
+        from tensorboardX.proto import event_pb2
+
+        for each in summaries:
+            event = event_pb2.Event(step=step, wall_time=time.time(), summary=each)
+            self.events.write_event(event)
+        self.events.flush()
 
     def flush(self) -> None:
         if self.events is not None:
@@ -69,6 +76,9 @@ def writer(directory: epath.Path, step: int) -> Writer:
             files.write(metrics, "".join(kept))
     if not mesh.first_process():
         return Writer(metrics, kept, None)
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto import event_pb2
+
     events = EventsWriter(str(directory / "events"))
     began = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     # TensorBoard drops what an interrupted run wrote from this step on.

@@ -175,7 +175,7 @@ def averages(window: states.Window) -> dict[str, float]:
     """Means since the last logged row, and the steps left out of them; none right after it."""
     found = {"loss": window.loss, "grad_norm": window.grad_norm}
     scalars = {name: float(mean.compute()) for name, mean in found.items() if mean.count > 0}
-    return scalars | ({"skipped": int(window.skipped)} if window.skipped > 0 else {})
+    return scalars | ({"skipped": float(window.skipped)} if window.skipped > 0 else {})
 
 
 def checked(run: Run, source: source.Source, state: TrainState) -> states.Window:

@@ -1,26 +1,29 @@
-"""Everything a user, a disk or a number can get wrong, on real processes.
+"""Everything a user, a disk or a number can get wrong.
 
 One clear last line with the words that help, the contract's exit status, no traceback, and what was
 there before is there after, byte for byte; wrong usage (2) leaves nothing new either.
 """
 
-import ctypes
+import itertools
 import os
-import resource
 import shutil
-import subprocess
-import sys
+from functools import partial
 from typing import NamedTuple
 
 import pytest
+import tensorflow_datasets as tfds
 from conftest import ROOT
+from support import command
 from test_command_line import TINY, ddpm
 
 NEW = [f"--config={ROOT}/configs/digits.py", *TINY[1:], "--config.data.data_dir=data"]
 PREFLIGHT = ["--mode=preflight", "--topology=local", "--config.parallel.devices=0"]
 FACES = f"--config={ROOT}/configs/celebahq256.py"
 FOLDER = f"--config={ROOT}/configs/image_folder.py"
-ROOT_MAY = 1  # Linux's CAP_DAC_OVERRIDE: root may write what is read-only
+# Takes from root what others do not have, Linux's CAP_DAC_OVERRIDE: a read-only folder is so for it too.
+NO_ROOT = "import ctypes; ctypes.CDLL(None).prctl(24, 1)"  # PR_CAPBSET_DROP
+# No file may become larger than a checkpoint's arrays are: a disk that is full on the way.
+SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
 
 
 class Bad(NamedTuple):
@@ -30,7 +33,7 @@ class Bad(NamedTuple):
     words: str
     args: list[str]
     before: str = ""  # a function of this file, below
-    limits: str = ""  # a function that is called in the new process
+    limits: str = ""  # what is run in a process of its own, before the command takes its place
 
 
 def of(field, value, *args):
@@ -121,14 +124,14 @@ CASES = {
         2, "no folder that can be written", [*NEW, "--workdir=file"], "a_file"
     ),
     "workdir read-only": Bad(
-        2, "no folder that can be written", [*NEW, "--workdir=run/x"], "read_only_run", "no_root"
+        2, "no folder that can be written", [*NEW, "--workdir=run/x"], "read_only_run", NO_ROOT
     ),
     "checkpoints read-only": Bad(
         2,
         "run/checkpoints is no folder that can be written",
         ["--workdir=run"],
         "read_only_checkpoints",
-        "no_root",
+        NO_ROOT,
     ),
     "another config's run": Bad(
         2,
@@ -171,9 +174,9 @@ CASES = {
         "the disk is full",
         ["--workdir=run"],
         "a_long_log",
-        "small_files",
+        SMALL_FILES,
     ),
-    "disk full at a checkpoint": Bad(1, "the disk is full", ["--workdir=run"], "", "small_files"),
+    "disk full at a checkpoint": Bad(1, "the disk is full", ["--workdir=run"], "", SMALL_FILES),
     "not finite": Bad(
         1,
         "not finite at step 3; its batch is in new/nonfinite-3.json",
@@ -207,7 +210,7 @@ def trained(digits, tmp_path_factory):
     """A run of 6 steps that has lost its last two."""
     folder = tmp_path_factory.mktemp("trained")
     args = [*TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}"]
-    status, _, err = ddpm(*args, "--config.train.steps=6")
+    status, _, err = command.ddpm(*args, "--config.train.steps=6", cwd=ROOT)
     assert status == 0, err
     shutil.rmtree(folder / "checkpoints" / "6")
     rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -215,13 +218,7 @@ def trained(digits, tmp_path_factory):
     return folder
 
 
-EVERY = 8  # one in so many is a fast test: each is a process of its own, seconds long
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * (i % EVERY > 0)) for i, n in enumerate(CASES)],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_bad_input(name, digits, trained, tmp_path):
     case = CASES[name]
     shutil.copytree(digits, tmp_path / "data")
@@ -231,19 +228,12 @@ def test_bad_input(name, digits, trained, tmp_path):
     if case.before:
         globals()[case.before](tmp_path)
     before = content(tmp_path, case.status)
-    done = subprocess.run(
-        [sys.executable, "-m", "ddpm_jax.main", *case.args],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        preexec_fn=globals().get(case.limits),
-        timeout=300,
-    )
-    last = (done.stderr.strip().splitlines() or [""])[-1]
-    assert done.returncode == case.status, done.stderr
-    assert last.startswith("ddpm_jax: ") and case.words in last, done.stderr
-    assert "Traceback" not in done.stderr and len(last) < 700
+    run = partial(ddpm, before=case.limits) if case.limits else command.ddpm
+    status, _, err = run(*case.args, cwd=tmp_path)
+    last = (err.strip().splitlines() or [""])[-1]
+    assert status == case.status, err
+    assert last.startswith("ddpm_jax: ") and case.words in last, err
+    assert "Traceback" not in err and len(last) < 700
     after = content(tmp_path, case.status)
     if case.status == 2:
         assert after == before
@@ -283,20 +273,17 @@ def a_config_with_float_steps(folder):
 
 
 def images_that_are_none(folder):
-    """A data set of the same name, in which images are no images."""
-    script = f"""
-import shutil, sys
-sys.path.insert(0, {str(ROOT)!r})
-import tensorflow_datasets as tfds
-import ddpm_jax.datasets.digits
-encode, count = tfds.features.Image.encode_example, iter(range(10000))
-tfds.features.Image.encode_example = lambda self, image: (
-    b"no image" if next(count) % 100 == 7 else encode(self, image)
-)
-shutil.rmtree("data/digits")
-tfds.builder("digits", data_dir="data").download_and_prepare(file_format="array_record")
-"""
-    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True, capture_output=True)
+    """A data set of the same name, in which some images are no images."""
+    encode, count = tfds.features.Image.encode_example, itertools.count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            tfds.features.Image,
+            "encode_example",
+            lambda self, image: b"no image" if next(count) % 100 == 7 else encode(self, image),
+        )
+        shutil.rmtree(folder / "data" / "digits")
+        builder = tfds.builder("digits", data_dir=str(folder / "data"))
+        builder.download_and_prepare(file_format="array_record")
 
 
 def records_cut_short(folder):
@@ -338,13 +325,3 @@ def damaged_checkpoints(folder):
 def a_long_log(folder):
     with (folder / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "loss": 1.0}\n' * 2000)
-
-
-def no_root():
-    """Takes from root what others do not have: a folder that is read-only is so for it too."""
-    ctypes.CDLL(None).prctl(24, ROOT_MAY)  # PR_CAPBSET_DROP
-
-
-def small_files():
-    """No file may become larger than a checkpoint's arrays are: a disk that is full on the way."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))

@@ -1,4 +1,4 @@
-"""The contract of the command line, on real processes: exit status, one clear line, nothing lost."""
+"""The contract of the command line: exit status, one clear line, nothing lost. Training is a real process."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from support import command
 
 TINY = [
     "--config=configs/digits.py",
@@ -32,11 +33,19 @@ TINY = [
 ]
 
 
-def ddpm(*args, cwd=ROOT):
-    """Exit status, standard output, and standard error of one command."""
+def ddpm(*args, cwd=ROOT, before=""):
+    """Exit status, standard output, and standard error of one command, in a process of its own.
+
+    'before' is run in the process before the command takes its place.
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "ddpm_jax.main", *map(str, args)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    program = [sys.executable, "-m", "ddpm_jax.main", *map(str, args)]
+    if before:
+        become = f"{before}; import os, sys; os.execv(sys.executable, sys.argv[1:])"
+        program = [sys.executable, "-c", become, *program]
+    done = subprocess.run(
+        program, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -65,7 +74,7 @@ def test_training_leaves_what_the_contract_says_and_says_where(trained):
 
 def test_the_same_command_resumes_and_a_run_needs_no_config(trained):
     folder, _ = trained
-    status, out, err = ddpm(f"--workdir={folder}", "--config.train.steps=6")
+    status, out, err = command.ddpm(f"--workdir={folder}", "--config.train.steps=6")
     assert status == 0, err
     assert "resuming from step 4" in out and "step 6/6" in out
 
@@ -73,7 +82,7 @@ def test_the_same_command_resumes_and_a_run_needs_no_config(trained):
 @pytest.mark.parametrize("solver", [[], ["--config.sample.solver=ddim", "--config.sample.steps=3"]])
 def test_sampling_writes_an_npz_and_a_grid(trained, solver):
     folder, _ = trained
-    status, out, err = ddpm("--mode=sample", "--workdir", folder, *solver)
+    status, out, err = command.ddpm("--mode=sample", "--workdir", folder, *solver)
     assert status == 0, err
     name = "ddim-3-eta0-5" if solver else "ancestral-6-5"
     (path,) = folder.glob(f"samples/*-{name}-seed0.npz")
@@ -83,7 +92,7 @@ def test_sampling_writes_an_npz_and_a_grid(trained, solver):
 
 
 def test_help_exits_0_and_tells_a_newcomer_what_to_type():
-    status, out, _ = ddpm("--help")
+    status, out, _ = command.ddpm("--help")
     assert status == 0
     for needed in ("--config=configs/digits.py", "--mode", "--workdir", "sample", "evaluate"):
         assert needed in out
@@ -93,11 +102,11 @@ def test_a_run_without_a_finished_checkpoint_is_nothing_to_sample_from(trained, 
     folder, _ = trained
     (tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir(parents=True)
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
-    status, _, err = ddpm(f"--workdir={tmp_path}", "--mode=sample")
+    status, _, err = command.ddpm(f"--workdir={tmp_path}", "--mode=sample")
     assert status == 2 and "no checkpoint to sample from" in err
 
 
 def test_a_traceback_is_for_those_who_ask(tmp_path):
     args = [f"--config={ROOT}/configs/digits.py", "--config.train.batch_size=0", "--verbosity=1"]
-    status, _, err = ddpm(*args, cwd=tmp_path)
+    status, _, err = command.ddpm(*args, cwd=tmp_path)
     assert status == 2 and "Traceback" in err and "train.batch_size is 0" in err

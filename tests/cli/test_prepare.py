@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sources
 import tensorflow_datasets as tfds
 from PIL import Image
+from support import sources
 
 from ddpm_jax.datasets import batches, cifar10, library, source
 

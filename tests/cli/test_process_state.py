@@ -11,8 +11,8 @@ import warnings
 import jax
 import pytest
 from absl import flags
-from command import ddpm
 from conftest import ROOT
+from support.command import ddpm
 from test_command_line import TINY
 
 from ddpm_jax.profiling import preflight

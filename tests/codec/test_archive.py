@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from gaussian_source import LEVELS, SCHED, codec, images, predict
 from scipy import stats
+from support.gaussian_source import LEVELS, SCHED, codec, images, predict
 
 from ddpm_jax.codec import bits_back, measure, normal_laws
 from ddpm_jax.codec.primitives import ans

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gaussian_source import codec, images, predict
+from support.gaussian_source import codec, images, predict
 
 from ddpm_jax.codec import archive, archive_header, chain, file_header, image_file
 from ddpm_jax.codec.archive_header import Entry, Header, Standalone

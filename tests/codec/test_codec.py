@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from gaussian_source import LEVELS, SCHED, codec, images, predict
+from support.gaussian_source import LEVELS, SCHED, codec, images, predict
 
 from ddpm_jax.codec import chain, file_header, image_file, measure
 from ddpm_jax.codec.errors import (

@@ -4,12 +4,11 @@ import time
 import tracemalloc
 from contextlib import suppress
 
-import codec_network
-import gaussian_source
 import jax
 import numpy as np
 import pytest
-from codec_network import pictured
+from support import codec_network, gaussian_source
+from support.codec_network import pictured
 
 from ddpm_jax.codec import chain, file_header, image_file
 from ddpm_jax.codec.errors import CodecError, CorruptStream, ModelMismatch

@@ -2,14 +2,14 @@
 
 import json
 
-import codec_network
 import jax
 import numpy as np
 import pytest
-from codec_network import pictured
 from etils import epath
 from PIL import Image
 from scipy import stats
+from support import codec_network
+from support.codec_network import pictured
 
 from ddpm_jax import diffusion, parameterization
 from ddpm_jax.codec import calibration, image_file, measure, model

@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from gaussian_source import SCHED, error
 from scipy import stats
+from support.gaussian_source import SCHED, error
 
 from ddpm_jax.codec import calibration, chain, file_header, last_layer
 from ddpm_jax.codec.errors import (

@@ -7,12 +7,12 @@ import sys
 import time
 import tracemalloc
 
-import codec_network
 import numpy as np
 import pytest
 from conftest import ROOT
 from etils import epath
 from PIL import Image
+from support import codec_network
 from test_codec_program import codec, folder  # noqa: F401, a fixture
 
 from ddpm_jax.codec import archive, calibration, file_header, image_file

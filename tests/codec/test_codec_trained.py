@@ -2,12 +2,12 @@
 
 import os
 
-import gaussian_source
 import jax
 import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
+from support import gaussian_source
 from test_codec_honesty import drifting
 from test_command_line import ddpm
 

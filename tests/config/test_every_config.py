@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
-import sources
 import tensorflow_datasets as tfds
 from conftest import CONFIGS, load
 from etils import epath
 from PIL import Image
+from support import sources
 
 from ddpm_jax.config import data
 from ddpm_jax.datasets import batches as data_batches

@@ -1,11 +1,12 @@
 """Evaluation over training: each checkpoint, once, and the best of them kept."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, tiny_config
 from etils import epath
 
 from ddpm_jax.config import build
@@ -15,13 +16,26 @@ from ddpm_jax.runtime import lock, signals
 from ddpm_jax.training import train
 
 
+def config_of(digits):
+    config = tiny_config(digits)
+    config.eval.update(images=8)
+    config.optimizer.ema_decay = 0.0
+    return config
+
+
+@pytest.fixture(scope="module")
+def original(digits, tmp_path_factory):
+    """The folder of a run with checkpoints at 2, 4 and 6."""
+    folder = epath.Path(tmp_path_factory.mktemp("original"))
+    train.train(build.run(config_of(digits), folder))
+    return folder
+
+
 @pytest.fixture
-def trained(tiny, tmp_path):
-    """Checkpoints at 2, 4 and 6."""
-    tiny.eval.update(images=8)
-    tiny.optimizer.ema_decay = 0.0
-    train.train(build.run(tiny, epath.Path(tmp_path)))
-    return build.run(tiny, epath.Path(tmp_path))
+def trained(digits, original, tmp_path):
+    """A copy of that run."""
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    return build.run(config_of(digits), epath.Path(tmp_path))
 
 
 def rows(folder):
@@ -29,7 +43,7 @@ def rows(folder):
 
 
 def test_every_checkpoint_is_evaluated_once_and_the_best_can_be_sampled_from(
-    trained, tmp_path, monkeypatch, tiny
+    trained, tmp_path, monkeypatch, digits
 ):
     seen = []
     monkeypatch.setattr(
@@ -48,7 +62,7 @@ def test_every_checkpoint_is_evaluated_once_and_the_best_can_be_sampled_from(
         "bits_per_dim_test": found[best],
     }
     assert [path.name for path in (tmp_path / "best" / "checkpoints").iterdir()] == [f"{best}"]
-    alone = build.run(tiny, epath.Path(tmp_path / "best"))
+    alone = build.run(config_of(digits), epath.Path(tmp_path / "best"))
     step, params = state.averaged(alone)
     assert step == best and alone.model.shape == (8, 8, 1)
     assert (tmp_path / "figures" / "history.png").exists()

@@ -2,15 +2,13 @@
 
 import io
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from conftest import ROOT, tiny_config
 from etils import epath
 from PIL import Image
-from test_command_line import ddpm
+from support.command import ddpm
 
 from ddpm_jax import diffusion
 from ddpm_jax.cli import flag_table
@@ -368,11 +366,6 @@ def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(fo
     assert status == 2 and err.strip().endswith("did you mean grid?"), err
     for name in program.FIGURES:
         assert name in flag_table.help_text()
-
-
-def test_matplotlib_is_not_loaded_before_a_figure_is_drawn():
-    code = "import ddpm_jax.main, sys; sys.exit('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ import tarfile
 
 import jax
 import numpy as np
-import peers
 import pytest
+from support import peers
 
 from ddpm_jax.datasets import source
 from ddpm_jax.distributed import mesh

@@ -4,9 +4,9 @@ import itertools
 import json
 
 import numpy as np
-import peers
 import pytest
 from scipy import linalg, stats
+from support import peers
 
 from ddpm_jax.metrics import frechet, precision_recall, reference
 from ddpm_jax.metrics import kid as kid_metric

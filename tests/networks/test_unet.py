@@ -57,19 +57,30 @@ def network(**fields):
     return UNet(**small | fields)
 
 
-def initialized(model, size=8, channels=2, loud=False):
-    x = jax.random.normal(jax.random.key(1), (2, size, size, channels))
-    t = jnp.array([3, 500])
-    params = jax.jit(model.init)(jax.random.key(0), x, t)["params"]
-    if loud:  # the near-zero kernels would hide most of the graph
-        params = jax.tree.map(lambda p: p * 1e5 if 0 < jnp.abs(p).max() < 1e-4 else p, params)
-    return params, x, t
+X, T = jax.random.normal(jax.random.key(1), (2, 8, 8, 2)), jnp.array([3, 500])
+MODEL = network(attention=(4, 8), dropout=0.5)
 
 
-def test_output_is_near_zero_at_initialisation():
-    model = network(attention=(4,))
-    params, x, t = initialized(model)
-    out = model.apply({"params": params}, x, t)
+@pytest.fixture(scope="module")
+def params():
+    """The model's, as they are initialised."""
+    return jax.jit(MODEL.init)(jax.random.key(0), X, T)["params"]
+
+
+@pytest.fixture(scope="module")
+def loud(params):
+    """With heads at full scale: the near-zero kernels would hide most of the graph."""
+    return jax.tree.map(lambda p: p * 1e5 if 0 < jnp.abs(p).max() < 1e-4 else p, params)
+
+
+@pytest.fixture(scope="module")
+def calls(loud):
+    """Every module's name, itself, its first input and its output, out of training."""
+    return record_calls(MODEL, loud)
+
+
+def test_output_is_near_zero_at_initialisation(params):
+    out = jax.jit(MODEL.apply)({"params": params}, X, T)
     assert 0.0 < float(jnp.abs(out).max()) < 1e-3
 
 
@@ -83,8 +94,7 @@ def test_initial_kernels_have_the_release_s_limits():
         assert float(kernel.std()) == pytest.approx(limit / math.sqrt(3), rel=1e-2)
 
 
-def test_exactly_the_heads_begin_near_zero_and_all_biases_at_zero():
-    params, *_ = initialized(network(attention=(4,)))
+def test_exactly_the_heads_begin_near_zero_and_all_biases_at_zero(params):
     flat = {"/".join(path): leaf for path, leaf in flatten_dict(params).items()}
     kernels = {name for name, leaf in flat.items() if name.endswith("kernel")}
     quiet = {name for name in kernels if float(jnp.abs(flat[name]).max()) < 1e-4}
@@ -145,7 +155,7 @@ def test_upsampling_repeats_then_convolves():
     )
 
 
-def record_calls(model, params, x, t, train=False, **rngs):
+def record_calls(model, params, train=False, **rngs):
     """Every module's name, itself, its first input and its output, in the order they finish."""
     modules = []
 
@@ -160,7 +170,7 @@ def record_calls(model, params, x, t, train=False, **rngs):
             return out
 
         with nn.intercept_methods(interceptor):
-            model.apply({"params": params}, x, t, train, rngs=rngs)
+            model.apply({"params": params}, X, T, train, rngs=rngs)
         return arrays
 
     arrays = jax.jit(forward)(params)
@@ -171,10 +181,7 @@ def same(one, other):
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-def test_skips_are_joined_behind_h_last_first_after_attention():
-    model = network(attention=(4, 8))
-    params, x, t = initialized(model, loud=True)
-    calls = record_calls(model, params, x, t)
+def test_skips_are_joined_behind_h_last_first_after_attention(calls):
     out = {name: result for name, _, _, result in calls}
     given = {name: first for name, _, first, _ in calls}
     expected = [
@@ -188,10 +195,7 @@ def test_skips_are_joined_behind_h_last_first_after_attention():
             same(part, made)
 
 
-def test_a_block_is_norm_swish_conv_plus_time_norm_swish_dropout_conv():
-    model = network()
-    params, x, t = initialized(model, loud=True)
-    calls = record_calls(model, params, x, t)
+def test_a_block_is_norm_swish_conv_plus_time_norm_swish_dropout_conv(calls):
     inside = [name for name, *_ in calls if name.startswith("down_1/block_0/")]
     names = [name.split("/")[-1] for name in inside]
     order = ["norm1", "conv1", "temb_proj", "norm2", "Dropout_0", "conv2", "nin_shortcut"]
@@ -210,14 +214,12 @@ def test_a_block_is_norm_swish_conv_plus_time_norm_swish_dropout_conv():
     same(block_out, found["nin_shortcut"][1] + found["conv2"][1])
 
 
-def test_dropout_is_in_every_block_and_only_in_training():
-    model = network(dropout=0.5, attention=(4,))
-    params, x, t = initialized(model)
-    calls = record_calls(model, params, x, t, True, dropout=jax.random.key(2))
-    dropouts = [name for name, module, *_ in calls if isinstance(module, layers.Dropout)]
-    blocks = [name for name, module, *_ in calls if isinstance(module, unet.ResnetBlock)]
+def test_dropout_is_in_every_block_and_only_in_training(params, calls):
+    training = record_calls(MODEL, params, True, dropout=jax.random.key(2))
+    dropouts = [name for name, module, *_ in training if isinstance(module, layers.Dropout)]
+    blocks = [name for name, module, *_ in training if isinstance(module, unet.ResnetBlock)]
     assert sorted(dropouts) == sorted(f"{name}/Dropout_0" for name in blocks)
-    for name, module, first, out in calls:
+    for name, module, first, out in training:
         if isinstance(module, layers.Dropout):
             dropped = float((np.asarray(out) == 0.0).mean())
             assert dropped == pytest.approx(0.5, abs=0.15), name
@@ -225,7 +227,7 @@ def test_dropout_is_in_every_block_and_only_in_training():
             np.testing.assert_allclose(
                 np.asarray(out)[kept], 2 * np.asarray(first)[kept], rtol=1e-5
             )
-    for _, module, first, out in record_calls(model, params, x, t):
+    for _, module, first, out in calls:
         if isinstance(module, layers.Dropout):
             same(out, first)
 
@@ -234,7 +236,7 @@ def test_dropout_is_in_every_block_and_only_in_training():
 def test_any_channels_and_any_size_that_halves(channels_in, height, width):
     model = network(out_channels=channels_in, channels=6, attention=(height // 2,))
     x, t = jnp.ones((1, height, width, channels_in)), jnp.array([0.5])
-    out, _ = jax.jit(model.init_with_output)(jax.random.key(0), x, t)
+    out, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), x, t)
     assert out.shape == x.shape
 
 
@@ -243,33 +245,31 @@ def test_a_size_that_cannot_be_halved_is_refused():
         shapes(9, multipliers=(1, 2), channels=8)
 
 
-def test_bfloat16_computes_in_bfloat16_and_answers_in_float32():
-    model = network(dtype=jnp.bfloat16, attention=(4,))
-    params, x, t = initialized(model, loud=True)
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    calls = record_calls(model, params, x, t)
-    out = {name: result for name, *_, result in calls}
+def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(loud, calls):
+    model = MODEL.clone(dtype=jnp.bfloat16)
+    half = jax.eval_shape(model.init, jax.random.key(0), X, T)["params"]
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(half))
+    out = {name: result for name, *_, result in record_calls(model, loud)}
     assert out["down_0"][0].dtype == jnp.bfloat16
     assert out["conv_out"].dtype == jnp.float32
-    exact = network(attention=(4,)).apply({"params": params}, x, t)
+    (exact,) = (result for name, *_, result in calls if name == "conv_out")
     assert float(jnp.abs(out["conv_out"] - exact).max()) < 0.1 * float(exact.std())
 
 
-def test_remat_changes_neither_parameters_nor_output_nor_gradient_nor_masks():
+def test_remat_changes_neither_parameters_nor_output_nor_gradient_nor_masks(loud):
     """At both heights, so that Down, Mid and Up are all met; with dropout, whose masks are made twice."""
-    plain = network(attention=(4,), dropout=0.5)
-    params, x, t = initialized(plain, loud=True)
-    again = plain.clone(remat=(4, 8))
-    assert jax.tree.map(jnp.shape, initialized(again)[0]) == jax.tree.map(jnp.shape, params)
+    again = MODEL.clone(remat=(4, 8))
+    made = jax.eval_shape(again.init, jax.random.key(0), X, T)["params"]
+    assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, loud)
     rngs = {"dropout": jax.random.key(2)}
 
     def loss(model):
         def of_params(params):
-            return (model.apply({"params": params}, x, t, True, rngs=rngs) ** 2).mean()
+            return (model.apply({"params": params}, X, T, True, rngs=rngs) ** 2).mean()
 
         return jax.value_and_grad(of_params)
 
-    results = [jax.tree.leaves(jax.jit(loss(model))(params)) for model in (plain, again)]
+    results = [jax.tree.leaves(jax.jit(loss(model))(loud)) for model in (MODEL, again)]
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)  # some are really zero
 
@@ -278,7 +278,7 @@ def test_remat_changes_neither_parameters_nor_output_nor_gradient_nor_masks():
 def test_remat_is_of_every_block_at_its_heights(remat, blocks):
     """At 8 a block down and two up; at 4 these, and two in the middle, which has attention."""
     model = network(remat=remat)
-    params, x, t = initialized(model)
-    jaxpr = jax.make_jaxpr(lambda p: model.apply({"params": p}, x, t))(params)
+    params = jax.eval_shape(model.init, jax.random.key(0), X, T)["params"]
+    jaxpr = jax.make_jaxpr(lambda p: model.apply({"params": p}, X, T))(params)
     again = [eqn for eqn in jaxpr.eqns if eqn.primitive.name in ("checkpoint", "remat2", "remat")]
     assert len(again) == blocks + (4 in remat)

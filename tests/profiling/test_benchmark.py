@@ -5,8 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from etils import epath
-from test_command_line import TINY, ddpm
+from support.command import ddpm
+from support.stub import stubbed
+from test_command_line import TINY
 
 from ddpm_jax.config import build
 from ddpm_jax.profiling import benchmark, hardware, preflight, timing
@@ -26,7 +29,7 @@ def short(monkeypatch):
 @pytest.fixture
 def run(tiny, tmp_path):
     tiny.parallel.devices = 8
-    return build.run(tiny, epath.Path(tmp_path))
+    return stubbed(build.run(tiny, epath.Path(tmp_path)))
 
 
 @pytest.mark.slow
@@ -117,7 +120,7 @@ def test_parts_that_read_no_images_need_none(tiny, tmp_path):
 )
 def test_bad_use_is_exit_2_and_writes_nothing(argument, fault, tmp_path):
     made = tmp_path / "made"
-    status, _, err = ddpm(*TINY, "--mode=benchmark", f"--workdir={made}", argument)
+    status, _, err = ddpm(*TINY, "--mode=benchmark", f"--workdir={made}", argument, cwd=ROOT)
     assert status == 2 and fault in err and not made.exists()
 
 
@@ -125,7 +128,7 @@ def test_bad_use_is_exit_2_and_writes_nothing(argument, fault, tmp_path):
 def test_as_a_command_it_needs_no_checkpoint(digits, tmp_path):
     where = f"--config.data.data_dir={digits}", f"--workdir={tmp_path}/made"
     status, out, err = ddpm(
-        *TINY, *where, "--mode=benchmark", "--benchmark=train_step,input_pipeline"
+        *TINY, *where, "--mode=benchmark", "--benchmark=train_step,input_pipeline", cwd=ROOT
     )
     assert status == 0, err
     made = json.loads((tmp_path / "made" / "benchmark" / "cpu-1.json").read_text())

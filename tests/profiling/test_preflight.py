@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import subprocess
 import sys
 
 import jax
@@ -12,6 +11,7 @@ import pytest
 from conftest import ROOT, load
 from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
+from support import command
 from test_command_line import TINY, ddpm
 
 from ddpm_jax.distributed import mesh as meshes
@@ -239,22 +239,13 @@ def test_resource_exhausted_in_few_words():
     assert compiler_report.shorten(RuntimeError(text)) == "needs 47.06G of 15.75G"
 
 
-WITHOUT_LIBTPU = """
-import sys
-sys.modules["libtpu"] = None
-from ddpm_jax import main
-sys.exit(main.main(["main", *sys.argv[1:]]))
-"""
-
-
-def test_without_the_compiler_one_line_says_how_to_get_it(tmp_path):
-    here = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    here.pop("TPU_LIBRARY_PATH", None)
+def test_without_the_compiler_one_line_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "libtpu", None)
+    monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
     args = [f"--config={ROOT}/configs/cifar10.py", "--mode=preflight", "--topology=v3:2x2"]
-    command = [sys.executable, "-c", WITHOUT_LIBTPU, *args]
-    done = subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True)
-    assert done.returncode == 2 and not list(tmp_path.iterdir())
-    assert done.stderr.startswith("ddpm_jax: ") and "pip install -e '.[preflight]'" in done.stderr
+    status, _, err = command.ddpm(*args, cwd=tmp_path)
+    assert status == 2 and not list(tmp_path.iterdir())
+    assert err.startswith("ddpm_jax: ") and "pip install -e '.[preflight]'" in err
 
 
 # With the TPU's compiler -----------------------------------------------------------------------

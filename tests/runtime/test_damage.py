@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
-from test_train import assert_equal, newest, run_of, trained
+from test_train import assert_equal, newest, stub_of, trained
 
 from ddpm_jax.distributed import mesh as meshes
 from ddpm_jax.run import sampling
@@ -207,12 +207,11 @@ def damage(folder, step):
     data.write_bytes(bytes(content))
 
 
-@pytest.mark.slow
 def test_training_sets_a_damaged_checkpoint_aside_and_ends_where_it_would_have(
     tiny, tmp_path, capsys
 ):
-    whole = trained(run_of(tiny, tmp_path / "whole"))
-    run = run_of(tiny, tmp_path / "damaged")
+    whole = trained(stub_of(tiny, tmp_path / "whole"))
+    run = stub_of(tiny, tmp_path / "damaged")
     trained(run)
     checkpoints = run.directory / "checkpoints"
     damage(checkpoints, 6)
@@ -227,7 +226,7 @@ def test_training_sets_a_damaged_checkpoint_aside_and_ends_where_it_would_have(
 
 
 def test_where_no_checkpoint_is_whole_it_stops_and_changes_nothing(tiny, tmp_path):
-    run = run_of(tiny, tmp_path, **{"train.steps": 2})
+    run = stub_of(tiny, tmp_path, **{"train.steps": 2})
     trained(run)
     damage(run.directory / "checkpoints", 2)
     before = {path: path.read_bytes() for path in files_of(epath.Path(tmp_path))}
@@ -238,7 +237,7 @@ def test_where_no_checkpoint_is_whole_it_stops_and_changes_nothing(tiny, tmp_pat
 
 
 def test_a_checkpoint_without_digests_is_not_trusted(tiny, tmp_path):
-    run = run_of(tiny, tmp_path, **{"train.steps": 2})
+    run = stub_of(tiny, tmp_path, **{"train.steps": 2})
     trained(run)
     (run.directory / "checkpoints" / "2" / checkpoint.RECORD).rmtree()
     with pytest.raises(checkpoint.Damaged):

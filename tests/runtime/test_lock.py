@@ -15,6 +15,15 @@ def folder(tmp_path):
     return epath.Path(tmp_path / "run")
 
 
+@pytest.fixture(autouse=True)
+def ended(monkeypatch):
+    """The statuses with which this process would have been ended: none, unless a test empties it."""
+    statuses = []
+    monkeypatch.setattr(lock, "end_process", statuses.append)
+    yield statuses
+    assert not statuses
+
+
 def test_the_second_is_refused_and_told_who_the_first_is(folder):
     with lock.held(folder):
         written = json.loads((folder / "lock").read_text())
@@ -79,6 +88,20 @@ def test_a_beat_that_fails_is_followed_by_others(folder, monkeypatch):
         before = path.read_text()
         time.sleep(0.4)
         assert failed and path.read_text() != before
+
+
+def test_an_owner_whose_place_was_taken_ends_with_1_and_says_by_whom(folder, ended, capsys):
+    """And leaves the other's lock as it is."""
+    folder.mkdir()
+    path = folder / "lock"
+    with lock.by_heartbeat(path, beat=0.05, silence=1.0):
+        other = json.dumps({"pid": 77, "host": "elsewhere", "since": "then", "nonce": "other"})
+        path.write_text(other)
+        deadline = time.monotonic() + 10.0
+        while not ended and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert ended.pop() == 1 and "in use by process 77 on elsewhere" in capsys.readouterr().err
+    assert path.read_text() == other
 
 
 def test_a_drive_without_locks_falls_back_to_heartbeats_at_once(folder, monkeypatch):

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import CHEAP, ROOT
 from test_command_line import TINY
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ LONG += ["--config.sample.batch_size=8", "--config.sample.count=8", "--config.ev
 
 def start(args, devices, number=0, processes=1, port=0, env=(), **options):
     """One process of a run, with so many forced devices of its own."""
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"--xla_force_host_platform_device_count={devices} {CHEAP}"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags} | dict(env)
     command = [sys.executable, "-m", "ddpm_jax.main", *map(str, args)]
     if processes > 1:

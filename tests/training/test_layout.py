@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from support.stub import stubbed
 from test_train import leaves, run_of
 
 from ddpm_jax import optimizer
@@ -17,12 +18,13 @@ from ddpm_jax.training import train
 def steps_on(tiny, tmp_path):
     """Three train steps on so many devices, from one and the same state."""
 
-    def go(devices, groups, **fields):
+    def go(devices, groups, network=stubbed, **fields):
         run = run_of(
             tiny,
             tmp_path / f"{devices}-{groups}",
             **{"parallel.devices": devices, "train.clip_groups": groups} | fields,
         )
+        run = network(run)
         current = jax.jit(lambda: state.initial(run))()
         current = jax.device_put(current, state.shardings(run))
         step = train.compiled_step(run)
@@ -36,21 +38,40 @@ def steps_on(tiny, tmp_path):
     return go
 
 
+def the_u_net(run):
+    return run
+
+
+def assert_same(one, other):
+    """Losses, parameters, their average, and Adam's first moments."""
+    np.testing.assert_allclose(one[0], other[0], rtol=1e-4)
+    for a, b in zip(leaves(parts(one[1])), leaves(parts(other[1])), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max() + 1e-6)
+
+
+# eps is large, for Adam would make a step of the rounding in gradients that are really zero
+FIELDS = {"data.flip": True, "optimizer.eps": 1e-3}
+
+
 @pytest.mark.parametrize("groups", [1, 8])
 def test_results_do_not_depend_on_the_device_count(steps_on, groups):
     """With dropout and flips on: every mask, noise and t is a global array."""
-    # eps is large, for Adam would make a step of the rounding in gradients that are really zero
-    fields = {"data.flip": True, "model.dropout": 0.5, "optimizer.eps": 1e-3}
-    losses, final = steps_on(1, groups, **fields)
+    fields = FIELDS | {"model.dropout": 0.5}
+    alone = steps_on(1, groups, **fields)
     for devices in (2, 8):
-        others, other = steps_on(devices, groups, **fields)
-        np.testing.assert_allclose(others, losses, rtol=1e-4)
-        for a, b in zip(leaves(parts(final)), leaves(parts(other)), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max() + 1e-6)
+        assert_same(alone, steps_on(devices, groups, **fields))
+
+
+def test_the_u_net_s_step_is_the_same_spread_over_8_devices_and_computed_twice(
+    steps_on, monkeypatch
+):
+    monkeypatch.setattr(mesh, "SMALL", 1)
+    fields = FIELDS | {"model.dropout": 0.5}
+    spread = {"parallel.params": "fsdp", "parallel.remat": (8,)}
+    assert_same(steps_on(1, 1, the_u_net, **fields), steps_on(8, 1, the_u_net, **fields | spread))
 
 
 def parts(final):
-    """Parameters, their average, and Adam's first moments."""
     return final.params, optimizer.averaged(final.opt_state), final.opt_state[0].mu
 
 
@@ -58,7 +79,6 @@ LAYOUTS = {
     "fsdp in parts": {
         "parallel.params": "fsdp",
         "parallel.accumulation": 2,
-        "parallel.remat": (8,),
     },
     "groups in parts": {"parallel.accumulation": 2, "train.clip_groups": 2},
     "fsdp in groups": {"parallel.params": "fsdp", "train.clip_groups": 8},
@@ -66,24 +86,15 @@ LAYOUTS = {
 }
 
 
-SLOW = ("groups in parts", "a device's groups in parts")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in LAYOUTS],
-)
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_numbers_do_not_depend_on_the_layout(steps_on, name, monkeypatch):
     """Without dropout, whose masks are of the parts that pass the network together."""
     monkeypatch.setattr(mesh, "SMALL", 1)
-    fields = {"data.flip": True, "model.dropout": 0.0, "optimizer.eps": 1e-3}
+    fields = FIELDS | {"model.dropout": 0.0}
     layout = dict(LAYOUTS[name])
     groups = layout.pop("train.clip_groups", 1)
-    losses, final = steps_on(1, groups, **fields)
-    others, other = steps_on(8 if groups != 2 else 4, groups, **fields, **layout)
-    np.testing.assert_allclose(others, losses, rtol=1e-4)
-    for a, b in zip(leaves(parts(final)), leaves(parts(other)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max() + 1e-6)
+    alone = steps_on(1, groups, **fields)
+    assert_same(alone, steps_on(8 if groups != 2 else 4, groups, **fields, **layout))
 
 
 def test_fsdp_leaves_each_device_its_share_of_parameters_averages_and_moments(

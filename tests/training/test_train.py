@@ -9,6 +9,7 @@ import optax
 import pytest
 from etils import epath
 from PIL import Image
+from support.stub import stubbed
 
 from ddpm_jax import optimizer
 from ddpm_jax.config import build
@@ -24,6 +25,11 @@ def run_of(config, directory, **fields):
     with config.unlocked():
         config.update_from_flattened_dict(fields)
     return build.run(config, epath.Path(directory))
+
+
+def stub_of(config, directory, **fields):
+    """The same with a network that compiles at once, where any will do."""
+    return stubbed(run_of(config, directory, **fields))
 
 
 def trained(run):
@@ -50,7 +56,7 @@ def assert_equal(one, other):
 
 
 def test_clip_groups_clip_each_share_of_the_batch_then_average(tiny, tmp_path):
-    run = run_of(
+    run = stub_of(
         tiny, tmp_path, **{"train.clip_groups": 4, "train.clip": 0.05, "model.dropout": 0.0}
     )
     params = jax.jit(lambda: state.initial(run))().params
@@ -74,7 +80,7 @@ def test_clip_groups_clip_each_share_of_the_batch_then_average(tiny, tmp_path):
 
 
 def test_the_train_step_asks_the_objective_about_normalised_images_and_every_t(tiny, tmp_path):
-    run, seen = run_of(tiny, tmp_path, **{"data.flip": True}), {}
+    run, seen = stub_of(tiny, tmp_path, **{"data.flip": True}), {}
 
     def objective(sched, network, x_0, t, eps):
         seen.update(x_0=x_0, t=t, eps=eps)
@@ -105,16 +111,16 @@ def test_the_train_step_asks_the_objective_about_normalised_images_and_every_t(t
 
 
 def test_samples_and_the_bound_are_of_the_average(tiny, tmp_path):
-    final = trained(run_of(tiny, tmp_path, **{"train.steps": 4, "optimizer.learning_rate": 0.01}))
-    step, weights = state.averaged(run_of(tiny, tmp_path))
+    final = trained(stub_of(tiny, tmp_path, **{"train.steps": 4, "optimizer.learning_rate": 0.01}))
+    step, weights = state.averaged(stub_of(tiny, tmp_path))
     assert step == 4
     assert_equal(weights, optimizer.averaged(final.opt_state))
-    assert not np.allclose(weights["conv_in"]["kernel"], final.params["conv_in"]["kernel"])
+    assert not np.allclose(weights["Conv_0"]["kernel"], final.params["Conv_0"]["kernel"])
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(tiny, tmp_path):
-    trained(run_of(tiny, tmp_path, **{"train.steps": 2}))
-    run = run_of(tiny, tmp_path, **{"train.steps": 6})
+    trained(stub_of(tiny, tmp_path, **{"train.steps": 2}))
+    run = stub_of(tiny, tmp_path, **{"train.steps": 6})
     diverged = run._replace(model=run.model._replace(objective=lambda *args: jnp.full(16, jnp.nan)))
     with pytest.raises(FloatingPointError, match="not finite at step 3; its batch is in"):
         train.train(diverged)
@@ -122,7 +128,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(tiny, tmp_path)
 
 
 def test_the_offending_batch_is_named_image_by_image(tiny, tmp_path):
-    run, seen = run_of(tiny, tmp_path), []
+    run, seen = stub_of(tiny, tmp_path), []
 
     def objective(sched, network, x_0, t, eps):
         jax.debug.callback(lambda images: seen.append(np.asarray(images)), x_0)
@@ -138,7 +144,7 @@ def test_the_offending_batch_is_named_image_by_image(tiny, tmp_path):
 
 def test_steps_that_are_not_finite_are_skipped_where_asked_for_and_counted(tiny, tmp_path):
     tiny.train.update(on_nonfinite="skip", log_every=4, steps=12, checkpoint_every=5)
-    run = run_of(tiny, tmp_path)
+    run = stub_of(tiny, tmp_path)
     bad = []
 
     def objective(sched, network, x_0, t, eps):
@@ -168,20 +174,20 @@ def test_the_train_step_is_traced_once(tiny, tmp_path, monkeypatch):
     """A second trace is a second compilation: minutes on a TPU."""
     traced, step = [], train.train_step
     monkeypatch.setattr(train, "train_step", lambda *args: traced.append(1) or step(*args))
-    train.train(run_of(tiny, tmp_path))  # over three logged rows
+    train.train(stub_of(tiny, tmp_path))  # over three logged rows
     assert len(traced) == 1
 
 
 def test_train_stop_train_is_train_bit_for_bit(tiny, tmp_path, capsys):
     """Also the logged rows, though the stop is in the middle of a row's window."""
     tiny.train.checkpoint_every = 3
-    whole = trained(run_of(tiny, tmp_path / "whole", **{"train.steps": 6}))
-    trained(run_of(tiny, tmp_path / "parts", **{"train.steps": 3}))
-    parts = trained(run_of(tiny, tmp_path / "parts", **{"train.steps": 6}))
+    whole = trained(stub_of(tiny, tmp_path / "whole", **{"train.steps": 6}))
+    trained(stub_of(tiny, tmp_path / "parts", **{"train.steps": 3}))
+    parts = trained(stub_of(tiny, tmp_path / "parts", **{"train.steps": 6}))
     assert int(parts.step) == 6
     assert_equal(whole, parts)
     assert "resuming from step 3" in capsys.readouterr().out
-    assert_equal(parts, trained(run_of(tiny, tmp_path / "parts")))  # it is finished: nothing moves
+    assert_equal(parts, trained(stub_of(tiny, tmp_path / "parts")))  # it is finished: nothing moves
     timeless = [
         [{k: row[k] for k in ("step", "loss", "grad_norm")} for row in rows(tmp_path / name)]
         for name in ("whole", "parts")
@@ -190,12 +196,12 @@ def test_train_stop_train_is_train_bit_for_bit(tiny, tmp_path, capsys):
 
 
 def test_rows_logged_after_the_checkpoint_are_not_doubled(tiny, tmp_path):
-    run = run_of(tiny, tmp_path, **{"train.steps": 4})
+    run = stub_of(tiny, tmp_path, **{"train.steps": 4})
     trained(run)
     before = rows(tmp_path)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "loss": 0.5}\n{"step": 6, "lo')  # as a killed process leaves it
-    trained(run_of(tiny, tmp_path, **{"train.steps": 6}))
+    trained(stub_of(tiny, tmp_path, **{"train.steps": 6}))
     assert rows(tmp_path)[:2] == before
     assert [row["step"] for row in rows(tmp_path)] == [2, 4, 6]
 
@@ -206,7 +212,7 @@ def test_the_loss_falls_the_average_follows_and_a_grid_is_drawn(tiny, tmp_path):
     run = run_of(tiny, tmp_path)
     final = trained(run)
     losses = [row["loss"] for row in rows(tmp_path)]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < losses[0] and losses[-1] < 0.75  # a network that says nothing has 1
     gap = jax.tree.map(jnp.subtract, final.params, optimizer.averaged(final.opt_state))
     assert 0.0 < float(optax.global_norm(gap)) < 0.2 * float(optax.global_norm(final.params))
     grid = np.asarray(Image.open(tmp_path / "samples" / "60-grid.png"))
@@ -235,10 +241,10 @@ def test_the_best_checkpoint_is_kept_across_a_restart(tmp_path):
 
 
 def test_a_sample_does_not_depend_on_batch_size_or_device_count(tiny, tmp_path):
-    trained(run_of(tiny, tmp_path, **{"train.steps": 2}))
+    trained(stub_of(tiny, tmp_path, **{"train.steps": 2}))
     made = []
     for devices, batch in ((1, 8), (8, 8), (2, 4)):
-        run = run_of(tiny, tmp_path, **{"parallel.devices": devices, "sample.batch_size": batch})
+        run = stub_of(tiny, tmp_path, **{"parallel.devices": devices, "sample.batch_size": batch})
         sampling.generate(run)
         (path,) = tmp_path.glob("samples/2-*.npz")
         made.append(np.load(path)["arr_0"])
@@ -250,8 +256,8 @@ def test_a_sample_does_not_depend_on_batch_size_or_device_count(tiny, tmp_path):
 
 
 def test_sampling_goes_on_with_the_batches_it_has(tiny, tmp_path, monkeypatch):
-    trained(run_of(tiny, tmp_path, **{"train.steps": 2}))
-    run = run_of(tiny, tmp_path, **{"sample.count": 20, "parallel.devices": 1})
+    trained(stub_of(tiny, tmp_path, **{"train.steps": 2}))
+    run = stub_of(tiny, tmp_path, **{"sample.count": 20, "parallel.devices": 1})
     sampling.generate(run)
     (path,) = tmp_path.glob("samples/2-*.npz")
     whole = np.load(path)["arr_0"]
@@ -277,10 +283,10 @@ def test_sampling_goes_on_with_the_batches_it_has(tiny, tmp_path, monkeypatch):
 
 
 def test_the_bound_is_written_with_what_it_is(tiny, tmp_path, capsys):
-    trained(run_of(tiny, tmp_path, **{"train.steps": 2}))
+    trained(stub_of(tiny, tmp_path, **{"train.steps": 2}))
     for devices in (1, 8):
         some = {"eval.images": 20, "eval.train_images": 9, "parallel.devices": devices}
-        evaluate.evaluate(run_of(tiny, tmp_path, **some))
+        evaluate.evaluate(stub_of(tiny, tmp_path, **some))
         record = json.loads((tmp_path / "eval" / "2-likelihood-train.json").read_text())
         assert (record["images"], record["split"]) == (9, "train")
         record = json.loads((tmp_path / "eval" / "2-likelihood-test.json").read_text())

@@ -9,9 +9,9 @@ import sys
 
 import numpy as np
 import pytest
-import release
 from PIL import Image
 from safetensors.numpy import save_file
+from support import release
 from test_command_line import ddpm
 from test_weights import CIFAR, LARGE, SMALL
 

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import release
 from conftest import ROOT
 from etils import epath
 from safetensors.numpy import load_file, save_file
+from support import release
 
 from ddpm_jax import diffusion, parameterization
 from ddpm_jax.cli import command_line
@@ -116,9 +116,24 @@ def checkpoint():
     return release.checkpoint(release.variables(*SMALL), 790_000)
 
 
-def test_weights_ema_and_moments_go_where_they_belong(checkpoint, tmp_path):
-    run = run_of(source_of(checkpoint), tmp_path)
-    importing.import_weights(run, source_of(checkpoint))
+@pytest.fixture(scope="module")
+def imported(checkpoint, tmp_path_factory):
+    """A run of those weights."""
+    source = source_of(checkpoint)
+    run = run_of(source, tmp_path_factory.mktemp("imported") / "run")
+    importing.import_weights(run, source)
+    return run
+
+
+def copy_of(run, folder):
+    shutil.copytree(run.directory, folder)
+    return run._replace(
+        directory=epath.Path(folder), checkpoints=epath.Path(folder / "checkpoints")
+    )
+
+
+def test_weights_ema_and_moments_go_where_they_belong(imported, checkpoint):
+    run = imported
     step, found, _ = state.newest(run)
     name = "model/up_1/block_2/nin_shortcut/W"
     assert step == 790_000 == found.step
@@ -223,14 +238,11 @@ def test_a_tensor_that_is_missing_extra_or_misshapen_is_named(spoil, words, chec
 
 
 @pytest.fixture(scope="module")
-def exported(checkpoint, tmp_path_factory):
+def exported(imported, tmp_path_factory):
     """A folder for diffusers, of a small network."""
-    folder = tmp_path_factory.mktemp("exported")
-    source = source_of(checkpoint)
-    run = run_of(source, folder / "run")
-    importing.import_weights(run, source)
-    exporting.export(run, str(folder / "small"), "diffusers", "ema")
-    return folder / "small"
+    folder = tmp_path_factory.mktemp("exported") / "small"
+    exporting.export(imported, str(folder), "diffusers", "ema")
+    return folder
 
 
 def test_what_is_exported_is_imported_again(exported, checkpoint, tmp_path):
@@ -243,11 +255,8 @@ def test_what_is_exported_is_imported_again(exported, checkpoint, tmp_path):
     assert np.array_equal(params["conv_in"]["kernel"], checkpoint[name])
 
 
-def test_raw_weights_go_out_when_asked_for(checkpoint, tmp_path):
-    source = source_of(checkpoint)
-    run = run_of(source, tmp_path / "run")
-    importing.import_weights(run, source)
-    exporting.export(run, str(tmp_path / "raw"), "diffusers", "raw")
+def test_raw_weights_go_out_when_asked_for(imported, checkpoint, tmp_path):
+    exporting.export(imported, str(tmp_path / "raw"), "diffusers", "raw")
     found = load_file(tmp_path / "raw" / "unet" / weights_source.WEIGHTS[0])
     assert np.array_equal(found["conv_in.bias"], checkpoint["model/conv_in/b"])
 
@@ -400,10 +409,9 @@ def test_libraries_that_read_it_are_named_where_they_are_missing(tmp_path, monke
             weights_source.read(str(tmp_path / name), "auto")
 
 
-def test_a_run_is_not_imported_over(exported, checkpoint, tmp_path):
+def test_a_run_is_not_imported_over(imported, exported):
     source = weights_source.read(str(exported), "auto")
-    run = run_of(source, tmp_path)
-    importing.import_weights(run, source)
+    run = run_of(source, imported.directory)
     with pytest.raises(ValueError, match="already holds a run; import into another --workdir"):
         importing.check_import(run, source)
 
@@ -464,12 +472,11 @@ def test_schedules_of_any_kind_go_out(exported, tmp_path):
     assert short.sample.chain.name == "ancestral-5"
 
 
-def test_the_python_of_the_page_runs(exported, tmp_path, monkeypatch):
-    source = weights_source.read(str(exported), "auto")
-    run = run_of(
-        source, tmp_path / "runs" / "ddpm-cifar10-32", sample={"solver": "ddim", "steps": 2}
-    )
-    importing.import_weights(run, source)
+def test_the_python_of_the_page_runs(imported, tmp_path, monkeypatch):
+    copy = copy_of(imported, tmp_path / "runs" / "ddpm-cifar10-32").directory / "config.json"
+    record = json.loads(copy.read_text())
+    record["config"]["sample"].update(solver="ddim", steps=2)
+    copy.write_text(json.dumps(record))
     page = (ROOT / "docs" / "from_diffusers.md").read_text()
     found: dict = {}
     monkeypatch.chdir(tmp_path)
