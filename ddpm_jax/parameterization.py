@@ -30,13 +30,20 @@ Denoiser = Callable[[Images, Times], Denoised]
 Variance = Callable[[Schedule, Denoised, Steps, Steps], LogVariance]
 
 
-class Parameterization(NamedTuple):
-    """What the network should output (for L_simple), and what its output says about x_t."""
+def zero_based(sched: Schedule, t: Times) -> Times:
+    """t - 1, as the release feeds it to the network."""
+    return t - 1
 
-    target: Callable[
-        [Schedule, Images, Images, Images, Steps], Images
-    ]  # of sched, x_0, x_t, eps, t
-    read: Callable[[Schedule, Images, Images, Steps], Denoised]  # of sched, output, x_t, t
+
+class Parameterization(NamedTuple):
+    """What the network should output (for L_simple), what its output says about x_t, and how it is fed t."""
+
+    # (sched, x_0, x_t, eps, t) -> the output that L_simple asks for
+    target: Callable[[Schedule, Images, Images, Images, Steps], Images]
+    # (sched, output, x_t, t) -> what the output says
+    read: Callable[[Schedule, Images, Images, Steps], Denoised]
+    # (sched, t) -> the network's time input
+    time: Callable[[Schedule, Times], Times] = zero_based
 
 
 def _target_x_prev(sched, x_0, x_t, eps, t):

@@ -27,6 +27,6 @@ def train_and_measure(run: Run) -> None:
 
 def check(run: Run) -> None:
     """Raises ValueError for missing splits, and for labels that the network does not know."""
-    source.check_classes(run.data.open(run.data.split), run.model.unet.classes)
+    source.check_classes(run.data.open(run.data.split), run.model.network.classes)
     if run.eval.images and run.data.held_out:
         run.data.open(run.data.held_out)

@@ -58,9 +58,9 @@ def check(model: Model) -> None:
             "the codec takes larger steps than one, and diffusion.output=x_prev is a mean for steps"
             " of one only; it works with eps and x_0"
         )
-    if model.unet.classes:
+    if model.network.classes:
         raise ValueError(
-            f"model.classes is {model.unet.classes}: the network asks for a label of every image, and"
+            f"model.classes is {model.network.classes}: the network asks for a label of every image, and"
             " the codec has no place for one; it works with networks of model.classes=0"
         )
 
@@ -89,7 +89,8 @@ def model_hash(
     network = {
         name: value
         for name, value in config["model"].items()
-        if name not in ("dtype", "remat", "dropout")
+        # format 1 knew one network, and had no name for it
+        if name not in ("dtype", "remat", "dropout") and (name, value) != ("name", "unet")
     }
     chain = {name: config["diffusion"][name] for name in ("schedule", "output")}
     facts = [1, network, chain, list(model.shape), model.levels, calibration.to_json(calibrated)]
@@ -103,10 +104,10 @@ def model_hash(
 def predictor(model: Model, params: Any, wide: bool) -> Predict:
     """One image at a time, so that no batch decides how sums are ordered."""
     dtype = jnp.float64 if wide else jnp.float32
-    unet = model.unet.clone(dtype=dtype, remat=())
+    network = model.network.clone(dtype=dtype, remat=())
 
     def x_0(params, x_t, t):
-        return models.denoiser(model._replace(unet=unet), params)(x_t, t).x_0
+        return models.denoiser(model._replace(network=network), params)(x_t, t).x_0
 
     # A TPU has no float64; the host beside it has.
     place = jax.devices("cpu")[0] if wide and jax.default_backend() == "tpu" else jax.devices()[0]

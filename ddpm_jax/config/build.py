@@ -64,8 +64,17 @@ def run(
     sample = labels.checked(sample, train, network.classes)
     if diffused.classifies:
         labels.check_classifier(network.classes, train, evaluation)
-    losses = diffused.objective(levels), diffused.timesteps
-    model = Model(*diffused[:3], *losses, network, shape, levels)
+    model = Model(
+        sched=diffused.sched,
+        parameterization=diffused.parameterization,
+        variance=diffused.variance,
+        objective=diffused.objective(levels),
+        timesteps=diffused.timesteps,
+        network=network,
+        shape=shape,
+        levels=levels,
+        classifies=diffused.classifies,
+    )
     seed = sections["seed"]
     checkpoints = directory / "checkpoints"
     programs = train, sample, evaluation

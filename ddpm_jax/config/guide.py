@@ -23,7 +23,7 @@ def guided(run: Run) -> Run:
     chain = run.sample.chain
     labels.check_solver("sample", chain)
     other = classifier(run, checkpoint.absolute(epath.Path(run.sample.classifier)))
-    labels.check_label(chain.label, other.model.unet.classes)
+    labels.check_label(chain.label, other.model.network.classes)
     step, params = state.averaged(other)
     chain = chain._replace(guide=Guide(other.model, params))
     mark = zlib.crc32(json.dumps(digest.record(params)).encode())  # folders may share their name
@@ -52,8 +52,8 @@ def classifier(run: Run, directory: epath.Path) -> Run:
     same = {
         "images": [(each.model.shape, each.model.levels) for each in (run, other)],
         "diffusion.schedule": [each.config["diffusion"]["schedule"] for each in (run, other)],
-        "model.classes": [run.model.unet.classes or other.model.unet.classes]
-        + [other.model.unet.classes],
+        "model.classes": [run.model.network.classes or other.model.network.classes]
+        + [other.model.network.classes],
     }
     for what, (mine, its) in same.items():
         if mine != its:

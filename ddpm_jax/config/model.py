@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, get_type_hints
 
+import flax.linen as nn
 import jax.numpy as jnp
 
 from ddpm_jax import diffusion, parameterization, sde
@@ -119,9 +120,11 @@ def check_together(output: str, variance: str, loss: str, timesteps: str) -> Non
         raise ValueError("diffusion.loss likelihood goes by x_0, and output x_prev is a mean")
 
 
-def network_of(
-    shape: tuple[int, int, int],
-    of: Diffusion,
+Shape = tuple[int, int, int]
+
+
+def unet_fields(
+    shape: Shape,
     layout: Layout,
     *,
     channels: int,
@@ -131,8 +134,11 @@ def network_of(
     dropout: float,
     dtype: str,
     classes: int,
-) -> unet.UNet | classifier.Classifier:
-    """Raises ValueError for numbers out of range, and for images that cannot be halved so often."""
+) -> dict[str, Any]:
+    """Returns what a U-Net is built with, and a classifier, which is its way down.
+
+    Raises ValueError for numbers out of range, and for images that cannot be halved so often.
+    """
     validate.at_least(1, "model", channels=channels, blocks=blocks)
     validate.at_least(0, "model", classes=classes)
     if not 0.0 <= dropout < 1.0:
@@ -143,7 +149,7 @@ def network_of(
     heights = [shape[0] // 2**i for i in range(len(multipliers))]
     if not set(layout.remat) <= set(heights):
         raise ValueError(f"parallel.remat is {layout.remat}; this network's heights are {heights}")
-    fields = {
+    return {
         "channels": channels,
         "multipliers": tuple(multipliers),
         "blocks": blocks,
@@ -153,10 +159,50 @@ def network_of(
         "remat": layout.remat,
         "classes": classes,
     }
-    if of.classifies:
-        return classifier.Classifier(**fields)
-    is_learned = of.variance in parameterization.LEARNED
-    return unet.UNet(out_channels=shape[-1] * (2 if is_learned else 1), **fields)
+
+
+def build_unet(shape: Shape, out_channels: int, layout: Layout, **fields: Any) -> unet.UNet:
+    chosen = validate.section(unet_fields, "model", fields, shape, layout)
+    return unet.UNet(out_channels=out_channels, **chosen)
+
+
+def build_classifier(
+    shape: Shape, out_channels: int, layout: Layout, **fields: Any
+) -> classifier.Classifier:
+    return classifier.Classifier(**validate.section(unet_fields, "model", fields, shape, layout))
+
+
+class Backbone(NamedTuple):
+    """One value of 'model.name'.
+
+    'build' takes the shape of the images, the output channels, the layout, and, by keyword, the other
+    fields of the section; what it returns is called as Model.network is.
+    """
+
+    build: Callable[..., nn.Module]
+    classifies: bool = False
+
+
+UNET, CLASSIFIER = "unet", "classifier"
+NETWORKS = {UNET: Backbone(build_unet), CLASSIFIER: Backbone(build_classifier, classifies=True)}
+
+
+def network_of(
+    shape: Shape, diffusion: Diffusion, layout: Layout, *, name: str = "", **fields: Any
+) -> nn.Module:
+    """Builds the network that 'model.name' names; without a name, the one that the loss trains.
+
+    Raises ValueError for a network that the loss does not train, and as the network's own function does.
+    """
+    name = name or (CLASSIFIER if diffusion.classifies else UNET)
+    backbone = validate.choice("model.name", name, NETWORKS)
+    if backbone.classifies != diffusion.classifies:
+        trained = "a classifier" if diffusion.classifies else "a network that predicts images"
+        raise ValueError(f"model.name is {name}, and this diffusion.loss trains {trained}")
+    is_learned = diffusion.variance in parameterization.LEARNED
+    out_channels = shape[-1] * (2 if is_learned else 1)
+    arguments = shape, out_channels, layout
+    return validate.section(backbone.build, "model", fields, *arguments)
 
 
 def compute_dtype(name: str, platform: str):

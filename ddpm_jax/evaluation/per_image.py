@@ -36,7 +36,7 @@ def measured(
         started = time.monotonic()
         numbers = np.arange(number * size, (number + 1) * size)
         rows = np.minimum(numbers, count - 1)[mesh.rows(size)]
-        local = source.batch(rows, run.model.unet.classes > 0)
+        local = source.batch(rows, run.model.network.classes > 0)
         keys = sampling.image_keys(run, run.eval.seed, number * size, size)
         found = mesh.fetch(compiled(params, mesh.put(run.mesh, local), keys))
         bar.update()

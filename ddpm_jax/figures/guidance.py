@@ -26,7 +26,7 @@ MOST = 10  # classes
 def check(run: Run) -> None:
     """Raises ValueError for a network that guidance is not for, and for data without labels."""
     chain = run.sample.chain
-    if not chain.guide and not (run.model.unet.classes and run.train.label_dropout):
+    if not chain.guide and not (run.model.network.classes and run.train.label_dropout):
         raise ValueError(
             "--figures=guidance is of a network with labels, trained with train.label_dropout above"
             " 0, as configs/digits_conditional.py has it, or guided by a sample.classifier"

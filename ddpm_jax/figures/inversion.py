@@ -33,7 +33,7 @@ def check(run: Run) -> None:
 def program(trained: Chains, sampler: sampler_steps.Sampler, times: np.ndarray) -> Chains:
     """Of a network that has classes it is asked about none of them, if it has learnt to answer that."""
     run = trained.run
-    label = run.model.unet.classes if run.train.label_dropout else run.sample.chain.label
+    label = run.model.network.classes if run.train.label_dropout else run.sample.chain.label
     chain = Chain(sampler, times, "inversion", label=label)
     made = sampling.make_program(run.model, chain, clip=False)
     run = run._replace(sample=run.sample._replace(chain=chain))

@@ -35,7 +35,7 @@ def check(run: Run) -> None:
         raise ValueError(
             "--figures=ode goes by the score, and this network gives its own mean of single steps"
         )
-    if run.model.unet.classes and not run.train.label_dropout:
+    if run.model.network.classes and not run.train.label_dropout:
         raise ValueError(
             "--figures=ode is of images of any class, which a network trained with train.label_dropout"
             " 0 does not know"
@@ -45,7 +45,7 @@ def check(run: Run) -> None:
 def measured(run: Run, params: Any, x_0, keys) -> dict[str, Any]:
     """Bits/dim of each image, dequantised and as it is, and by the bound; its latent and the way back."""
     model, shape = run.model, run.model.shape
-    classes = model.unet.classes  # a network that has some is asked about none of them
+    classes = model.network.classes  # a network that has some is asked about none of them
     labels = jnp.full(1, classes) if classes else None  # one for all: the ODE goes image by image
     denoiser = models.unclipped(model, params, labels)
     uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), shape))(keys)

@@ -11,7 +11,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Num
 
 from ddpm_jax.networks import layers, unet
-from ddpm_jax.networks.unet import Features, Labels
+from ddpm_jax.networks.conditioning import NOTHING, Given
+from ddpm_jax.networks.unet import Features
 
 LogProbability = Float[Array, "b *classes"]
 
@@ -33,7 +34,7 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Features, time: Num[Array, " b"], train: bool = False, labels: Labels | None = None
+        self, x: Features, time: Num[Array, " b"], train: bool = False, given: Given = NOTHING
     ) -> LogProbability:
         levels, (height, width) = len(self.multipliers), x.shape[1:3]
         unet.check_size(height, width, levels)
@@ -48,6 +49,6 @@ class Classifier(nn.Module):
         h = nn.swish(layers.GroupNorm(self.dtype, name="norm_out")(h)).mean(axis=(1, 2))
         logits = unet.dense(self.classes, "head", layers.wide(self.dtype), unet.HEAD)(h)
         log_p = nn.log_softmax(logits)
-        if labels is None:
+        if given.labels is None:
             return log_p
-        return jnp.take_along_axis(log_p, labels[:, None], axis=-1)[:, 0]
+        return jnp.take_along_axis(log_p, given.labels[:, None], axis=-1)[:, 0]

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Num
 
 from ddpm_jax.networks import layers
+from ddpm_jax.networks.conditioning import NOTHING, Given
 
 Features = Float[Array, "b h w _"]
 Resized = Float[Array, "b _ _ _"]
 Embedding = Float[Array, "b e"]
-Labels = Int[Array, " b"]
 HEAD = 1e-10  # the release's "scale 0": uniform within 1e-5 of the usual limit, never exact zeros
 
 
@@ -202,7 +202,7 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Features, time: Num[Array, " b"], train: bool = False, labels: Labels | None = None
+        self, x: Features, time: Num[Array, " b"], train: bool = False, given: Given = NOTHING
     ) -> Features:
         levels, (height, width) = len(self.multipliers), x.shape[1:3]
         check_size(height, width, levels)
@@ -215,7 +215,7 @@ class UNet(nn.Module):
         temb = TimeMLP(self.channels, self.dtype, name="temb")(time)
         if self.classes:
             embed = nn.Embed(self.classes + 1, temb.shape[-1], dtype=self.dtype, name="label_emb")
-            temb += embed(labels)
+            temb += embed(given.labels)
         skips = [conv(self.channels, "conv_in", self.dtype)(x)]
         for i in range(levels):
             channels, attention, *rest = level(i)

@@ -85,7 +85,7 @@ def train_step(run: Run, run_steps: TrainSteps, facts: Facts) -> Facts:
     size = run.train.batch_size
     shape = size // jax.process_count(), *run.model.shape
     local = np.random.default_rng(run.seed).integers(0, run.model.levels, shape).astype(np.uint8)
-    labels = np.zeros(len(local), np.int32) if run.model.unet.classes else None
+    labels = np.zeros(len(local), np.int32) if run.model.network.classes else None
     batch = mesh.put(run.mesh, sources.Batch(local, labels))
     measured = timing.measure(partial(run_steps, repeat(batch)))
     return with_share(run, {"batch_size": size} | measured.facts(size) | facts)
@@ -119,7 +119,7 @@ def sampling_step(run: Run) -> Facts:
 
 
 def batches(run: Run, source: sources.Source, first: int) -> Iterator[sources.Batch]:
-    size, labels = run.train.batch_size, run.model.unet.classes > 0
+    size, labels = run.train.batch_size, run.model.network.classes > 0
     return data_batches.batches(
         source, run.seed, size, mesh.rows(size), first, timing.ENDLESS, labels
     )
@@ -203,7 +203,7 @@ def describe(run: Run) -> Facts:
         "cpus": os.cpu_count(),
         "load_average": os.getloadavg()[0],  # whether the machine did other work
         "parameters": int(parameter_overview.count_parameters(states.abstract(run).params)),
-        "dtype": run.model.unet.dtype.__name__,
+        "dtype": run.model.network.dtype.__name__,
         "peak_flops": hardware.peak_flops(device.device_kind),
         "layout": run.layout._asdict() | {"mesh": run.mesh.size},
         "versions": {"jax": jax.__version__, "compiler": device.client.platform_version},

@@ -85,7 +85,7 @@ def with_overrides(run: Run, overrides: Overrides) -> Run | None:
 def train_step(run: Run) -> jax.stages.Lowered:
     size, by_image = run.train.batch_size, mesh.by_image(run.mesh)
     images = jax.ShapeDtypeStruct((size, *run.model.shape), jnp.uint8, sharding=by_image)
-    batch = source.Batch(images, labels(run, size) if run.model.unet.classes else None)
+    batch = source.Batch(images, labels(run, size) if run.model.network.classes else None)
     return train.compiled_step(run).lower(state.abstract(run), batch)
 
 
@@ -145,7 +145,7 @@ class Remedy(NamedTuple):
 def knobs(run: Run) -> Iterator[Overrides]:
     """Overrides that may make training fit, the cheapest first, a smaller batch last."""
     size, devices = run.train.batch_size, run.mesh.size
-    height, levels = run.model.shape[0], len(run.model.unet.multipliers)
+    height, levels = run.model.shape[0], len(getattr(run.model.network, "multipliers", ()))
     heights = [height // 2**i for i in range(levels)]
     if devices > 1 and run.layout.params != "fsdp":
         yield {"parallel.params": "fsdp"}
@@ -225,7 +225,7 @@ def describe(run: Run, topology: str) -> Report:
         "parameters": int(parameter_overview.count_parameters(params)),
         "batch_size": run.train.batch_size,
         "sampling_batch_size": run.sample.batch_size,
-        "dtype": jnp.dtype(run.model.unet.dtype).name,
+        "dtype": jnp.dtype(run.model.network.dtype).name,
         "layout": run.layout._asdict() | {"mesh": run.mesh.size},
         "versions": {
             "jax": jax.__version__,

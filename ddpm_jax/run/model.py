@@ -1,7 +1,8 @@
-"""A model: its schedule, its parameterization, its network, and the denoiser they make."""
+"""A model: its schedule, its parameterization, its network, and the denoiser that they make."""
 
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
@@ -9,8 +10,7 @@ from ddpm_jax import parameterization
 from ddpm_jax.diffusion import Images, Schedule
 from ddpm_jax.losses.objective import Objective
 from ddpm_jax.losses.timesteps import Timesteps
-from ddpm_jax.networks import classifier, unet
-from ddpm_jax.networks.unet import Labels
+from ddpm_jax.networks.conditioning import Given, Labels
 from ddpm_jax.parameterization import Denoiser, Network, Parameterization, Variance
 from ddpm_jax.samplers import guidance
 
@@ -18,21 +18,21 @@ ImageKind = tuple[tuple[int, int, int], int]  # shape, and the number of grey le
 
 
 class Model(NamedTuple):
-    """What was diffused, and how the network speaks of it."""
+    """The schedule, network and parameterization of a run.
+
+    'network' is any module that is called (x, time, train, given) and has the fields 'dtype', 'remat'
+    and 'classes'; where 'classes' is not 0 it reads given.labels.
+    """
 
     sched: Schedule
     parameterization: Parameterization
     variance: Variance
     objective: Objective
     timesteps: Timesteps
-    unet: unet.UNet | classifier.Classifier
+    network: nn.Module
     shape: tuple[int, int, int]
     levels: int
-
-    @property
-    def classifies(self) -> bool:
-        """Whether the network tells what is on an image, so that none are drawn from it."""
-        return isinstance(self.unet, classifier.Classifier)
+    classifies: bool  # the network outputs log p(label | x_t), so no samples are drawn from it
 
 
 def network(
@@ -41,42 +41,41 @@ def network(
     dropout: Key[Array, ""] | None = None,
     labels: Labels | None = None,
 ) -> Network:
-    """The network as a function of x_t and t = 1..T; it itself is fed t - 1, as the release's is.
+    """Returns the network as a function of x_t and t; the parameterization says what it is fed for t.
 
-    A key for dropout puts it in training. One that has classes needs a label per image.
+    A key for dropout puts it in training. A network with classes needs a label per image.
     """
-    of_class = () if labels is None else (labels,)
     rngs = {} if dropout is None else {"dropout": dropout}
 
     def predict(x_t: Images, t):
         assert labels is None or len(labels) in (1, len(x_t)), "labels of other images"
-        return model.unet.apply(
-            {"params": params}, x_t, t - 1, dropout is not None, *of_class, rngs=rngs
-        )
+        time = model.parameterization.time(model.sched, t)
+        train, given = dropout is not None, Given(labels=labels)
+        return model.network.apply({"params": params}, x_t, time, train, given, rngs=rngs)
 
     return predict
 
 
 def denoiser(model: Model, params: Any, labels: Labels | None = None, w: float = 0.0) -> Denoiser:
-    """Network, parameterization, classifier-free guidance of weight w, clip: in this order."""
+    """Applies network, parameterization, classifier-free guidance of weight w, clip: in this order."""
     return parameterization.clip(unclipped(model, params, labels, w))
 
 
 def unclipped(model: Model, params: Any, labels: Labels | None = None, w: float = 0.0) -> Denoiser:
-    """The same without the clip, smooth in x_t: for what goes along an ODE both ways."""
+    """Returns the denoiser without its clip, smooth in x_t, as solving an ODE both ways needs it."""
 
-    def reading(labels: Labels | None) -> Denoiser:
-        network_ = network(model, params, labels=labels)
-        return parameterization.denoiser(model.parameterization, model.sched, network_)
+    def denoiser_of(labels: Labels | None) -> Denoiser:
+        predict = network(model, params, labels=labels)
+        return parameterization.denoiser(model.parameterization, model.sched, predict)
 
     if not w:
-        return reading(labels)
-    of_any = reading(jnp.full_like(labels, model.unet.classes))
-    return guidance.classifier_free(w, reading(labels), of_any)
+        return denoiser_of(labels)
+    no_label = jnp.full_like(labels, model.network.classes)
+    return guidance.classifier_free(w, denoiser_of(labels), denoiser_of(no_label))
 
 
 def initial(model: Model, key: Key[Array, ""]) -> Any:
-    """Initial parameters; jit it, for eager initialisation takes tens of seconds."""
+    """Returns initial parameters. Jit it: eager initialisation takes tens of seconds."""
     x, t = jnp.zeros((1, *model.shape)), jnp.zeros((1,), jnp.int32)
-    labels = jnp.zeros((1,), jnp.int32) if model.unet.classes else None
-    return model.unet.init(key, x, t, labels=labels)["params"]
+    labels = jnp.zeros((1,), jnp.int32) if model.network.classes else None
+    return model.network.init(key, x, t, False, Given(labels=labels))["params"]

@@ -110,4 +110,4 @@ class Run(NamedTuple):
 
 def rounding(run: Run) -> tuple[str, int, str]:
     """What may differ between two starts of a run and changes the last digits of its numbers."""
-    return jnp.dtype(run.model.unet.dtype).name, run.mesh.size, jax.default_backend()
+    return jnp.dtype(run.model.network.dtype).name, run.mesh.size, jax.default_backend()

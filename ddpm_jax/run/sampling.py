@@ -11,7 +11,7 @@ from ddpm_jax import parameterization
 from ddpm_jax.datasets import pixels
 from ddpm_jax.datasets.source import Bytes
 from ddpm_jax.distributed import mesh
-from ddpm_jax.networks.unet import Labels
+from ddpm_jax.networks.conditioning import Labels
 from ddpm_jax.parameterization import Denoiser
 from ddpm_jax.run import model as models
 from ddpm_jax.run import run as runs
@@ -43,7 +43,7 @@ def make_program(model: Model, chain: runs.Chain, clip: bool = True) -> loop.Pro
     def of_params(given: Any) -> Denoiser:
         if not isinstance(given, Given):
             given = Given(given, None)
-        labels = given.labels if model.unet.classes else None
+        labels = given.labels if model.network.classes else None
         w = 0.0 if chain.guide else chain.guidance
         denoise = models.unclipped(model, given.params, labels, w)
         if chain.guide:
@@ -65,7 +65,7 @@ def given(run: Run, params: Any, chain: runs.Chain, numbers: Numbers) -> Any:
 
 
 def number_of_classes(model: Model, chain: runs.Chain) -> int:
-    return (chain.guide.model if chain.guide else model).unet.classes
+    return (chain.guide.model if chain.guide else model).network.classes
 
 
 def weights(params: Any, chain: runs.Chain) -> digest.Record:

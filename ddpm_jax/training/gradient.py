@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 from ddpm_jax import optimizer
 from ddpm_jax.diffusion import Images, PerImage, Times
 from ddpm_jax.distributed import mesh
-from ddpm_jax.networks.unet import Labels
+from ddpm_jax.networks.conditioning import Labels
 from ddpm_jax.run import model
 from ddpm_jax.run.run import Run
 

@@ -35,7 +35,7 @@ def train_step(run: Run, state: TrainState, batch: source.Batch) -> TrainState:
         images = pixels.flip(images, jax.random.bernoulli(key_flip, shape=count))
     if run.train.label_dropout:
         hidden = jax.random.bernoulli(key_label, run.train.label_dropout, count)
-        labels = jnp.where(hidden, run.model.unet.classes, labels)
+        labels = jnp.where(hidden, run.model.network.classes, labels)
     x_0 = pixels.normalize(images, run.model.levels)
     t, weight = run.model.timesteps.draw(state.memory, key_t, count)
     eps = jax.random.normal(key_eps, x_0.shape)
@@ -115,7 +115,7 @@ def train(run: Run) -> None:
     if first >= last:
         console.say(f"nothing to train: step {first} of {last} is done")
         return
-    labelled = run.model.unet.classes > 0
+    labelled = run.model.network.classes > 0
     source = data_batches.loaded(run.data.open(run.data.split), labelled)
     record.store(run.directory, run.config, run.model.shape, run.model.levels)
     step_fn, draw = compiled_step(run), grids(run)

@@ -157,7 +157,7 @@ def diffusion_section(config: Json) -> dict[str, Any]:
 
 
 def level_widths(model: Model) -> list[int]:
-    return [model.unet.channels * multiplier for multiplier in model.unet.multipliers]
+    return [model.network.channels * multiplier for multiplier in model.network.multipliers]
 
 
 def check_groups(model: Model) -> None:
@@ -172,7 +172,7 @@ def check_groups(model: Model) -> None:
 
 def network_config(model: Model) -> dict[str, Any]:
     """config.json of a run's U-Net."""
-    unet, (height, width, channels) = model.unet, model.shape
+    unet, (height, width, channels) = model.network, model.shape
     widths = level_widths(model)
     attention = ["Attn" if height // 2**i in unet.attention else "" for i in range(len(widths))]
     return {
@@ -196,7 +196,7 @@ def scheduler_config(model: Model, section: Json) -> dict[str, Any]:
 
     Raises ValueError for a model that DDPMScheduler cannot express.
     """
-    if model.unet.classes:
+    if model.network.classes:
         raise ValueError("this network needs labels, which DDPMPipeline does not pass")
     if model.variance is parameterization.learned_range:
         raise ValueError("a network with variance learned_range cannot be exported")

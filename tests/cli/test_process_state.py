@@ -92,7 +92,7 @@ def test_nothing_of_one_call_is_told_to_the_next(tmp_path, runs):
     assert ddpm(*PREFLIGHT, "--workdir=one", cwd=tmp_path)[0] == 0
     plain = [DIGITS, "--mode=preflight", "--config.model.channels=8"]
     assert ddpm(*plain, cwd=tmp_path)[0] == 0
-    told = [(run.directory.name, run.train.batch_size, run.model.unet.channels) for run in runs]
+    told = [(run.directory.name, run.train.batch_size, run.model.network.channels) for run in runs]
     assert told == [("one", 8, 4), ("digits", 64, 8)]
     _, _, err = ddpm(f"--config={ROOT}/configs/cifar10.py", "--config.trian.steps=1", cwd=tmp_path)
     assert err.startswith("ddpm_jax: ") and "Traceback" not in err

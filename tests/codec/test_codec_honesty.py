@@ -137,7 +137,7 @@ def test_a_network_that_learns_its_variance_is_one_too(digits, tmp_path, varianc
     """The half of its output that is x_0-hat's is taken."""
     loss = {"learned_range": "hybrid", "learned": "vlb"}[variance]
     run = codec_network.run(digits, tmp_path, variance=variance, loss=loss)
-    assert run.model.unet.out_channels == 2
+    assert run.model.network.out_channels == 2
     of = codec_network.codec(codec_network.network(run))
     for image in pictured(2):
         out = image_file.decompress(image_file.compress(image, of, 8), of)

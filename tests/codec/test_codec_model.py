@@ -72,8 +72,9 @@ def test_the_name_depends_on_every_weight_and_number_that_decides_and_on_no_othe
     schedule = config["diffusion"] | {"schedule": config["diffusion"]["schedule"] | {"T": 9}}
     seen.add(name(config=config | {"diffusion": schedule}))
     assert len(seen) == len(leaves) + 3
-    same = config | {"model": config["model"] | {"dtype": "bfloat16", "dropout": 0.5}}
-    assert name(config=same) == portable.model
+    same = {"dtype": "bfloat16", "dropout": 0.5, "name": "unet"}
+    assert name(config=config | {"model": config["model"] | same}) == portable.model
+    assert name(config=config | {"model": config["model"] | {"name": "mlp"}}) not in seen
 
 
 def test_a_calibration_is_read_as_it_was_written(network, portable, tmp_path):
@@ -97,7 +98,7 @@ def test_a_network_of_means_is_refused(network):
     with pytest.raises(ValueError, match="output=x_prev"):
         model.codec(of._replace(parameterization=parameterization.x_prev), config, params, plan)
     with pytest.raises(ValueError, match="model.classes is 10: .*model.classes=0"):
-        model.check(of._replace(unet=of.unet.clone(classes=10)))
+        model.check(of._replace(network=of.network.clone(classes=10)))
 
 
 def test_the_error_that_is_measured_is_the_denoisers(network):

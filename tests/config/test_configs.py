@@ -10,6 +10,7 @@ from etils import epath
 
 from ddpm_jax import diffusion, parameterization, sde
 from ddpm_jax.config import build, model
+from ddpm_jax.networks.conditioning import Given
 from ddpm_jax.run import model as models
 from ddpm_jax.run import record
 
@@ -156,7 +157,7 @@ def test_the_improved_config_is_that_paper_s_recipe(tmp_path):
     run = built(load("cifar10_improved"), tmp_path)
     assert run.model.sched.T == 4000 and run.model.sched.beta[-1] == 0.999
     assert run.model.variance is parameterization.learned_range
-    assert run.model.unet.out_channels == 6
+    assert run.model.network.out_channels == 6
     config = load("cifar10_improved", "vlb")
     assert (config.diffusion.loss, config.diffusion.timesteps) == ("vlb", "importance")
     built(config, tmp_path / "vlb")
@@ -185,10 +186,10 @@ def test_labels_that_are_none_and_guidance_untrained_are_refused(tiny, tmp_path,
 def test_the_conditional_configs_have_a_label_in_ten_hidden(name, tmp_path):
     shape, levels = ((8, 8, 1), 17) if name.startswith("digits") else ((32, 32, 3), 256)
     run = built(load(name), tmp_path, shape, levels)
-    assert (run.model.unet.classes, run.train.label_dropout) == (10, 0.1)
+    assert (run.model.network.classes, run.train.label_dropout) == (10, 0.1)
     assert parameters(run) - parameters(
         built(load(name.split("_")[0]), tmp_path, shape, levels)
-    ) == (11 * 4 * run.model.unet.channels)
+    ) == (11 * 4 * run.model.network.channels)
 
 
 def test_a_variance_range_may_take_few_steps(tiny, tmp_path):
@@ -313,20 +314,85 @@ def test_a_schedule_needs_its_own_numbers_only_and_ignores_those_of_others(
             build_with({name: value for name, value in own.items() if name != field})
 
 
-def test_the_network_is_fed_t_minus_one_and_the_denoiser_clips(tiny, tmp_path):
-    run = build.run(tiny, epath.Path(tmp_path))
-    fed = []
+FED = []
 
-    class Loud(nn.Module):
-        @nn.compact
-        def __call__(self, x, time, train=False):
-            fed.append(time)
-            return 3.0 + jnp.zeros_like(x)
 
-    model = run.model._replace(unet=Loud(), parameterization=parameterization.x_0)
-    out = models.denoiser(model, {})(jnp.zeros((2, 8, 8, 1)), jnp.array([1, 8]))
-    np.testing.assert_array_equal(fed[0], [0, 7])
+class Toy(nn.Module):
+    """A network of one number, which records what it is fed."""
+
+    start: float
+    out_channels: int
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, x, time, train, given):
+        FED.append((time, train, given))
+        weight = self.param("weight", nn.initializers.constant(self.start), ())
+        labels = 0.0 if given.labels is None else given.labels[:, None, None, None]
+        return weight + labels + jnp.zeros((*x.shape[:-1], self.out_channels))
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    def build_toy(shape, out_channels, layout, *, start: float, classes: int = 0):
+        return Toy(start=start, out_channels=out_channels, classes=classes)
+
+    FED.clear()
+    monkeypatch.setitem(model.NETWORKS, "toy", model.Backbone(build_toy))
+
+
+def build_toy_run(config, folder, **fields):
+    config.model = {"name": "toy", "start": 3.0} | fields
+    return build.run(config, epath.Path(folder))
+
+
+def test_the_network_is_fed_t_minus_one_and_the_denoiser_clips(tiny, tmp_path, toy):
+    tiny.diffusion.output = "x_0"
+    run = build_toy_run(tiny, tmp_path)
+    out = models.denoiser(run.model, {"weight": 3.0})(jnp.zeros((2, 8, 8, 1)), jnp.array([1, 8]))
+    ((time, train, given),) = FED
+    np.testing.assert_array_equal(time, [0, 7])
+    assert not train and given == Given()
     np.testing.assert_array_equal(out.x_0, jnp.ones_like(out.x_0))
+
+
+def test_the_parameterization_decides_what_the_network_is_fed_for_t(tiny, tmp_path, toy):
+    run, t = build_toy_run(tiny, tmp_path), jnp.array([1, 8])
+    by_noise = parameterization.eps._replace(time=lambda sched, t: 0.25 * jnp.log(sched.T * t))
+    network = models.network(run.model._replace(parameterization=by_noise), {"weight": 3.0})
+    network(jnp.zeros((2, 8, 8, 1)), t)
+    np.testing.assert_allclose(FED[0][0], 0.25 * np.log(8 * np.array([1, 8])), rtol=1e-6)
+
+
+def test_another_network_is_an_entry_of_a_table_with_fields_of_its_own(tiny, tmp_path, toy):
+    """It trains, is conditioned and learns a variance as the U-Net does."""
+    tiny.diffusion.update(variance="learned", loss="vlb")
+    run = build_toy_run(tiny, tmp_path, classes=10)
+    params = models.initial(run.model, jax.random.key(0))
+    assert float(params["weight"]) == 3.0
+    network = models.network(run.model, params, jax.random.key(1), jnp.array([0, 4]))
+    output = network(jnp.zeros((2, 8, 8, 1)), jnp.array([1, 8]))
+    np.testing.assert_array_equal(output[:, 0, 0], [[3.0, 3.0], [7.0, 7.0]])
+    assert FED[-1][1]  # a key for dropout is training
+    with pytest.raises(ValueError, match="config section model: .*unexpected .*'channels'"):
+        build_toy_run(tiny, tmp_path, channels=4)
+    with pytest.raises(ValueError, match="model.start is '3'; it must be float"):
+        build_toy_run(tiny, tmp_path, start="3")
+
+
+@pytest.mark.parametrize(
+    "name, loss, fault",
+    [
+        ("unte", "simple", "did you mean unet"),
+        ("classifier", "simple", "this diffusion.loss trains a network that predicts images"),
+        ("unet", "classification", "this diffusion.loss trains a classifier"),
+    ],
+)
+def test_a_network_that_the_loss_does_not_train_is_refused(tiny, tmp_path, name, loss, fault):
+    tiny.model = tiny.model.to_dict() | {"name": name, "classes": 10}
+    tiny.diffusion.loss = loss
+    with pytest.raises(ValueError, match=fault):
+        build.run(tiny, epath.Path(tmp_path))
 
 
 def test_a_missing_section_is_named(tiny, tmp_path):

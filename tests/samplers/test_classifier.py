@@ -18,6 +18,7 @@ from ddpm_jax.config import build, guide, stored_config
 from ddpm_jax.evaluation import evaluate
 from ddpm_jax.losses import objective
 from ddpm_jax.networks import classifier
+from ddpm_jax.networks.conditioning import Given
 from ddpm_jax.run import record, sampling, state
 from ddpm_jax.samplers import guidance, loop, spacing, steps
 from ddpm_jax.training import train
@@ -107,7 +108,7 @@ def test_the_classifier_s_probabilities_sum_to_one_and_a_label_picks_its_own():
     assert np.ptp(log_p, axis=1).min() > 1e-3 and np.ptp(log_p, axis=0).max() > 1e-4
     labels = jnp.array([2, 0, 1])
     np.testing.assert_allclose(
-        model.apply(params, x, t, labels=labels), log_p[jnp.arange(3), labels]
+        model.apply(params, x, t, given=Given(labels=labels)), log_p[jnp.arange(3), labels]
     )
 
 

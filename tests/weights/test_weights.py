@@ -89,7 +89,7 @@ def test_the_config_is_the_papers(what, base, variance, tmp_path):
 def test_twice_the_channels_are_a_learned_variance(tmp_path):
     source = source_of(shapes_only(release.variables(*CIFAR, out=6)))
     run = run_of(source, tmp_path)
-    assert run.config["diffusion"]["variance"] == "learned" and run.model.unet.out_channels == 6
+    assert run.config["diffusion"]["variance"] == "learned" and run.model.network.out_channels == 6
     assert any("unless --config=FILE says otherwise" in note for note in source.notes)
 
 
@@ -248,7 +248,7 @@ def exported(imported, tmp_path_factory):
 def test_what_is_exported_is_imported_again(exported, checkpoint, tmp_path):
     source = weights_source.read(str(exported), "auto")
     run = run_of(source, tmp_path)
-    assert (run.model.shape, run.model.unet.multipliers) == ((32, 32, 3), (1, 2))
+    assert (run.model.shape, run.model.network.multipliers) == ((32, 32, 3), (1, 2))
     importing.import_weights(run, source)
     _, params = state.averaged(run)
     name = "model/conv_in/W/ExponentialMovingAverage"
@@ -456,7 +456,7 @@ def test_schedules_of_any_kind_go_out(exported, tmp_path):
     model = run.model._replace(sched=diffusion.constant(5, 0.1))
     said = diffusers.scheduler_config(model, run.config["diffusion"] | {"schedule": schedule})
     assert said["trained_betas"] == [0.1] * 5 and said["num_train_timesteps"] == 5
-    of_labels = model._replace(unet=model.unet.clone(classes=10))
+    of_labels = model._replace(network=model.network.clone(classes=10))
     of_range = model._replace(variance=parameterization.learned_range)
     for other, words in (
         (of_labels, "needs labels"),

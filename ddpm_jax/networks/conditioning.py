@@ -1,0 +1,18 @@
+"""What a network may be given beside x_t and the time."""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Float, Int
+
+Labels = Int[Array, " b"]
+
+
+class Given(NamedTuple):
+    """The conditions of each image in a batch; a network reads those that it was built for."""
+
+    labels: Labels | None = None
+    augmentation: Float[Array, "b _"] | None = None
+    image: Float[Array, "b h w _"] | None = None
+
+
+NOTHING = Given()
