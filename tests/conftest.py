@@ -20,13 +20,16 @@ from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("ddpm_jax", "beartype.beartype")
 
+import functools  # noqa: E402
 import runpy  # noqa: E402
+import shutil  # noqa: E402
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 from scipy import stats  # noqa: E402
+from support import loud  # noqa: E402
 
 CONFIGS = ROOT / "configs"
 
@@ -85,3 +88,29 @@ def tiny_config(digits) -> ConfigDict:
     config.eval.quality.samples = 0
     config.parallel.devices = 1
     return config
+
+
+@pytest.fixture(scope="session")
+def loud_folder(digits, tmp_path_factory):
+    """Returns the folder of the loud run of a kind, which the first test that asks for it writes."""
+
+    @functools.cache
+    def folder(kind: str):
+        path = tmp_path_factory.mktemp(f"loud-{kind}")
+        loud.write(loud.run_of(loud.config(tiny_config(digits), kind), path))
+        return path
+
+    return folder
+
+
+@pytest.fixture
+def loud_run(digits, loud_folder, tmp_path):
+    """Returns a run on this test's own copy of the loud run of a kind, with some fields changed."""
+
+    def run(kind: str = "plain", **fields):
+        path = tmp_path / kind
+        if not path.exists():
+            shutil.copytree(loud_folder(kind), path)
+        return loud.run_of(loud.config(tiny_config(digits), kind), path, **fields)
+
+    return run
