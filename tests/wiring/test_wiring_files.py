@@ -3,13 +3,14 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import loud
 
 from ddpm_jax.codec import measure
 from ddpm_jax.codec.commands import calibrate, inputs
-from ddpm_jax.evaluation import evaluate, follow, quality
+from ddpm_jax.evaluation import bound, evaluate, follow, quality
 from ddpm_jax.evaluation.embedding import Side
 from ddpm_jax.figures import latents, program, trajectories
 from ddpm_jax.metrics import frechet
@@ -21,7 +22,7 @@ from ddpm_jax.weights import exporting, importing
 
 
 def drawn(run, draw=loud.EMA):
-    return loud.weights(state.abstract(run).params, draw)
+    return jax.tree.map(jnp.asarray, loud.weights(state.abstract(run).params, draw))
 
 
 def assert_same(one, other):
@@ -46,17 +47,17 @@ def reach(monkeypatch, module, name, program):
 PROGRAMS = {  # what takes weights, and the function that is then called with them
     "sample": (sampling.generate, sampling, "images", 2),
     "quality": (quality.quality, quality, "samples", 2),
-    "bound": (evaluate.evaluate, evaluate, "bounds", 1),
-    "figures": (lambda run: program.figures(run, ["grid"]), program, "Trained", 2),
+    "bound": (evaluate.evaluate, bound, "bounds", 1),
+    "figures": (lambda run: program.figures(run, ["grid"]), program, "Chains", 2),
     "calibrate": (calibrate.calibrate, measure, "errors", 1),
-    "compress": (lambda run: inputs.opened(run, "portable"), inputs.model, "codec", 2),
+    "compress": (lambda run: inputs.open_codec(run, "portable"), inputs.model, "codec", 2),
     "export samples": (
         lambda run: exporting.export(run, f"{run.directory}/out.npz", "npz", "ema"),
         *(sampling, "images", 2),
     ),
     "export": (
         lambda run: exporting.export(run, f"{run.directory}/out", "diffusers", "ema"),
-        *(importing.convert, "given", 1),
+        *(exporting.formats, "to_tensors", 1),
     ),
 }
 
@@ -79,7 +80,7 @@ def test_raw_weights_are_exported_where_they_are_asked_for(loud_run, monkeypatch
     def export():
         exporting.export(run, f"{run.directory}/out", "diffusers", "raw")
 
-    args = reach(monkeypatch, importing.convert, "given", export)
+    args = reach(monkeypatch, exporting.formats, "to_tensors", export)
     assert_same(args[1], drawn(run, loud.RAW))
 
 

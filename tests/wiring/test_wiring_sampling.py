@@ -69,7 +69,7 @@ def test_a_classifier_guides_by_its_own_average_without_dropout_and_by_label_i(r
         return by_hand.output(classifier, of_classifier, x_t, t)[rows, rows % 10]
 
     plain = by_hand.denoiser(run, by_hand.average(run))
-    guided = guidance.by_mean(20.0, run.model.sched, plain, log_p)
+    guided = guidance.shift_mean(20.0, run.model.sched, plain, log_p)
     expected = by_hand.samples(run, guided, rows, seed=5)
     assert_same(found, expected)
     unguided = by_hand.samples(run, plain, rows, seed=5)
