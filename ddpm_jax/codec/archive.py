@@ -1,7 +1,8 @@
-"""archive and unarchive: many images to the bytes of one file, and back; by bits back, at the cost of the bound.
+"""archive and unarchive: many images to the bytes of one file, and back, at the cost of the bound by bits back.
 
-The stack must first hold bits that can be lent. They are the first images themselves, as files of their own
-hold them: nothing is wasted, and of few images it is all there is. Whatever the chain fails goes in likewise.
+Bits-back coding needs bits on the stack to start from. They come from the first images, stored as in files of
+their own: nothing is wasted, but an archive of few images consists of little else. An image that the chain
+cannot code is stored that way too.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,7 @@ from ddpm_jax.codec.model import Codec
 from ddpm_jax.codec.primitives import ans
 
 Levels = UInt8[np.ndarray, "h w c"]
-LANES, DIMS = 64, 32  # at most so many heads, and one for so many numbers of an image
+LANES, DIMS = 64, 32  # at most LANES heads, and one for every DIMS dimensions of an image
 
 
 class Member(NamedTuple):
@@ -42,56 +43,65 @@ def archive(
     nu: int = image_file.NU,
     tick: Callable[[], object] = lambda: None,
 ) -> bytes:
-    """A file. It is decoded in the images' order, so the last of them are the first that are pushed.
+    """Compresses images to the bytes of one file; calls 'tick' after each.
 
-    Raises ValueError for images that are none of the model's, and for names that no archive can hold.
+    Images are decoded in order, so they are pushed in reverse. Raises ValueError for images that do not
+    have the model's shape and grey levels, and for names that an archive may not hold.
     """
     if not len(images):
-        raise ValueError("an archive is of one image at least")
+        raise ValueError("an archive needs at least one image")
     for image in images:
         image_file.check_image(image, codec)
     names = [""] * len(images) if names is None else list(names)
     archive_header.check_names(names)
-    of, margin = normal_laws.chain_laws(codec), image_file.required_margin(codec)
+    laws, margin = normal_laws.chain_laws(codec), image_file.required_margin(codec)
     stack, entries = None, []
     for name, image in reversed(list(zip(names, images, strict=True))):
-        stack, alone = push_image(stack, image, codec, of, nu, margin)
-        entries.append(Entry(name, file_header.checksum(image), alone))
+        stack, standalone = push_image(stack, image, codec, laws, nu, margin)
+        entries.append(Entry(name, file_header.checksum(image), standalone))
         tick()
-    payload, steps = ans.pack(stack), len(codec.calibration.times) - 1
-    known = (nu, steps, codec.model, normal_laws.checksum(of), codec.shape, len(payload))
-    return archive_header.pack(Header(*known, codec.environment, entries[::-1])) + payload
+    payload = ans.pack(stack)
+    header = Header(
+        nu=nu,
+        steps=len(codec.calibration.times) - 1,
+        model=codec.model,
+        laws=normal_laws.checksum(laws),
+        shape=codec.shape,
+        payload=len(payload),
+        environment=codec.environment,
+        entries=entries[::-1],
+    )
+    return archive_header.pack(header) + payload
 
 
 def push_image(
     stack: ans.Stack | None,
     image: Levels,
     codec: Codec,
-    of: normal_laws.Laws,
+    laws: normal_laws.Laws,
     nu: int,
     margin: float,
 ) -> tuple[ans.Stack, Standalone | None]:
-    """The stack with the image on it: with its bits back if that can be, else as in a file of its own."""
+    """Pushes an image by bits back if possible, and as in a file of its own otherwise."""
     if stack is not None:
         try:
-            return bits_back.push(stack, image, codec, of, margin), None
+            return bits_back.push(stack, image, codec, laws, margin), None
         except (ans.Empty, normal_laws.Outside, chain.TooClose):
             pass
     file = image_file.compress(image, codec, nu)
     header, start = file_header.unpack(file)
     content = file[start:]
-    onto = (
-        ans.from_bytes(content, lane_count(codec))
-        if stack is None
-        else ans.push_bytes(stack, content)
-    )
-    return onto, Standalone(header.nonce, header.scale, len(content))
+    if stack is None:
+        stack = ans.from_bytes(content, lane_count(codec))
+    else:
+        stack = ans.push_bytes(stack, content)
+    return stack, Standalone(header.nonce, header.scale, len(content))
 
 
 def read_header(data: bytes, codec: Codec) -> tuple[Header, int]:
-    """The header and its length, if the archive is one of this codec's, and as long as it says.
+    """Reads the header of an archive of this codec. Returns it and its length.
 
-    Raises CodecError if not.
+    Raises CodecError if the archive is of another codec, or longer or shorter than its header says.
     """
     header, start = archive_header.unpack(data)
     if header.model != codec.model:
@@ -99,42 +109,43 @@ def read_header(data: bytes, codec: Codec) -> tuple[Header, int]:
     if header.environment != codec.environment:
         raise EnvironmentMismatch(image_file.profile_mismatch(header.environment, codec))
     if header.shape != codec.shape or header.steps != len(codec.calibration.times) - 1:
-        raise HeaderCorrupt("its header and its model speak of different images")
+        raise HeaderCorrupt("its header is damaged: shape or steps differ from the model's")
     if header.laws != normal_laws.checksum(normal_laws.chain_laws(codec)):
         raise EnvironmentMismatch(
-            "its laws come out different on this machine than where it was made"
+            "this machine computes other coding tables than the one that wrote it"
         )
     declared = start + header.payload
     if len(data) > declared:
-        raise CorruptStream(f"it holds {len(data)} bytes and says {declared}")
+        raise CorruptStream(f"it holds {len(data)} bytes, but its header says {declared}")
     if len(data) < declared:
         raise TruncatedStream(
-            f"it holds {len(data)} bytes of {declared}; no part of it can be decoded"
+            f"it holds only {len(data)} of {declared} bytes; an incomplete archive cannot be decoded"
         )
     return header, start
 
 
 def unarchive(data: bytes, codec: Codec) -> list[Member]:
-    """All images, each of which is what was written, or CodecError."""
+    """Decompresses all images. Raises CodecError unless each is what was written."""
     return list(members(data, codec))
 
 
 def members(data: bytes, codec: Codec) -> Iterator[Member]:
-    """One after the other, each checked. Raises CorruptStream at the first that is not what was written."""
+    """Decompresses image by image. Raises CorruptStream at the first that differs from what was written."""
     header, start = read_header(data, codec)
-    of, names = normal_laws.chain_laws(codec), archive_header.names(header)
+    laws, names = normal_laws.chain_laws(codec), archive_header.names(header)
     try:
         stack = ans.unpack(data[start:], lane_count(codec))
         for number, entry in enumerate(header.entries):
-            image, stack = pop_image(stack, entry, header, codec, of, number == len(names) - 1)
+            last = number == len(names) - 1
+            image, stack = pop_image(stack, entry, header, codec, laws, last)
             if file_header.checksum(image) != entry.pixels:
                 raise CorruptStream(
-                    f"the pixels of its image {number} are not those that were written:"
-                    " damaged, or drift"
+                    f"the pixels of its image {number} differ from those written:"
+                    " damage, or drift between machines"
                 )
             yield Member(names[number], image)
     except (ans.Empty, normal_laws.Outside) as error:
-        raise CorruptStream("its payload is damaged: it holds no more images") from error
+        raise CorruptStream("its payload is damaged: no further image can be decoded") from error
 
 
 def pop_image(
@@ -142,19 +153,27 @@ def pop_image(
     entry: Entry,
     header: Header,
     codec: Codec,
-    of: normal_laws.Laws,
+    laws: normal_laws.Laws,
     last: bool,
 ) -> tuple[Levels, ans.Stack]:
-    """The topmost image, and the stack below it; the last is all that is left."""
-    if entry.alone is None:
-        return bits_back.pop(stack, codec, of)
-    nonce, scale, size = entry.alone
+    """Pops the topmost image; the last one takes all that is left of the stack."""
+    if entry.standalone is None:
+        return bits_back.pop(stack, codec, laws)
+    nonce, scale, size = entry.standalone
     if last:
         content = ans.to_bytes(stack, size)
     else:
         content, stack = ans.pop_bytes(stack, size)
-    whole = file_header.Header(
-        True, header.nu, header.steps, header.model, nonce, scale,
-        header.shape, size, entry.pixels, header.environment,
-    )  # fmt: skip
-    return image_file.decode(whole, content, 0, codec).image, stack
+    file = file_header.Header(
+        lossless=True,
+        nu=header.nu,
+        steps=header.steps,
+        model=header.model,
+        nonce=nonce,
+        scale=scale,
+        shape=header.shape,
+        payload=size,
+        pixels=entry.pixels,
+        environment=header.environment,
+    )
+    return image_file.decode(file, content, 0, codec).image, stack

@@ -1,8 +1,8 @@
-"""What the codec must know of a model beside its weights: a schedule of about 30 steps, in whole numbers.
+"""A calibration: the schedule of about 30 steps, in integers, that the codec needs besides a model's weights.
 
-No training: how far x_0-hat is from x_0 at each t is measured on training images. It gives every
-transition the variance that serves the bound best (Analytic-DPM, arXiv:2201.06503, with one number a
-step), and dynamic programming the steps at which the bound is least (Watson et al., arXiv:2106.03802).
+Nothing is trained. The squared error of x_0-hat at each t, measured on training images, determines the variance
+of each transition that minimizes the bound (Analytic-DPM, arXiv:2201.06503, with one number a step), and dynamic
+programming finds the steps with the least bound (Watson et al., arXiv:2106.03802).
 """
 
 import json
@@ -19,18 +19,18 @@ COEFFICIENT_BITS = 24  # after the binary point
 STEPS = 30
 VERSION = 1
 PathTimes = tuple[int, ...]
-OVERHEAD, START = 1.06, 3.0  # bits of a path by its step's KL
-CAPACITY = 0.5  # bits a pixel that a path, of one at most, carries with ease
-OVERLOAD = 3.0  # what each beyond it costs in later steps
-PER_STEP = 10.0  # bits that a step costs beyond its KL, about: tiny images are to have few steps
+OVERHEAD, START = 1.06, 3.0  # a path has OVERHEAD * KL + START bits
+CAPACITY = 0.5  # bits a pixel that a path codes well; one is the most it can have
+OVERLOAD = 3.0  # what each bit beyond CAPACITY costs in later steps
+PER_STEP = 10.0  # bits that a step costs beyond its KL, roughly, so that tiny images get few steps
 
 
 class Calibration(NamedTuple):
-    """All that is chosen by measurement. Step i goes from times[i] to times[i + 1]; times[0] = T and times[-1] = 1.
+    """Everything chosen by measurement. Step i goes from times[i] to times[i + 1]; times[0] = T and times[-1] = 1.
 
-    The coefficients of the transition p are Q24: of_x_0 and of_x_t those of Eq. 7, sigma its deviation.
-    'budget' is what a path costs in the mean, in bits. The last two are the encoder's only: rho2, the
-    variance of q by that of p, and the squared error of x_0-hat at times 1..T, on [-1, 1].
+    The coefficients of the transition p are Q24: of_x_0 and of_x_t are those of Eq. 7, sigma is its deviation.
+    'budget' is the mean length of a path, in bits. Only the encoder uses the last two: rho2, the variance
+    of q divided by that of p, and the squared error of x_0-hat at each of the times, on [-1, 1].
     """
 
     times: PathTimes
@@ -43,21 +43,21 @@ class Calibration(NamedTuple):
 
 
 def snr(sched: Schedule) -> Float64[np.ndarray, " T"]:
-    """Signal to noise of x_1..x_T."""
+    """Signal-to-noise ratio of x_1..x_T."""
     return sched.alpha_bar[1:] / (1.0 - sched.alpha_bar[1:])
 
 
 def time_grid(sched: Schedule, points: int = 60) -> Int64[np.ndarray, " g"]:
-    """Times at nearly equal distances of log SNR, 1 and T among them."""
+    """Returns times nearly evenly spaced in log SNR, with 1 and T among them."""
     logs = np.log(snr(sched))
-    wanted = np.linspace(logs[0], logs[-1], min(points, sched.T))
-    return np.unique(1 + np.abs(logs[:, None] - wanted).argmin(axis=0))
+    targets = np.linspace(logs[0], logs[-1], min(points, sched.T))
+    return np.unique(1 + np.abs(logs[:, None] - targets).argmin(axis=0))
 
 
 def error_curve(
     sched: Schedule, times: Int64[np.ndarray, " g"], errors: Float64[np.ndarray, " g"]
 ) -> Float64[np.ndarray, " T"]:
-    """The error at every t = 1..T: of those measured, straight lines in logarithms."""
+    """Interpolates the measured errors to every t = 1..T, log error linear in log SNR."""
     logs = np.log(snr(sched))
     floor = np.maximum(errors, 1e-12)
     return np.exp(np.interp(-logs, -logs[times - 1], np.log(floor)))
@@ -66,51 +66,53 @@ def error_curve(
 def transition_costs(
     sched: Schedule, error: Float64[np.ndarray, " T"]
 ) -> Float64[np.ndarray, "T T"]:
-    """[t - 1, s - 1]: KL(q || p) of a transition to s < t in bits a pixel, p's variance at its best."""
+    """KL(q || p), in bits a pixel, of the step from t to s < t at [t - 1, s - 1], with p's best variance."""
     ratio = snr(sched)
     gain = np.maximum(ratio[None, :] - ratio[:, None], 0.0) * error[:, None]
     bits = 0.5 * np.log2(1.0 + gain)
     return np.where(np.tri(len(ratio), k=-1, dtype=bool), bits, np.inf)
 
 
-def cheapest_times(cost: Float64[np.ndarray, "T T"], most: int) -> PathTimes:
-    """The cheapest way from T to 1 in at most so many transitions."""
+def cheapest_times(cost: Float64[np.ndarray, "T T"], max_steps: int) -> PathTimes:
+    """Finds the cheapest way from T to 1 in at most 'max_steps' transitions."""
     T = len(cost)
     best = np.full(T, np.inf)
-    best[0] = 0.0  # from s = 1 there is nowhere left to go
+    best[0] = 0.0  # at s = 1 the chain has ended
     choices, totals = [], []
-    for _ in range(min(most, T - 1)):
+    for _ in range(min(max_steps, T - 1)):
         total = cost + best[None, :]
         choices.append(total.argmin(axis=1))
         best = total.min(axis=1)
         totals.append(best[-1])
-    way = [T - 1]
+    path = [T - 1]
     for choice in reversed(choices[: int(np.argmin(totals)) + 1]):
-        way.append(int(choice[way[-1]]))
-    return tuple(t + 1 for t in way)
+        path.append(int(choice[path[-1]]))
+    return tuple(t + 1 for t in path)
 
 
 def plan_steps(
-    sched: Schedule, error: Float64[np.ndarray, " T"], dims: int, most: int = STEPS
+    sched: Schedule, error: Float64[np.ndarray, " T"], dims: int, max_steps: int = STEPS
 ) -> Calibration:
-    """Steps, coefficients and budgets by the error at t = 1..T, for images of so many numbers."""
+    """Chooses steps, coefficients and budgets from the error at t = 1..T, for images with 'dims' dimensions."""
     bits = transition_costs(sched, error)
-    dear = OVERLOAD * np.maximum(bits - CAPACITY, 0.0)
-    times = cheapest_times(dims * (bits + dear) + PER_STEP, most)
+    overload = OVERLOAD * np.maximum(bits - CAPACITY, 0.0)
+    times = cheapest_times(dims * (bits + overload) + PER_STEP, max_steps)
     t, s = np.array(times[:-1]), np.array(times[1:])
     abar_t, abar_s = sched.alpha_bar[t], sched.alpha_bar[s]
-    passed = 1.0 - abar_t / abar_s  # the variance of q(x_t | x_s)
-    of_x_0 = np.sqrt(abar_s) * passed / (1.0 - abar_t)
+    beta = 1.0 - abar_t / abar_s  # the variance of q(x_t | x_s)
+    of_x_0 = np.sqrt(abar_s) * beta / (1.0 - abar_t)
     of_x_t = np.sqrt(abar_t / abar_s) * (1.0 - abar_s) / (1.0 - abar_t)
-    posterior = passed * (1.0 - abar_s) / (1.0 - abar_t)
+    posterior = beta * (1.0 - abar_s) / (1.0 - abar_t)
     variance = posterior + of_x_0**2 * error[t - 1]
     kl = dims * bits[t - 1, s - 1]
     return Calibration(
-        times,
-        *(fixed_point(each) for each in (of_x_0, of_x_t, np.sqrt(variance))),
-        np.maximum(np.round(OVERHEAD * kl + START), 1).astype(np.int64),
-        posterior / variance,
-        error[np.array(times) - 1],
+        times=times,
+        of_x_0=fixed_point(of_x_0),
+        of_x_t=fixed_point(of_x_t),
+        sigma=fixed_point(np.sqrt(variance)),
+        budget=np.maximum(np.round(OVERHEAD * kl + START), 1).astype(np.int64),
+        rho2=posterior / variance,
+        error=error[np.array(times) - 1],
     )
 
 
@@ -127,7 +129,7 @@ def to_json(calibration: Calibration) -> dict[str, Any]:
 
 
 def canonical_json(value: Any) -> bytes:
-    """The bytes of it that are hashed."""
+    """Returns the bytes of a value that are hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -140,28 +142,32 @@ def write(path: epath.Path, calibration: Calibration, facts: dict[str, Any]) -> 
 
 
 def read(path: epath.Path) -> Calibration:
-    """Raises ValueError if it is not there or not as it was written."""
+    """Reads a calibration. Raises ValueError if the file does not exist or is damaged."""
     if not path.exists():
-        raise ValueError(f"{path} is not there; make it with --mode=calibrate")
+        raise ValueError(f"{path} does not exist; write it with --mode=calibrate")
     try:
         record = json.loads(path.read_text())["calibration"]
-        if record.pop("version") != VERSION:
-            raise ValueError("another version's")
+        version = record.pop("version")
+        if version != VERSION:
+            raise ValueError(f"it has version {version}; this program reads {VERSION}")
         times = tuple(int(t) for t in record.pop("times"))
-        whole = {name: np.array(record.pop(name), np.int64) for name in Calibration._fields[1:5]}
-        found = Calibration(
-            times, **whole, **{name: np.array(value, np.float64) for name, value in record.items()}
-        )
-        check(found)
+        integers = {name: np.array(record.pop(name), np.int64) for name in Calibration._fields[1:5]}
+        floats = {name: np.array(value, np.float64) for name, value in record.items()}
+        calibration = Calibration(times, **integers, **floats)
+        check(calibration)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); make it anew, --mode=calibrate") from error
-    return found
+        raise ValueError(
+            f"{path} is damaged ({error}); move it away and calibrate again with --mode=calibrate"
+        ) from error
+    return calibration
 
 
-def check(found: Calibration) -> None:
-    steps = len(found.times) - 1
-    lengths = {len(each) for each in found[1:6]}
-    if lengths != {steps} or len(found.error) != steps + 1 or not 0 < steps < 256:
-        raise ValueError("its lists are of unlike lengths")
-    if found.times[-1] != 1 or not np.all(np.diff(found.times) < 0) or found.budget.min() < 1:
-        raise ValueError("its numbers are none of a schedule")
+def check(calibration: Calibration) -> None:
+    """Raises ValueError for lists that do not describe a schedule."""
+    steps = len(calibration.times) - 1
+    lengths = {len(values) for values in calibration[1:6]}
+    if lengths != {steps} or len(calibration.error) != steps + 1 or not 0 < steps < 256:
+        raise ValueError("its lists differ in length")
+    decreasing = np.all(np.diff(calibration.times) < 0)
+    if calibration.times[-1] != 1 or not decreasing or calibration.budget.min() < 1:
+        raise ValueError("its times do not fall to 1, or a budget is below 1")

@@ -1,8 +1,8 @@
-"""What can be wrong with a file, each under its own name; all are ValueErrors, with one line that says it."""
+"""What can be wrong with a compressed file: an exception each, all ValueErrors with a one-line message."""
 
 
 class CodecError(ValueError):
-    """A file that cannot be decoded as it is, or by this model."""
+    """A file cannot be decoded as it is, or not with this model."""
 
 
 class NotADjxFile(CodecError):

@@ -1,8 +1,8 @@
-"""The file: a header with its own checksum, then the payload, every prefix of which is of use.
+"""The header of a file, with a checksum of its own. The payload follows; any prefix of it is useful.
 
-"DJXC"  version  flags  nu  steps  model (8 bytes)  nonce  scale   each a byte but the model
+"DJXC"  version  flags  nu  steps  model (8 bytes)  nonce  scale   a byte each, except the model
 height  width  channels  payload's length                         varints
-CRC-32 of the pixels  [environment (4 bytes)]  CRC-16 of all that  little-endian
+CRC-32 of the pixels  [environment (4 bytes)]  CRC-16 of everything above  little-endian
 """
 
 import binascii
@@ -17,11 +17,11 @@ MAGIC = b"DJXC"
 VERSION = 1
 LOSSLESS, LOCAL = 1, 2  # flags
 MAX_DIMS = 1 << 26  # pixels times channels
-MAX_HEADER_SIZE = 80  # bytes that a header can have
+MAX_HEADER_SIZE = 80  # bytes
 
 
 class Header(NamedTuple):
-    lossless: bool  # whether the last layer is in it
+    lossless: bool  # whether it includes the last layer
     nu: int
     steps: int
     model: bytes
@@ -30,7 +30,7 @@ class Header(NamedTuple):
     shape: tuple[int, int, int]
     payload: int  # bytes
     pixels: int  # CRC-32 of the grey levels
-    environment: bytes  # b"" of a file that is for every machine
+    environment: bytes  # b"" if it can be decoded on every machine
 
 
 def pack(header: Header) -> bytes:
@@ -43,46 +43,63 @@ def pack(header: Header) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[Header, int]:
-    """The header and its length. Nothing is made of what it says before its checksum has been seen.
+    """Reads a header, and verifies its checksum before using what it says. Returns it and its length.
 
     Raises NotADjxFile, UnsupportedVersion, HeaderCorrupt or TruncatedStream.
     """
     data = data[:MAX_HEADER_SIZE]
     if data[:4] != MAGIC[: len(data)] or not data:
-        raise NotADjxFile(f"it begins {data[:4]!r}, not {MAGIC!r}: no compressed image")
+        raise NotADjxFile(
+            f"it is not a compressed image: it begins with {data[:4]!r}, not {MAGIC!r}"
+        )
     if len(data) > 4 and data[4] != VERSION:
-        raise UnsupportedVersion(f"it is of version {data[4]}; this program knows {VERSION}")
+        raise UnsupportedVersion(f"it has format version {data[4]}; this program reads {VERSION}")
     if len(data) < 18:
-        raise TruncatedStream(f"{len(data)} bytes are less than its header")
-    place, sizes = 18, []
+        raise TruncatedStream(header_cut_off(data))
+    position, sizes = 18, []
     for _ in range(4):
-        value, place = read_varint(data, place)
+        value, position = read_varint(data, position)
         sizes.append(value)
-    pixels = int.from_bytes(data[place : place + 4], "little")
-    end = place + 4 + (4 if data[5] & LOCAL else 0)
+    pixels = int.from_bytes(data[position : position + 4], "little")
+    end = position + 4 + (4 if data[5] & LOCAL else 0)
     if len(data) < end + 2:
-        raise TruncatedStream(f"{len(data)} bytes are less than its header")
+        raise TruncatedStream(header_cut_off(data))
     if binascii.crc_hqx(data[:end], 0) != int.from_bytes(data[end : end + 2], "little"):
-        raise HeaderCorrupt("its header is damaged: the checksum is another")
+        raise HeaderCorrupt("its header is damaged: the checksum does not match")
     header = Header(
-        bool(data[5] & LOSSLESS), data[6], data[7], data[8:16], data[16], data[17],
-        tuple(sizes[:3]), sizes[3], pixels, data[place + 4 : end],
-    )  # fmt: skip
+        lossless=bool(data[5] & LOSSLESS),
+        nu=data[6],
+        steps=data[7],
+        model=data[8:16],
+        nonce=data[16],
+        scale=data[17],
+        shape=tuple(sizes[:3]),
+        payload=sizes[3],
+        pixels=pixels,
+        environment=data[position + 4 : end],
+    )
     check(header, data[5])
     return header, end + 2
 
 
 def check(header: Header, flags: int) -> None:
-    """Raises HeaderCorrupt for what no file has, though its checksum be right."""
+    """Raises HeaderCorrupt for numbers that no file has, even if the checksum is right."""
     height, width, channels = header.shape
     if not 0 < height * width * channels <= MAX_DIMS:
-        raise HeaderCorrupt(f"its images of {height}x{width}x{channels} are beyond all bounds")
+        raise HeaderCorrupt(
+            f"its header is damaged: it says {height}x{width}x{channels}, and images have 1 to"
+            f" {MAX_DIMS} values"
+        )
     if not (8 <= header.nu <= 16 and header.steps and header.scale < 32 and flags < 4):
-        raise HeaderCorrupt("its header holds numbers that no file has")
+        raise HeaderCorrupt("its header is damaged: it holds numbers that no file has")
+
+
+def header_cut_off(data: bytes) -> str:
+    return f"{len(data)} bytes are less than its header"
 
 
 def varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first."""
+    """Encodes a whole number, seven bits a byte, the lowest first."""
     out = bytearray()
     while value >= 128:
         out.append(value & 127 | 128)
@@ -90,20 +107,21 @@ def varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def read_varint(data: bytes, place: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int) -> tuple[int, int]:
+    """Decodes a whole number. Returns it and the position after it."""
     value = 0
     for shift in range(0, 35, 7):
-        if place >= len(data):
-            raise TruncatedStream(f"{len(data)} bytes are less than its header")
-        value |= (data[place] & 127) << shift
-        place += 1
-        if data[place - 1] < 128:
-            return value, place
-    raise HeaderCorrupt("its header is damaged: a number without end")
+        if position >= len(data):
+            raise TruncatedStream(header_cut_off(data))
+        value |= (data[position] & 127) << shift
+        position += 1
+        if data[position - 1] < 128:
+            return value, position
+    raise HeaderCorrupt("its header is damaged: a number does not end")
 
 
 def max_file_size(dims: int) -> int:
-    """Bytes that no file of an image of so many numbers is beyond."""
+    """An upper bound on the bytes of a file, for an image with 'dims' dimensions."""
     return MAX_HEADER_SIZE + 40 * dims + 1024
 
 

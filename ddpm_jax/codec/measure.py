@@ -1,7 +1,7 @@
-"""What a model knows of images: the error of x_0-hat at each t, and the bound that files are held against.
+"""Measurements of a model: the error of x_0-hat at each t, and the bound that file sizes are compared with.
 
-The bound is of the codec's own schedule and variances and of exact Gaussian draws (Eq. 5), by the
-library's formulas: nothing of the codec's arithmetic is in it.
+The bound (Eq. 5) has the codec's schedule and variances, but exact Gaussian draws and the library's own
+formulas: it shares no arithmetic with the codec.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from ddpm_jax.datasets import pixels
 from ddpm_jax.run import model as models
 from ddpm_jax.run.model import Model
 
-IMAGES = 2048  # training images that calibration looks at
-EACH = 256  # of them, at every time
+IMAGES = 2048  # training images used by calibration
+EACH = 256  # of those, at every time
 BATCH = 64
 SEED = 0
 Levels = UInt8[np.ndarray, "n h w c"]
@@ -33,28 +33,28 @@ def errors(
     times: Int64[np.ndarray, " g"],
     tick: Callable[[], Any] = lambda: None,
 ) -> Float64[np.ndarray, " g"]:
-    """E|x_0 - x_0-hat(x_t)|^2 a pixel at each of 'times', EACH images a time, another share for the next."""
+    """Measures E|x_0 - x_0-hat(x_t)|^2 a pixel at each of 'times', on EACH images, other ones each time."""
 
     @jax.jit
-    def of_batch(params, images, t, key):
+    def batch_error(params, images, t, key):
         x_0 = pixels.normalize(images, model.levels)
         x_t = diffusion.q_sample(model.sched, x_0, t, jax.random.normal(key, x_0.shape))
         return jnp.mean((models.denoiser(model, params)(x_t, t).x_0 - x_0) ** 2)
 
-    each, found = -(-min(EACH, len(images)) // BATCH), np.zeros(len(times))
-    for place, t in enumerate(times.tolist()):
+    batches, result = -(-min(EACH, len(images)) // BATCH), np.zeros(len(times))
+    for i, t in enumerate(times.tolist()):
         parts = []
-        for number in range(place * each, (place + 1) * each):
-            chosen = images[np.arange(number * BATCH, (number + 1) * BATCH) % len(images)]
+        for number in range(i * batches, (i + 1) * batches):
+            batch = images[np.arange(number * BATCH, (number + 1) * BATCH) % len(images)]
             key = jax.random.fold_in(jax.random.key(SEED), number)
-            parts.append(float(of_batch(params, chosen, jnp.full(BATCH, t), key)))
-        found[place] = np.mean(parts)
+            parts.append(float(batch_error(params, batch, jnp.full(BATCH, t), key)))
+        result[i] = np.mean(parts)
         tick()
-    return found
+    return result
 
 
 class Terms(NamedTuple):
-    """Of one image, in bits: L_T, KL of every step, L_0; and the squared error of x_0-hat at every time."""
+    """The bound of one image in bits (L_T, each step's KL, L_0), and the error of x_0-hat at each time."""
 
     prior: float
     steps: Float64[np.ndarray, " n"]
@@ -74,7 +74,7 @@ def bound(
     levels: int,
     seed: int,
 ) -> Terms:
-    """An unbiased estimate of an image's bound: one exact draw of x_t ~ q(x_t | x_0) a time."""
+    """Estimates an image's bound without bias, from one exact draw of x_t ~ q(x_t | x_0) a time."""
     random = np.random.default_rng(seed)
     x_0 = image * (2.0 / (levels - 1)) - 1.0
     steps, error = [], []
@@ -86,17 +86,21 @@ def bound(
         if t > 1:
             steps.append(transition_kl(sched, plan, len(steps), error[-1], x_0.size))
     log_variance = jnp.full((1, 1, 1, 1), np.log(plan.error[-1]))
-    wide = (jnp.asarray(each[None], jnp.float32) for each in (x_0, x_0_hat))
-    last = diffusion.discretized_log_likelihood(*wide, log_variance, levels)
-    prior = diffusion.prior_kl(sched, jnp.asarray(x_0[None], jnp.float32))
-    nats = float(prior.sum()), -float(last.sum())
-    return Terms(nats[0] / np.log(2), np.array(steps), nats[1] / np.log(2), np.array(error))
+    x_0_float, mean = (jnp.asarray(each[None], jnp.float32) for each in (x_0, x_0_hat))
+    last = diffusion.discretized_log_likelihood(x_0_float, mean, log_variance, levels)
+    prior = diffusion.prior_kl(sched, x_0_float)
+    return Terms(
+        prior=float(prior.sum()) / np.log(2),
+        steps=np.array(steps),
+        last=-float(last.sum()) / np.log(2),
+        error=np.array(error),
+    )
 
 
 def transition_kl(
     sched: diffusion.Schedule, plan: Calibration, step: int, error: float, dims: int
 ) -> float:
-    """KL(q || p) in bits, of an x_0-hat with this squared error."""
+    """KL(q || p) in bits, for an x_0-hat with this squared error."""
     t, s = jnp.array([plan.times[step]]), jnp.array([plan.times[step + 1]])
     of_x_0, _ = (float(each[0, 0, 0, 0]) for each in diffusion.posterior_coefficients(sched, t, s))
     posterior = float(diffusion.posterior_variance(sched, t, s)[0, 0, 0, 0])

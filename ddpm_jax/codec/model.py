@@ -1,7 +1,7 @@
-"""A trained model as the codec sees it: x_0-hat of one image in float64, and eight bytes that name it all.
+"""A trained model as the codec uses it: x_0-hat of one image at a time, and a hash of eight bytes as its name.
 
-Two profiles. "portable" is float64, whose drift between machines is far below the grid that the codec
-rounds to. "local" is float32, faster, and for the machine that wrote the file only.
+There are two profiles. "portable" is float64, whose drift between machines is far below the grid that the
+codec rounds to. "local" is float32: faster, but only the machine that wrote a file can decode it.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ PROFILES = (PORTABLE, LOCAL)
 
 
 class Codec(NamedTuple):
-    """All that compress and decompress need. 'environment' is b"" in the portable profile.
+    """Everything that compress and decompress need. 'environment' is b"" in the portable profile.
 
-    'signal' is the scale of x_0 in x_t, by t; nothing that is decoded depends on it.
+    'signal' is the scale of x_0 in x_t, by t; the pixels decoded from a file do not depend on it.
     """
 
     shape: tuple[int, int, int]
@@ -46,22 +46,22 @@ class Codec(NamedTuple):
 
 
 def x64(on: bool = True) -> AbstractContextManager:
-    """Float64 on or off within; the name that it has since jax 0.8, or the one before."""
-    home = jax if hasattr(jax, "enable_x64") else jax.experimental
-    return home.enable_x64(on)
+    """Turns float64 on or off in a block; the function moved to 'jax' in version 0.8."""
+    module = jax if hasattr(jax, "enable_x64") else jax.experimental
+    return module.enable_x64(on)
 
 
 def check(model: Model) -> None:
     """Raises ValueError for a network that the codec cannot drive."""
     if model.parameterization is parameterization.x_prev:
         raise ValueError(
-            "the codec takes larger steps than one, and diffusion.output=x_prev is a mean for steps"
-            " of one only; it works with eps and x_0"
+            "diffusion.output=x_prev predicts the mean of a step from t to t - 1 only, but the codec"
+            " takes larger steps; it works with eps and x_0"
         )
     if model.network.classes:
         raise ValueError(
-            f"model.classes is {model.network.classes}: the network asks for a label of every image, and"
-            " the codec has no place for one; it works with networks of model.classes=0"
+            f"model.classes is {model.network.classes}: the network needs a label for every image, but"
+            " the codec stores none; it works with networks that have model.classes=0"
         )
 
 
@@ -69,62 +69,66 @@ def codec(
     model: Model,
     config: Mapping[str, Any],
     params: Any,
-    calibrated: Calibration,
+    plan: Calibration,
     profile: str = PORTABLE,
 ) -> Codec:
-    """Of a run's model, its config's sections, its averaged weights and its calibration."""
+    """Builds the codec of a run's model, from its config's sections, averaged weights and calibration."""
     check(model)
     params = jax.tree.map(np.asarray, jax.device_get(params))
-    name = model_hash(model, config, params, calibrated)
-    wide = profile == PORTABLE
-    predict = predictor(model, params, wide)
-    kind, signal = (model.shape, model.levels), np.sqrt(model.sched.alpha_bar)
-    return Codec(*kind, calibrated, name, predict, signal, b"" if wide else environment_hash())
+    float64 = profile == PORTABLE
+    return Codec(
+        shape=model.shape,
+        levels=model.levels,
+        calibration=plan,
+        model=model_hash(model, config, params, plan),
+        predict=predictor(model, params, float64),
+        signal=np.sqrt(model.sched.alpha_bar),
+        environment=b"" if float64 else environment_hash(),
+    )
 
 
-def model_hash(
-    model: Model, config: Mapping[str, Any], params: Any, calibrated: Calibration
-) -> bytes:
-    """The first eight bytes of a SHA-256 of all that decides what a file decodes to."""
+def model_hash(model: Model, config: Mapping[str, Any], params: Any, plan: Calibration) -> bytes:
+    """Returns the first eight bytes of a SHA-256 of everything that determines what a file decodes to."""
     network = {
         name: value
         for name, value in config["model"].items()
-        # format 1 knew one network, and had no name for it
+        # Format 1 had only one network, without a name.
         if name not in ("dtype", "remat", "dropout") and (name, value) != ("name", "unet")
     }
     chain = {name: config["diffusion"][name] for name in ("schedule", "output")}
-    facts = [1, network, chain, list(model.shape), model.levels, calibration.to_json(calibrated)]
-    hashed = hashlib.sha256(calibration.canonical_json(facts))
+    facts = [1, network, chain, list(model.shape), model.levels, calibration.to_json(plan)]
+    hasher = hashlib.sha256(calibration.canonical_json(facts))
     for path, leaf in sorted(digest.named(params).items()):
-        hashed.update(calibration.canonical_json([path, str(leaf.dtype), list(leaf.shape)]))
-        hashed.update(np.ascontiguousarray(leaf, leaf.dtype.newbyteorder("<")).tobytes())
-    return hashed.digest()[:8]
+        hasher.update(calibration.canonical_json([path, str(leaf.dtype), list(leaf.shape)]))
+        hasher.update(np.ascontiguousarray(leaf, leaf.dtype.newbyteorder("<")).tobytes())
+    return hasher.digest()[:8]
 
 
-def predictor(model: Model, params: Any, wide: bool) -> Predict:
-    """One image at a time, so that no batch decides how sums are ordered."""
-    dtype = jnp.float64 if wide else jnp.float32
+def predictor(model: Model, params: Any, float64: bool) -> Predict:
+    """Compiles x_0-hat for one image at a time, so that sums are ordered alike whatever the number of images."""
+    dtype = jnp.float64 if float64 else jnp.float32
     network = model.network.clone(dtype=dtype, remat=())
 
     def x_0(params, x_t, t):
         return models.denoiser(model._replace(network=network), params)(x_t, t).x_0
 
-    # A TPU has no float64; the host beside it has.
-    place = jax.devices("cpu")[0] if wide and jax.default_backend() == "tpu" else jax.devices()[0]
-    with x64(wide), jax.default_matmul_precision("highest"):
-        cast = jax.device_put(jax.tree.map(lambda leaf: leaf.astype(dtype), params), place)
+    device = jax.devices()[0]
+    if float64 and jax.default_backend() == "tpu":
+        device = jax.devices("cpu")[0]  # a TPU has no float64, but its host does
+    with x64(float64), jax.default_matmul_precision("highest"):
+        cast = jax.device_put(jax.tree.map(lambda leaf: leaf.astype(dtype), params), device)
         compiled = jax.jit(x_0)
 
     def predict(x_t: Image, t: int) -> Image:
-        with x64(wide), jax.default_matmul_precision("highest"):
-            given = jax.device_put(x_t[None].astype(dtype), place), np.array([t], np.int32)
-            return np.asarray(compiled(cast, *given)[0], np.float64)
+        with x64(float64), jax.default_matmul_precision("highest"):
+            x = jax.device_put(x_t[None].astype(dtype), device)
+            return np.asarray(compiled(cast, x, np.array([t], np.int32))[0], np.float64)
 
     return predict
 
 
 def environment_hash() -> bytes:
-    """Four bytes of what float32's last digits depend on."""
+    """Returns four bytes of a hash of what the last digits of float32 depend on."""
     device = jax.devices()[0]
     facts = [device.platform, device.device_kind, jax.__version__, jaxlib.__version__]
     facts += [platform.machine(), os.environ.get("XLA_FLAGS", ""), str(os.cpu_count())]

@@ -1,7 +1,7 @@
-"""Normal laws in whole numbers, and those of the chain: what an archive's latents are popped and pushed with.
+"""Normal laws in integers, and those of the chain: an archive pops and pushes its latents with them.
 
-x_t lies on a grid whose step follows the deviations of the laws that it is of, so that no bits
-are spent on digits that nobody needs. Encoder and decoder count with the same integers.
+x_t lies on a grid whose step is a fraction of the deviations of its laws, so that no bits are spent
+on needless digits. Encoder and decoder compute the same integers.
 """
 
 import math
@@ -18,15 +18,15 @@ from ddpm_jax.codec.chain import STATE_BITS, rounded_shift
 from ddpm_jax.codec.model import Codec
 from ddpm_jax.codec.primitives import ans, shared_noise
 
-PRECISION = 24  # counts are of 2^24
-# Steps of the grid in a deviation. With 16 the net size is the same to a thousandth, and two bits more a number
-# and latent have to be lent.
+PRECISION = 24  # counts are out of 2^24
+# Grid steps in a deviation. With 16, the net size is the same to a thousandth, but the stack must have two more
+# bits per dimension to start from.
 FINENESS = 4
-REACH = 8  # deviations that the table goes, and that a popped latent can be from its mean
-# What the encoder pushes may be further off, where the network is surprised. That costs the bins' least counts
-# only; the encoder never pops such a law, which would throw latents all over a wide window.
+REACH = 8  # deviations that the table spans on each side, and the furthest a popped latent is from its mean
+# The encoder may push values further off, where the network is surprised. This costs only each bin's least
+# count. It never pops with such a law: latents would scatter over the whole window.
 FAR = 32
-POINT_BITS, BETWEEN_BITS = 8, 12  # places of the table in a deviation, and between two of them
+POINT_BITS, BETWEEN_BITS = 8, 12  # table points in a deviation, and positions between two of them
 TABLE_BITS = 30
 TABLE_SHA256 = "25a511b6f5d866d136c96af7f1aad6a6f149e109fdaa94890dec8c4b6dabf04e"
 Values = Int64[np.ndarray, " d"]
@@ -34,143 +34,146 @@ Edges = Int64[np.ndarray, "*e d"]
 
 
 class Outside(Exception):
-    """A value lies where its law has nothing."""
+    """A value lies outside the support of its law."""
 
 
 @lru_cache(maxsize=1)
 def table() -> Int64[np.ndarray, " places"]:
-    """The distribution function of the standard normal, of 2^30; nothing and all beyond the ends."""
-    places = np.arange(2 * REACH * (1 << POINT_BITS) + 1) / (1 << POINT_BITS) - REACH
-    made = np.round(special.ndtr(places) * 2.0**TABLE_BITS)
-    made[0], made[-1] = 0, 1 << TABLE_BITS
-    made = np.append(made, made[-1]).astype("<i8")  # what the last place is interpolated to
-    shared_noise.check_table(made, TABLE_SHA256, "the table of the archive")
-    return made
+    """The distribution function of the standard normal out of 2^30, with all mass between the ends."""
+    points = np.arange(2 * REACH * (1 << POINT_BITS) + 1) / (1 << POINT_BITS) - REACH
+    values = np.round(special.ndtr(points) * 2.0**TABLE_BITS)
+    values[0], values[-1] = 0, 1 << TABLE_BITS
+    values = np.append(values, values[-1]).astype("<i8")  # the last point interpolates to this one
+    shared_noise.check_table(values, TABLE_SHA256, "the table of the archive")
+    return values
 
 
 class Law(NamedTuple):
-    """Of a value on the multiples of 'step' (Q16), within 'reach' of them from its mean, with 'least' counts each."""
+    """A normal law on multiples of 'step' (Q16), 'reach' bins to each side, each of 'least' counts or more."""
 
     step: int
-    inverse: int  # of its deviation, Q23
+    inverse: int  # of the deviation, Q23
     reach: int
     least: int
 
 
 def law(step: int, sigma: int, wide: bool) -> Law:
-    """Of a deviation in Q24."""
+    """Builds a law with deviation 'sigma' (Q24); a wide one reaches FAR deviations, for pushing only."""
     inverse = ((1 << (2 * COEFFICIENT_BITS - 1)) + sigma // 2) // sigma
     reach = -(-(FAR if wide else REACH) * sigma // (step << (COEFFICIENT_BITS - STATE_BITS))) + 1
     return Law(step, inverse, reach, int(wide))
 
 
-def first_bin(given: Law, mean: Values) -> Values:
-    """The number of the first bin."""
-    return (mean + given.step // 2) // given.step - given.reach
+def first_bin(law: Law, mean: Values) -> Values:
+    """Returns the number of the first bin."""
+    return (mean + law.step // 2) // law.step - law.reach
 
 
-def counts_below(given: Law, mean: Values, begin: Values, edge: Edges) -> Edges:
-    """Counts below an edge, 0 being the left one of the first bin."""
-    bins = 2 * given.reach + 1
-    away = (2 * (begin + edge) - 1) * given.step - 2 * mean  # from the mean, Q17
+def counts_below(law: Law, mean: Values, begin: Values, edge: Edges) -> Edges:
+    """Returns the counts below an edge; edge 0 is the left one of bin 'begin'."""
+    bins = 2 * law.reach + 1
+    away = (2 * (begin + edge) - 1) * law.step - 2 * mean  # from the mean, Q17
     bits = POINT_BITS + BETWEEN_BITS
-    place = (away * given.inverse >> (STATE_BITS + COEFFICIENT_BITS - bits)) + (REACH << bits)
-    place = np.minimum(np.maximum(place, 0), 2 * REACH << bits)
-    row, part = place >> BETWEEN_BITS, place & ((1 << BETWEEN_BITS) - 1)
-    known = table()
-    left = known[row]
-    mass = left + ((known[row + 1] - left) * part >> BETWEEN_BITS)
-    spread = (1 << PRECISION) - given.least * bins
-    return (mass * spread >> TABLE_BITS) + given.least * edge
+    position = (away * law.inverse >> (STATE_BITS + COEFFICIENT_BITS - bits)) + (REACH << bits)
+    position = np.minimum(np.maximum(position, 0), 2 * REACH << bits)
+    row, part = position >> BETWEEN_BITS, position & ((1 << BETWEEN_BITS) - 1)
+    cdf = table()
+    left = cdf[row]
+    mass = left + ((cdf[row + 1] - left) * part >> BETWEEN_BITS)
+    spread = (1 << PRECISION) - law.least * bins
+    return (mass * spread >> TABLE_BITS) + law.least * edge
 
 
 def push(
-    stack: ans.Stack, given: Law, mean: Values, values: Values, pad: ans.Pad | None = None
+    stack: ans.Stack, law: Law, mean: Values, values: Values, pad: ans.Pad | None = None
 ) -> ans.Stack:
-    """Values on the grid. Raises Outside."""
-    begin = first_bin(given, mean)
-    bins = values // given.step - begin
-    if ((bins < 0) | (bins > 2 * given.reach)).any():
+    """Pushes values on the grid. Raises Outside."""
+    begin = first_bin(law, mean)
+    bins = values // law.step - begin
+    if ((bins < 0) | (bins > 2 * law.reach)).any():
         raise Outside
-    start, end = (counts_below(given, mean, begin, bins + more) for more in (0, 1))
+    start, end = (counts_below(law, mean, begin, bins + more) for more in (0, 1))
     if (start >= end).any():
         raise Outside
     return ans.push(stack, start, end - start, PRECISION, pad)
 
 
 def pop(
-    stack: ans.Stack, given: Law, mean: Values, pad: ans.Pad | None = None
+    stack: ans.Stack, law: Law, mean: Values, pad: ans.Pad | None = None
 ) -> tuple[Values, ans.Stack]:
-    """Values on the grid. Raises Empty."""
-    begins = first_bin(given, mean)
+    """Pops values on the grid. Raises Empty."""
+    begins = first_bin(law, mean)
 
-    def find(low: Values, here: slice) -> tuple[Values, Values, Values]:
-        at, begin = mean[here], begins[here]
-        edges = guess_edges(given, at, begin, low) + np.arange(-1, 3)[:, None]
-        counts = counts_below(given, at, begin, edges)
+    def find(low: Values, chunk: slice) -> tuple[Values, Values, Values]:
+        center, begin = mean[chunk], begins[chunk]
+        edges = guess_edges(law, center, begin, low) + np.arange(-1, 3)[:, None]
+        counts = counts_below(law, center, begin, edges)
         row = (counts <= low).sum(axis=0) - 1
         if row.min() < 0 or row.max() > 2:
-            return bisect(given, at, begin, low)
+            return bisect(law, center, begin, low)
         lane = np.arange(len(low))
         start = counts[row, lane]
         return edges[row, lane], start, counts[row + 1, lane] - start
 
     bins, stack = ans.pop(stack, len(mean), PRECISION, find, pad)
-    return (begins + bins) * given.step, stack
+    return (begins + bins) * law.step, stack
 
 
-def guess_edges(given: Law, mean: Values, begin: Values, low: Values) -> Values:
-    """The edge below these counts, or one beside it, but for far tails."""
-    mass = np.maximum(low - given.least * given.reach, 0) << (TABLE_BITS - PRECISION)
-    place = table().searchsorted(mass, "right") - (REACH << POINT_BITS)
-    away = (place << (STATE_BITS + COEFFICIENT_BITS - POINT_BITS)) // given.inverse
-    return ((away + 2 * mean) // given.step + 1) // 2 - begin
+def guess_edges(law: Law, mean: Values, begin: Values, low: Values) -> Values:
+    """Guesses the edge below these counts; except in the far tails it is off by one at most."""
+    mass = np.maximum(low - law.least * law.reach, 0) << (TABLE_BITS - PRECISION)
+    point = table().searchsorted(mass, "right") - (REACH << POINT_BITS)
+    away = (point << (STATE_BITS + COEFFICIENT_BITS - POINT_BITS)) // law.inverse
+    return ((away + 2 * mean) // law.step + 1) // 2 - begin
 
 
-def bisect(given: Law, mean: Values, begin: Values, low: Values) -> tuple[Values, Values, Values]:
-    """Bin, start and size of these counts wherever they lie."""
-    bins = 2 * given.reach + 1
+def bisect(law: Law, mean: Values, begin: Values, low: Values) -> tuple[Values, Values, Values]:
+    """Finds the bin that holds these counts, its start and its size, wherever they lie."""
+    bins = 2 * law.reach + 1
     left, right = np.zeros_like(low), np.full_like(low, bins)
     for _ in range(bins.bit_length()):
         middle = (left + right) >> 1
-        further = counts_below(given, mean, begin, middle) <= low
+        further = counts_below(law, mean, begin, middle) <= low
         left, right = np.where(further, middle, left), np.where(further, right, middle)
-    start = counts_below(given, mean, begin, left)
-    return left, start, counts_below(given, mean, begin, left + 1) - start
+    start = counts_below(law, mean, begin, left)
+    return left, start, counts_below(law, mean, begin, left + 1) - start
 
 
 class Laws(NamedTuple):
-    """Of the chain at times[i]: q(x_t | x_s) with s the next time, of x_1 given x_0; and p(x_t | the time before), of x_T."""
+    """The laws of the chain. With t = times[i], and s the time after it in that list:
+
+    q[i] is q(x_t | x_s), the last one q(x_1 | x_0); p[i + 1] is p(x_s | x_t), and p[0] is p(x_T).
+    """
 
     scale: list[int]  # of x_s in x_t, Q24
-    up: list[Law]
-    down: list[Law]
+    q: list[Law]
+    p: list[Law]
 
 
 def chain_laws(codec: Codec) -> Laws:
-    """Of the calibration's steps and variances, and of the schedule."""
+    """Computes the laws from the calibration and the schedule."""
     signal = codec.signal[[*codec.calibration.times, 0]]
     one = 1 << COEFFICIENT_BITS
     scale = [min(round(ratio * one), one - 1) for ratio in (signal[:-1] / signal[1:]).tolist()]
-    up = [math.isqrt(one * one - each * each) for each in scale]
-    down = [one, *codec.calibration.sigma.tolist()]
+    sigma_q = [math.isqrt(one * one - each * each) for each in scale]
+    sigma_p = [one, *codec.calibration.sigma.tolist()]
     steps = [
         max(min(pair) // FINENESS >> (COEFFICIENT_BITS - STATE_BITS), 1)
-        for pair in zip(up, down, strict=True)
+        for pair in zip(sigma_q, sigma_p, strict=True)
     ]
     return Laws(
-        scale,
-        [law(step, sigma, False) for step, sigma in zip(steps, up, strict=True)],
-        [law(step, sigma, True) for step, sigma in zip(steps, down, strict=True)],
+        scale=scale,
+        q=[law(step, sigma, False) for step, sigma in zip(steps, sigma_q, strict=True)],
+        p=[law(step, sigma, True) for step, sigma in zip(steps, sigma_p, strict=True)],
     )
 
 
 def checksum(laws: Laws) -> int:
-    """Of all their numbers, so that a machine on which they come out different is told so."""
-    numbers = [*laws.scale, *(each for law in (*laws.up, *laws.down) for each in law)]
+    """CRC-32 of all their numbers, which reveals a machine that computes others."""
+    numbers = [*laws.scale, *(number for law in (*laws.q, *laws.p) for number in law)]
     return zlib.crc32(np.array(numbers, "<i8").tobytes())
 
 
 def forward_mean(scale: int, x: Int64[np.ndarray, "h w c"]) -> Values:
-    """The mean of q(x_t | x_s), Q16. Eq. 2 over more than one step."""
+    """Returns the mean of q(x_t | x_s), Q16: Eq. 2 over more than one step."""
     return rounded_shift(scale * x, COEFFICIENT_BITS).reshape(-1)

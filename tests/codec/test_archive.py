@@ -137,7 +137,7 @@ def test_the_mean_of_x_t_given_x_s_is_the_diffusions():
     np.testing.assert_allclose(
         np.array(of.scale) / 2.0**24, np.sqrt(abar[:-1] / abar[1:]), atol=1e-7
     )
-    spread = np.array([2.0**23 / law.inverse for law in of.up])
+    spread = np.array([2.0**23 / law.inverse for law in of.q])
     np.testing.assert_allclose(spread, np.sqrt(1 - abar[:-1] / abar[1:]), rtol=1e-3)
 
 

@@ -118,7 +118,7 @@ def test_a_limit_on_bytes_gives_the_prefix(file):
         image_file.decompress(data[:100], codec(SMALL))
     with pytest.raises(TruncatedStream):
         image_file.compress(image, codec(SMALL), max_bytes=10)
-    with pytest.raises(CorruptStream, match="says"):
+    with pytest.raises(CorruptStream, match="its header says"):
         image_file.decompress(data + b"\0", codec(SMALL))
 
 

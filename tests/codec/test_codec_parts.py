@@ -212,7 +212,7 @@ def test_changes_of_a_count_are_read_as_they_were_written():
     assert [chain.read_unary(reader) for _ in changes] == changes
     with pytest.raises(chain.EndOfBits):
         chain.read_unary(reader)
-    with pytest.raises(CodecError, match="without end"):
+    with pytest.raises(CodecError, match="does not end"):
         chain.read_unary(chain.Reader(np.ones(10**6, np.uint8), [0]))
 
 

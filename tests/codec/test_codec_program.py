@@ -53,7 +53,7 @@ def folder(digits, tmp_path_factory):
     assert before[0] == 2 and "--mode=calibrate" in before[2], before
     assert codec(folder, "calibrate")[0] == 0
     again = codec(folder, "calibrate")
-    assert again[0] == 2 and "is there already" in again[2]
+    assert again[0] == 2 and "already exists" in again[2]
     status, out, err = codec(folder, "compress", "--input=pictures", "--output=files")
     assert status == 0 and "4 files" in out, err
     made = codec(folder, "compress", "--archive", "--input=pictures", "--output=archive")
@@ -179,16 +179,16 @@ def elsewhere(path):
 WRONG = {  # what is done to a file, exit status, words
     cut: (2, "--max_bytes="),
     headless: (2, "less than its header"),
-    empty: (2, "no compressed image"),
+    empty: (2, "not a compressed image"),
     flipped: (2, "checksum"),
     newer: (2, "version 9"),
-    foreign: (2, "no compressed image"),
-    huge: (2, "different images"),
+    foreign: (2, "not a compressed image"),
+    huge: (2, "differ from the model"),
     endless: (2, "--max_bytes="),
     longer: (2, "longer than"),
     anothers: (2, "written with the model"),
     elsewhere: (2, "another machine"),
-    damaged: (1, "damaged, or drift"),
+    damaged: (1, "damage, or drift"),
 }
 
 
@@ -201,12 +201,12 @@ def claiming(path):
 
 WRONG_ARCHIVES = {
     claiming: (2, "its header alone"),
-    cut: (2, "no part of it can be decoded"),
+    cut: (2, "an incomplete archive cannot be decoded"),
     headless: (2, "less than its header"),
     flipped: (2, "header is damaged"),
     newer: (2, "version 9"),
-    longer: (2, "bytes and says"),
-    foreign: (2, "no archive"),
+    longer: (2, "but its header says"),
+    foreign: (2, "not an archive"),
     damaged: (1, "damaged"),
 }
 
@@ -249,18 +249,34 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
         ("compress", ["--input=run", "--output=out"], "holds no .png"),
         ("compress", ["--input=odd.png", "--output=out"], "8x8x3, mode RGB; this"),
         ("compress", ["--input=grey.png", "--output=out"], "has the value 100"),
-        ("compress", ["--input=pictures", "--output=files", "--nu=9"], "is there already"),
-        ("compress", ["--input=pictures,pictures/0.png", "--output=out"], "one name"),
+        ("compress", ["--input=pictures", "--output=files", "--nu=9"], "already exists"),
+        ("compress", ["--input=pictures,pictures/0.png", "--output=out"], "would have one path"),
         ("compress", ["--input=pictures", "--output=out", "--nu=30"], "--nu is 30"),
-        ("compress", ["--input=pictures", "--output=out", "--max_bytes=9"], "no room"),
+        ("compress", ["--input=pictures", "--output=out", "--max_bytes=9"], "at least 80"),
         ("compress", ["--input=pictures", "--output=out", "--profile=lokal"], "did you mean local"),
         ("sample", ["--input=pictures"], "--input goes with"),
-        ("compress", ["--archive", "--input=pictures", "--output=archive", "--nu=9"], "is there"),
-        ("compress", ["--archive", "--input=pictures", "--output=out", "--max_bytes=99"], "whole"),
+        (
+            "compress",
+            ["--archive", "--input=pictures", "--output=archive", "--nu=9"],
+            "already exists",
+        ),
+        (
+            "compress",
+            ["--archive", "--input=pictures", "--output=out", "--max_bytes=99"],
+            "a part of an archive",
+        ),
         ("compress", ["--archive", "--input=odd.png", "--output=out"], "8x8x3, mode RGB; this"),
-        ("decompress", ["--input=archive", "--output=out", "--max_bytes=99"], "whole"),
-        ("decompress", ["--input=archive", "--output=other"], "is there already, and is not what"),
-        ("decompress", ["--input=archive,files", "--output=out"], "one name"),
+        (
+            "decompress",
+            ["--input=archive", "--output=out", "--max_bytes=99"],
+            "a part of an archive",
+        ),
+        (
+            "decompress",
+            ["--input=archive", "--output=other"],
+            "already exists, and is not the output",
+        ),
+        ("decompress", ["--input=archive,files", "--output=out"], "would have one path"),
         ("decompress", ["--archive", "--input=archive", "--output=out"], "--archive goes with"),
     ],
 )
@@ -312,7 +328,7 @@ def test_an_archive_that_is_there_is_not_made_again_and_pictures_that_are_missin
     status, out, err = codec(
         folder, "compress", "--archive", "--input=pictures", "--output=archive"
     )
-    assert status == 0 and "is there already" in out, err
+    assert status == 0 and "already exists" in out, err
     assert (folder / "archive" / "pictures.djxa").stat().st_mtime_ns == before
     out = folder / "half"
     out.mkdir()

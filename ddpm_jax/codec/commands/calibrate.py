@@ -1,7 +1,6 @@
-"""--mode=calibrate: what the codec must know of a run beside its weights, measured and written once."""
+"""--mode=calibrate: measures, once a checkpoint, what the codec must know besides the weights."""
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 from etils import epath
@@ -13,35 +12,36 @@ from ddpm_jax.runtime import checkpoint, console
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for a model it cannot be of, and where one is: files need the one they have."""
+    """Raises ValueError for a model that the codec cannot drive, or a step that is calibrated already."""
     model.check(run.model)
-    path = calibration.file_path(run.directory, newest_step(run))
-    refuse_existing(path)
+    refuse_existing(calibration.file_path(run.directory, newest_step(run)))
     run.data.open(run.data.split)
 
 
 def refuse_existing(path: epath.Path) -> None:
+    """Raises ValueError if a calibration exists: files compressed with it could not be decoded with another."""
     if path.exists():
         raise ValueError(
-            f"{path} is there already, and files that were compressed with it need it;"
-            " move it away to make another"
+            f"{path} already exists, and files compressed with it need it;"
+            " move it away to calibrate again"
         )
 
 
 def calibrate(run: Run) -> None:
-    """Writes codec/<step>-codec.json, beside the checkpoint whose error it is."""
+    """Writes codec/<step>-codec.json for the newest checkpoint."""
     step, params = state.averaged(run)
     path = calibration.file_path(run.directory, step)
-    refuse_existing(path)  # an older step's, where the newest is damaged
+    refuse_existing(path)  # again, as this may be an older step if the newest checkpoint is damaged
     source = run.data.open(run.data.split)
     count = min(measure.IMAGES, source.count)
     images = source.read(np.arange(count) * (source.count // count))
-    times = calibration.time_grid(run.model.sched)
+    sched, dims = run.model.sched, int(np.prod(run.model.shape))
+    times = calibration.time_grid(sched)
     started = time.monotonic()
     with console.progress("calibrating", len(times), unit="time") as bar:
         errors = measure.errors(run.model, params, images, times, bar.update)
-    curve = calibration.error_curve(run.model.sched, times, errors)
-    found = calibration.plan_steps(run.model.sched, curve, int(np.prod(run.model.shape)))
+    curve = calibration.error_curve(sched, times, errors)
+    plan = calibration.plan_steps(sched, curve, dims)
     facts = {
         "split": run.data.split,
         "images": count,
@@ -50,15 +50,11 @@ def calibrate(run: Run) -> None:
         "errors": errors.tolist(),
         "seconds": round(time.monotonic() - started, 1),
     }
-    calibration.write(path, found, facts)
-    bits = int(found.budget.sum()) / int(np.prod(run.model.shape))
-    console.say(f"{len(found.times) - 1} steps of {run.model.sched.T}: {listed(found.times)}")
-    console.say(f"paths of {bits:.3f} bits/dim in the mean, then the last layer")
-    console.say(f"calibration {path}; files that were written with another are not read with it")
-
-
-def listed(times: Sequence[int]) -> str:
-    return " ".join(map(str, times))
+    calibration.write(path, plan, facts)
+    bits = int(plan.budget.sum()) / dims
+    console.say(f"{len(plan.times) - 1} steps out of {sched.T}: {' '.join(map(str, plan.times))}")
+    console.say(f"paths of {bits:.3f} bits/dim on average, before the last layer")
+    console.say(f"calibration {path}; files written with another one cannot be read with it")
 
 
 def newest_step(run: Run) -> int:

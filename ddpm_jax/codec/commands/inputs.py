@@ -1,4 +1,4 @@
-"""What the codec's programs share: the flags, what files hold, and the codec of a run."""
+"""What the codec's programs share: the request, reading files within bounds, and the codec of a run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -6,10 +6,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from etils import epath
 
-from ddpm_jax.codec import archive_header, calibration, file_header, model
+from ddpm_jax.codec import archive_header, calibration, file_header, image_file, model
 from ddpm_jax.codec.errors import CodecError, CorruptStream
 from ddpm_jax.codec.model import Codec
-from ddpm_jax.run import model as models
 from ddpm_jax.run import state
 from ddpm_jax.run.run import Run
 
@@ -18,40 +17,41 @@ T = TypeVar("T")
 
 
 class Request(NamedTuple):
-    """The flags."""
+    """The command line's flags for the codec, under their own names."""
 
     input: Sequence[str]
-    output: str | None
-    max_bytes: int | None
-    nu: int
-    profile: str
+    output: str | None = None
+    max_bytes: int | None = None
+    nu: int = image_file.NU
+    profile: str = model.PORTABLE
     archive: bool = False
     best_effort: bool = False
 
 
 def open_codec(run: Run, profile: str) -> Codec:
+    """Builds the codec of a run's newest checkpoint."""
     step, params = state.averaged(run)
-    calibrated = calibration.read(calibration.file_path(run.directory, step))
-    return model.codec(run.model, run.config, params, calibrated, profile)
+    plan = calibration.read(calibration.file_path(run.directory, step))
+    return model.codec(run.model, run.config, params, plan, profile)
 
 
 def codecs_by_environment(run: Run) -> Callable[[bytes], Codec]:
-    """The codec of a file's profile, made once."""
-    made: dict[str, Codec] = {}
+    """Returns a function from a file's environment to the codec of its profile, which it builds once."""
+    codecs: dict[str, Codec] = {}
 
-    def of(environment: bytes) -> Codec:
+    def codec(environment: bytes) -> Codec:
         profile = model.LOCAL if environment else model.PORTABLE
-        if profile not in made:
-            made[profile] = open_codec(run, profile)
-        return made[profile]
+        if profile not in codecs:
+            codecs[profile] = open_codec(run, profile)
+        return codecs[profile]
 
-    return of
+    return codec
 
 
-def call_on_file(path: epath.Path, act: Callable[..., T], *more: Any) -> T:
-    """Does something with a file; what is wrong with it is told with its name."""
+def call_on_file(path: epath.Path, function: Callable[..., T], *args: Any) -> T:
+    """Calls function(path, *args), and puts the path in front of the message of a CodecError."""
     try:
-        return act(path, *more)
+        return function(path, *args)
     except CodecError as error:
         raise type(error)(f"{path}: {error}") from error
 
@@ -61,20 +61,20 @@ def is_archive(path: epath.Path) -> bool:
         return file.read(4) == archive_header.MAGIC or path.suffix.lower() == ARCHIVE
 
 
-def read_file(path: epath.Path, of: models.Model) -> bytes:
-    """A file, unless it is longer than any of this model's can be."""
-    longest = file_header.max_file_size(int(np.prod(of.shape)))
+def read_file(path: epath.Path, shape: tuple[int, int, int]) -> bytes:
+    """Reads a file. Raises CorruptStream if it is longer than any file of an image of this shape."""
+    longest = file_header.max_file_size(int(np.prod(shape)))
     with path.open("rb") as file:
         data = file.read(longest + 1)
     if len(data) > longest:
         file_header.unpack(data)
-        raise CorruptStream(f"it is longer than the {longest} bytes that a file can have")
+        raise CorruptStream(f"it is longer than {longest} bytes, the most that a file can have")
     return data
 
 
 def read_archive(path: epath.Path) -> bytes:
-    """An archive, of which no more is read than its header says, and a byte, to see that there is more."""
+    """Reads at most one byte more than an archive's header says, which shows whether it is too long."""
     with path.open("rb") as file:
-        start = file.read(archive_header.LONGEST)
-        more = min(archive_header.read_sizes(start).total + 1, path.stat().length) - len(start)
-        return start + file.read(max(more, 0))
+        start = file.read(archive_header.MAX_HEADER_SIZE)
+        size = min(archive_header.read_sizes(start).total + 1, path.stat().length)
+        return start + file.read(max(size - len(start), 0))

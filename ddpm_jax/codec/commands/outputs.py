@@ -1,4 +1,4 @@
-"""Where what comes of each file goes, and whether what is there already came of it: the same command goes on."""
+"""Where each file's output goes, and whether an existing file is that output, so that a command can be resumed."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,85 +14,88 @@ from ddpm_jax.codec.errors import CodecError
 from ddpm_jax.codec.model import Codec
 from ddpm_jax.runtime import checkpoint, console, files, signals
 
-DAMAGED = ".damaged.png"  # what --best_effort makes of a damaged file: no name of a whole picture
+DAMAGED = ".damaged.png"  # ends the name of a picture recovered from a damaged file
 
 
 class Job(NamedTuple):
-    """A file, and where what comes of it goes: one place, but for an archive's pictures."""
+    """A file, and where its output goes: one path, or one for each image of an archive."""
 
     source: epath.Path
     targets: list[epath.Path]
 
 
 def check(input: Sequence[str], output: str | None) -> None:
-    """Raises ValueError if one of them is not given, or nothing can be written there."""
+    """Raises ValueError if either is missing, or the output folder cannot be written."""
     if not input:
-        raise ValueError("say what to take in, --input=FILES or --input=DIR")
+        raise ValueError("nothing to read; give files or folders, --input=FILES or --input=DIR")
     if not output:
-        raise ValueError("say where to write, --output=DIR")
+        raise ValueError("nowhere to write; give a folder, --output=DIR")
     files.check_writable(checkpoint.absolute(epath.Path(output)), "", flag="--output")
 
 
 def jobs(
-    found: Sequence[tuple[epath.Path, Sequence[str]]],
+    sources: Sequence[tuple[epath.Path, Sequence[str]]],
     output: str,
     suffix: str,
     best_effort: bool = False,
 ) -> list[Job]:
-    """Of every file and the names of what comes of it. Raises ValueError if two may go to one place."""
+    """Builds the jobs of files and the names of their outputs. Raises ValueError if two outputs share a path."""
     folder = epath.Path(output)
-    made = [Job(path, [folder / f"{name}{suffix}" for name in names]) for path, names in found]
-    targets = [target for job in made for target in job.targets]
-    places = [*targets, *(map(damaged_path, targets) if best_effort else ())]
-    if len(set(map(str, places))) < len(places):
-        raise ValueError("--input: two files of one name would go to one place")
-    return made
+    result = [Job(path, [folder / f"{name}{suffix}" for name in names]) for path, names in sources]
+    targets = [target for job in result for target in job.targets]
+    paths = [*targets, *(map(damaged_path, targets) if best_effort else ())]
+    if len(set(map(str, paths))) < len(paths):
+        raise ValueError(
+            "--input: the outputs of two files would have one path; rename one of them, or give"
+            " another --output for it"
+        )
+    return result
 
 
 def damaged_path(target: epath.Path) -> epath.Path:
     return target.with_name(f"{target.stem}{DAMAGED}")
 
 
-def missing(of: Sequence[Job]) -> list[Job]:
-    """Those that are still to be made: what is there has been checked."""
-    return [job for job in of if not all(target.exists() for target in job.targets)]
+def missing(jobs: Sequence[Job]) -> list[Job]:
+    """Returns the jobs whose output is incomplete; existing files have been checked."""
+    return [job for job in jobs if not all(target.exists() for target in job.targets)]
 
 
 def run_over(
-    jobs: Sequence[Job], what: str, one: Callable[[epath.Path, list[epath.Path]], None]
+    jobs: Sequence[Job], label: str, function: Callable[[epath.Path, list[epath.Path]], None]
 ) -> str:
-    """Does it file by file, but for those that are there, and tells how many are and how long it took."""
+    """Calls function(source, targets) for each job that is not complete. Returns a summary for the user."""
     todo, started = missing(jobs), time.monotonic()
-    there = len(jobs) - len(todo)
-    with console.progress(what, len(jobs), initial=there, unit="file") as bar:
-        for number, job in enumerate(todo, there):
+    existing = len(jobs) - len(todo)
+    with console.progress(label, len(jobs), initial=existing, unit="file") as bar:
+        for number, job in enumerate(todo, existing):
             signals.check(f"with {number} of {len(jobs)} files done")
-            inputs.call_on_file(job.source, one, job.targets)
+            inputs.call_on_file(job.source, function, job.targets)
             bar.update()
     each = f"{(time.monotonic() - started) / max(len(todo), 1):.2f} s each"
-    return f"{there} were there already; {each}" if there else each
+    return f"{existing} already existed; {each}" if existing else each
 
 
 def refuse(source: epath.Path, target: epath.Path) -> None:
     raise ValueError(
-        f"--output: {target} is there already, and is not what {source} becomes; give another folder"
+        f"--output: {target} already exists, and is not the output for {source}; give another folder"
     )
 
 
 def encodes_image(
     data: bytes, image: UInt8[ndarray, "h w c"], codec: Codec, nu: int, max_bytes: int | None
 ) -> bool:
-    """Whether it is the file of this image, by its header and its length."""
+    """Whether a file encodes this image, judged by its header and its length."""
     try:
         header, start = file_header.unpack(data)
     except CodecError:
         return False
-    found = header.model, header.environment, header.shape, header.nu, header.pixels
-    whole = start + header.payload
+    actual = header.model, header.environment, header.shape, header.nu, header.pixels
+    size = start + header.payload
     return (
-        found == (codec.model, codec.environment, image.shape, nu, file_header.checksum(image))
+        actual == (codec.model, codec.environment, image.shape, nu, file_header.checksum(image))
         and header.lossless
-        and len(data) == min(whole, max_bytes or whole)
+        and len(data) == min(size, max_bytes or size)
     )
 
 
@@ -105,8 +108,8 @@ def has_pixels(target: epath.Path, pixels: int, codec: Codec) -> bool:
     return file_header.checksum(image) == pixels
 
 
-def decodes_to(target: epath.Path, data: bytes, codec: Codec, max_bytes: int | None) -> bool:
-    """Whether it is the picture in a file: by the checksum of its pixels, else by decoding the file."""
+def is_decoded_from(target: epath.Path, data: bytes, codec: Codec, max_bytes: int | None) -> bool:
+    """Whether it is the picture that a file decodes to, by checksum where possible, else by decoding it."""
     header, start = file_header.unpack(data)
     whole = header.lossless and start + header.payload <= (max_bytes or len(data))
     is_damaged = target.name.endswith(DAMAGED)

@@ -1,4 +1,4 @@
-"""Picture files in and out: which there are, and grey levels to the bytes that they are written with."""
+"""Finds, reads and writes picture files, and converts grey levels to and from the values stored in them."""
 
 import io
 from collections.abc import Sequence
@@ -17,35 +17,38 @@ COMPRESSED = ".djx"
 Levels = UInt8[np.ndarray, "h w c"]
 
 
-def find_files(given: Sequence[str], suffixes: Sequence[str]) -> list[epath.Path]:
-    """Files as they are named, and a folder's with one of the suffixes. Raises ValueError if there is none."""
-    found = []
-    for name in given:
+def find_files(names: Sequence[str], suffixes: Sequence[str]) -> list[epath.Path]:
+    """Lists the named files, and the files in the named folders that have one of the suffixes.
+
+    Raises ValueError if there are none.
+    """
+    paths = []
+    for name in names:
         path = epath.Path(name)
         if path.is_dir():
-            found += sorted(each for each in path.iterdir() if each.suffix.lower() in suffixes)
+            paths += sorted(each for each in path.iterdir() if each.suffix.lower() in suffixes)
         elif path.is_file():
-            found.append(path)
+            paths.append(path)
         else:
-            raise ValueError(f"--input {name} does not exist")
-    if not found:
-        raise ValueError(f"--input {','.join(given)} holds no {' or '.join(suffixes)} file")
-    return found
+            raise ValueError(f"--input: {name} does not exist")
+    if not paths:
+        raise ValueError(f"--input: {','.join(names)} holds no {' or '.join(suffixes)} file")
+    return paths
 
 
 def read(path: epath.Path, shape: tuple[int, int, int], levels: int) -> Levels:
-    """A picture's grey levels. Raises ValueError, naming the file, if it is none of the model's."""
+    """Reads a picture's grey levels. Raises ValueError if it does not have the model's shape and grey levels."""
     try:
         picture = Image.open(io.BytesIO(path.read_bytes()))
         size, bands, mode = picture.size, len(picture.getbands()), picture.mode
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no picture: {error}") from error
-    # Before a pixel is decoded: a small file can claim a large picture.
-    there = (size[1], size[0], bands)
-    if there != shape or mode not in ("L", "LA", "RGB", "RGBA"):
+        raise ValueError(f"{path} is not a picture: {error}") from error
+    # Checked before any pixel is decoded, since a small file can claim a large picture.
+    actual = (size[1], size[0], bands)
+    if actual != shape or mode not in ("L", "LA", "RGB", "RGBA"):
         raise ValueError(
-            f"{path} is {image_file.shape_text(there)}, mode {mode}; this model's images are"
-            f" {image_file.shape_text(shape)} of 8 bits"
+            f"{path} is {image_file.shape_text(actual)}, mode {mode}; this model's images are"
+            f" {image_file.shape_text(shape)}, with 8 bits a value"
         )
     try:
         pixels = np.asarray(picture).reshape(shape)
@@ -55,16 +58,16 @@ def read(path: epath.Path, shape: tuple[int, int, int], levels: int) -> Levels:
 
 
 def unstretch(path: epath.Path, pixels: Levels, levels: int) -> Levels:
-    """0..255 to 0..levels - 1. Raises ValueError for a value between two of them."""
-    written = pixel_values.stretch(np.arange(levels)[None, None, None], levels).reshape(-1)
-    found = np.minimum(np.searchsorted(written, pixels), levels - 1)
-    wrong = pixels[written[found] != pixels]
+    """Converts 0..255 to 0..levels - 1. Raises ValueError for a value between two levels."""
+    values = pixel_values.stretch(np.arange(levels)[None, None, None], levels).reshape(-1)
+    result = np.minimum(np.searchsorted(values, pixels), levels - 1)
+    wrong = pixels[values[result] != pixels]
     if len(wrong):
         raise ValueError(
             f"{path} has the value {wrong[0]}; this model's images have {levels} grey levels,"
-            f" written as {written[0]}, {written[1]}, ... {written[-1]}"
+            f" stored as {values[0]}, {values[1]}, ... {values[-1]}"
         )
-    return found.astype(np.uint8)
+    return result.astype(np.uint8)
 
 
 def write(path: epath.Path, image: Levels, levels: int) -> None:

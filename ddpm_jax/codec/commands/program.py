@@ -6,39 +6,32 @@ from ddpm_jax.codec.commands import compress as commands
 from ddpm_jax.codec.commands.inputs import Request
 from ddpm_jax.run.run import Run
 
-DEFAULTS = {"output": None, "max_bytes": None, "nu": 12, "profile": "portable"}
-
-
-def request(flags: dict[str, Any]) -> Request:
-    """The flags of a mode, and the defaults of those that it has not."""
-    return Request(**DEFAULTS | flags)
-
 
 def check_compress(run: Run, **flags: Any) -> None:
     """Raises ValueError for pictures that cannot be compressed."""
-    commands.check_compress(run, request(flags))
+    commands.check_compress(run, Request(**flags))
 
 
 def compress(run: Run, **flags: Any) -> None:
     """Compresses pictures."""
-    commands.compress(run, request(flags))
+    commands.compress(run, Request(**flags))
 
 
 def check_decompress(run: Run, **flags: Any) -> None:
     """Raises ValueError for files that cannot be decoded."""
-    commands.check_decompress(run, request(flags))
+    commands.check_decompress(run, Request(**flags))
 
 
 def decompress(run: Run, **flags: Any) -> None:
-    """Restores pictures."""
-    commands.decompress(run, request(flags))
+    """Decompresses pictures."""
+    commands.decompress(run, Request(**flags))
 
 
 def check_inspect(run: Run, **flags: Any) -> None:
-    """Raises ValueError for files that are not compressed ones."""
-    commands.check_inspect(run, request(flags))
+    """Raises ValueError for files that cannot be described."""
+    commands.check_inspect(run, Request(**flags))
 
 
 def inspect(run: Run, **flags: Any) -> None:
-    """Prints a line a file."""
-    commands.inspect(run, request(flags))
+    """Prints a line for each file."""
+    commands.inspect(run, Request(**flags))

@@ -1,7 +1,7 @@
-"""The Poisson functional representation: the textbook's coder of a draw from q, to hold the trellis against.
+"""The Poisson functional representation: the textbook way to code a draw from q, a baseline for the trellis.
 
-Li and El Gamal 2018; with Gaussians in chunks as DiffC has it (arXiv:2206.08889, arXiv:2501.09815). It draws
-from q itself, where the search is not cut short, and its index costs about 3 bits a chunk beyond the KL.
+Li and El Gamal 2018; Gaussians are coded in chunks as in DiffC (arXiv:2206.08889, arXiv:2501.09815). It
+samples q exactly if the search is not cut short, and its index costs about 3 bits a chunk beyond the KL.
 """
 
 import numpy as np
@@ -10,13 +10,16 @@ from scipy import special
 
 from ddpm_jax.codec.primitives import shared_noise, trellis
 
-CHUNK = 8.0  # bits of KL that a search of 2^18 candidates has room for
+CHUNK = 8.0  # bits of KL that a search over 2^18 candidates can handle
 
 
 def draw(
     seed: tuple[bytes, int, int], mean: Float[np.ndarray, " d"], rho2: float, candidates: int
 ) -> tuple[int, Float[np.ndarray, " d"]]:
-    """The number (from 1) of a candidate of p = N(0, 1) that is a draw from q = N(mean, rho2), and itself."""
+    """Draws candidates from p = N(0, 1) and picks one that is a sample of q = N(mean, rho2).
+
+    Returns its number, from 1, and its value.
+    """
 
     def key(domain: str) -> tuple[int, int]:
         return shared_noise.make_key(*seed, domain)
@@ -30,22 +33,22 @@ def draw(
 
 
 def bits(index: int | Int64[np.ndarray, " n"], kl: float) -> float | Float[np.ndarray, " n"]:
-    """Of an index, by the Zipf law that suits a chunk of 'kl' bits."""
+    """Code length of an index under the Zipf distribution that suits a chunk of 'kl' bits."""
     power = 1.0 + 1.0 / (kl + 1.53)
     return power * np.log2(index) + np.log2(special.zeta(power))
 
 
 def indices(kl: float, draws: int, candidates: int, seed: int = 0) -> Int64[np.ndarray, " n"]:
-    """Indices of so many chunks of 'kl' bits: all that matters of a chunk is its noise along the mean."""
+    """Draws the indices of chunks of 'kl' bits. Only a chunk's noise along the mean matters."""
     random, shift = np.random.default_rng(seed), np.sqrt(2.0 * np.log(2.0) * kl)
-    found = np.empty(draws, np.int64)
+    result = np.empty(draws, np.int64)
     for number in range(draws):
         along = random.standard_normal(candidates, np.float32)
         arrivals = np.cumsum(random.standard_exponential(candidates, np.float32))
-        found[number] = np.argmin(np.log(arrivals) - shift * along) + 1
-    return found
+        result[number] = np.argmin(np.log(arrivals) - shift * along) + 1
+    return result
 
 
 def bits_per_kl_bit(draws: int = 200, candidates: int = 1 << 18) -> float:
-    """Bits of a file for one of KL, in chunks of CHUNK."""
+    """Bits of a file per bit of KL, coded in chunks of CHUNK."""
     return float(np.mean(bits(indices(CHUNK, draws, candidates), CHUNK))) / CHUNK

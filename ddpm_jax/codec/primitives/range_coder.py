@@ -1,6 +1,6 @@
-"""A range coder: integer arithmetic coding, byte by byte (Martin 1979; the carry as Schindler's has it).
+"""A range coder: integer arithmetic coding, byte by byte (Martin 1979, with Schindler's handling of carries).
 
-A stream's trailing zero bytes are not written, and the reader reads zeros after the last byte.
+Trailing zero bytes are not written; the decoder reads zeros after the last byte.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ WORD = 1 << 32
 
 
 class Encoder(NamedTuple):
-    """'state' is low (33 bits), range, the byte that a carry may still change, and the 0xFF after it."""
+    """'state' holds low (33 bits), range, the byte a carry may still change, and the number of 0xFF after it."""
 
     state: list[int]
     out: bytearray
@@ -21,10 +21,10 @@ def encoder() -> Encoder:
 
 
 def encode(coder: Encoder, start: int, size: int, total: int) -> None:
-    """The interval [start, start + size) of 'total' <= 2^16."""
+    """Encodes the interval [start, start + size) out of 'total' <= 2^16."""
     low, width, _, _ = coder.state
     unit = width // total
-    # The last interval takes what the division left over.
+    # The last interval gets the remainder of the division.
     coder.state[0] = low + unit * start
     coder.state[1] = unit * size if start + size < total else width - unit * start
     while coder.state[1] < TOP:
@@ -34,7 +34,7 @@ def encode(coder: Encoder, start: int, size: int, total: int) -> None:
 
 def _shift(coder: Encoder) -> None:
     low, _, byte, full = coder.state
-    if low < WORD - TOP or low >= WORD:  # no carry can come any more, or it has come
+    if low < WORD - TOP or low >= WORD:  # a carry is no longer possible, or has just occurred
         carry = low >> 32
         coder.out.append((byte + carry) & 0xFF)
         coder.out.extend(bytes([(0xFF + carry) & 0xFF]) * full)
@@ -45,7 +45,7 @@ def _shift(coder: Encoder) -> None:
 
 
 def finish(coder: Encoder) -> bytes:
-    """The shortest stream that ends within the interval."""
+    """Returns the shortest stream that ends within the interval."""
     low, width = coder.state[:2]
     for bits in (32, 24, 16, 8, 0):
         value = -(-low >> bits) << bits
@@ -54,11 +54,11 @@ def finish(coder: Encoder) -> bytes:
     coder.state[0] = value
     for _ in range(5):
         _shift(coder)
-    return bytes(coder.out[1:]).rstrip(b"\0")  # the first byte is one before the point: zero
+    return bytes(coder.out[1:]).rstrip(b"\0")  # the first byte, before the point, is zero
 
 
 class Decoder(NamedTuple):
-    """'state' is code, range, and the number of bytes taken in."""
+    """'state' holds code, range, and the number of bytes read."""
 
     state: list[int]
     stream: bytes
@@ -69,22 +69,22 @@ def decoder(stream: bytes) -> Decoder:
 
 
 def target(coder: Decoder, total: int) -> int:
-    """A number within the interval that was encoded."""
+    """Returns a number within the interval that was encoded."""
     code, width, _ = coder.state
     return min(code // (width // total), total - 1)
 
 
 def decode(coder: Decoder, start: int, size: int, total: int) -> None:
-    """Takes the interval out, which the target has told."""
-    code, width, taken = coder.state
+    """Removes an interval, which the caller has found from the target."""
+    code, width, position = coder.state
     unit = width // total
     code, width = code - unit * start, unit * size if start + size < total else width - unit * start
     while width < TOP:
-        byte = coder.stream[taken] if taken < len(coder.stream) else 0
-        code, width, taken = ((code << 8) | byte) & (WORD - 1), width << 8, taken + 1
-    coder.state[:] = code, width, taken
+        byte = coder.stream[position] if position < len(coder.stream) else 0
+        code, width, position = ((code << 8) | byte) & (WORD - 1), width << 8, position + 1
+    coder.state[:] = code, width, position
 
 
 def is_past_end(coder: Decoder) -> bool:
-    """Whether it has looked past the last byte there is."""
+    """Whether the decoder has read past the last byte."""
     return coder.state[2] > len(coder.stream)

@@ -1,6 +1,6 @@
-"""Randomness that encoder and decoder share, in integers: the same on every machine and in every version.
+"""Randomness shared by encoder and decoder, in integers: the same on every machine and in every version.
 
-Threefry-2x32-20 (Salmon et al. 2011), and a table of the normal distribution. Not jax.random, whose
+Threefry-2x32-20 (Salmon et al. 2011) and a table of the normal distribution. jax.random will not do: its
 streams have changed between versions of JAX.
 """
 
@@ -21,7 +21,7 @@ NORMAL_SHA256 = "1ea009ce409dac97d6bd609266910f809c5fb912f78e16bd89145b08174d6fc
 
 
 def threefry(key: tuple[int, int], first: Words, second: Words) -> tuple[Words, Words]:
-    """The two output words of every counter (first, second)."""
+    """Returns the two output words of every counter (first, second)."""
     words = [np.uint32(key[0]), np.uint32(key[1]), np.uint32(key[0] ^ key[1] ^ PARITY)]
     a, b = first + words[0], second + words[1]
     for group in range(5):
@@ -34,7 +34,7 @@ def threefry(key: tuple[int, int], first: Words, second: Words) -> tuple[Words, 
 
 
 def make_key(*parts: bytes | str | int) -> tuple[int, int]:
-    """A key of what its numbers are for: the parts with their lengths, hashed."""
+    """Derives a key from what its numbers are for, by hashing the parts and their lengths."""
     hashed = hashlib.sha256(b"djx1")
     for part in parts:
         content = str(part).encode() if not isinstance(part, bytes) else part
@@ -44,14 +44,14 @@ def make_key(*parts: bytes | str | int) -> tuple[int, int]:
 
 
 def words(key: tuple[int, int], count: int) -> Words:
-    """'count' words of 32 random bits."""
+    """Returns 'count' words of 32 random bits."""
     counters = np.arange((count + 1) // 2, dtype=np.uint32)
     return np.stack(threefry(key, counters, np.zeros_like(counters)), axis=-1).reshape(-1)[:count]
 
 
 @lru_cache(maxsize=1)
 def normal_table() -> Int16[np.ndarray, "65536"]:
-    """The middle of each of 65536 equally likely slices of the standard normal, Q12."""
+    """The midpoint, in probability, of each of 65536 equally likely slices of the standard normal, Q12."""
     quantiles = special.ndtri((np.arange(65536) + 0.5) / 65536)
     table = np.round(quantiles * 2**NORMAL_BITS).astype("<i2")
     check_table(table, NORMAL_SHA256, "the normal table")
@@ -59,26 +59,26 @@ def normal_table() -> Int16[np.ndarray, "65536"]:
 
 
 def check_table(table: np.ndarray, sha256: str, name: str) -> None:
-    """Raises EnvironmentMismatch: with another table every file would decode to something else."""
+    """Raises EnvironmentMismatch for a table that differs: with it every file would decode to something else."""
     if hashlib.sha256(table.tobytes()).hexdigest() != sha256:
         raise EnvironmentMismatch(
-            f"{name} comes out different on this machine than the file format has it;"
+            f"{name}, computed on this machine, is not the one that the file format defines;"
             " install another scipy"
         )
 
 
 def normal(key: tuple[int, int], count: int) -> Int16[np.ndarray, " n"]:
-    """Standard normal numbers, Q12; two of each word."""
+    """Returns standard normal numbers, Q12, two from each word."""
     return normal_table()[words(key, (count + 1) // 2).view("<u2")[:count]]
 
 
 def uniform_below(key: tuple[int, int], limit: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-    """Integers 0..limit - 1, one each; limits are small against 2^32, so near enough uniform."""
+    """Returns an integer in 0..limit - 1 for each limit; nearly uniform, limits being far below 2^32."""
     return (words(key, len(limit)).astype(np.int64) * limit) >> 32
 
 
 def permutation(key: tuple[int, int], count: int) -> Int64[np.ndarray, " n"]:
-    """A random order, as a stable sort of 64-bit words has it."""
+    """Returns a random order: the stable sort of 64-bit words."""
     pairs: UInt64[np.ndarray, " n"] = words(key, 2 * count).astype("<u4").view("<u8")
     return pairs.argsort(kind="stable")
 

@@ -1,10 +1,10 @@
 """Reverse-channel coding by a random-label trellis, searched with Viterbi over a whole step. Algorithms 3 and 4.
 
-A path of M bits names a draw z of M groups of pixels' noise: the state is the last nu bits, and each
-transition has a row of shared normal numbers. The encoder sends the path whose z is likeliest under
-q(x_s | x_t, x_0) against p(x_s | x_t), about KL(q || p) bits for a z that is nearly one of q's. (Trellis
-source coding: Marcellin and Fischer 1990; a random trellis for a target law: arXiv:1008.2008; the
-bit-shift trellis: arXiv:2406.11235.) It is not an exact sampler of q; poisson.py has one.
+A path of M bits stands for the noise z of M groups of pixels: the state is the last nu bits, and each
+transition has a row of shared normal numbers. The encoder sends the path whose z has the greatest ratio of
+q(x_s | x_t, x_0) to p(x_s | x_t): about KL(q || p) bits for a z that is nearly a sample of q. (Trellis
+source coding: Marcellin and Fischer 1990; a random trellis for a target distribution: arXiv:1008.2008; the
+bit-shift trellis: arXiv:2406.11235.) It does not sample q exactly; poisson.py does.
 """
 
 from functools import lru_cache
@@ -15,14 +15,14 @@ from jaxtyping import Float, Int16, Int64, UInt8
 
 from ddpm_jax.codec.primitives import shared_noise
 
-COLUMNS = 96  # of the table of labels: pixels of one branch, at most
+COLUMNS = 96  # of the table of labels; a branch has at most this many pixels
 SCALE = 2.0**-shared_noise.NORMAL_BITS
 Bits = UInt8[np.ndarray, " m"]
 Noise = Int64[np.ndarray, " d"]
 
 
 class Branches(NamedTuple):
-    """How the pixels of one step are spread over M branches, and which labels each reads."""
+    """How the pixels of one step are distributed over M branches, and which labels each branch reads."""
 
     order: Int64[np.ndarray, " d"]
     signs: Int64[np.ndarray, " d"]
@@ -38,21 +38,21 @@ def min_branches(dims: int) -> int:
 
 @lru_cache(maxsize=2)
 def labels(nu: int) -> Int16[np.ndarray, "rows 96"]:
-    """The same for every model and image: a row for each of 2^(nu + 1) transitions."""
+    """Labels shared by all models and images: a row for each of 2^(nu + 1) transitions."""
     key = shared_noise.make_key("labels", nu, COLUMNS)
     return shared_noise.normal(key, COLUMNS << (nu + 1)).reshape(-1, COLUMNS)
 
 
 @lru_cache(maxsize=2)
 def label_values(nu: int) -> tuple[Float[np.ndarray, "rows 96"], Float[np.ndarray, "rows 97"]]:
-    """The labels as numbers, and the sums of their squares from the left."""
+    """The labels as floats, and the cumulative sums of their squares along each row."""
     values = labels(nu) * np.float32(SCALE)
     sums = np.cumsum(np.pad(values**2, [(0, 0), (1, 0)]), axis=1)
     return values, sums
 
 
 def make_branches(seed: tuple[bytes, int, int], dims: int, count: int, nu: int) -> Branches:
-    """Of the seed (model, nonce, step): the same for encoder and decoder."""
+    """Derives the branches from the seed (model, nonce, step), for encoder and decoder alike."""
 
     def key(domain: str) -> tuple[int, int]:
         return shared_noise.make_key(*seed, domain)
@@ -61,40 +61,40 @@ def make_branches(seed: tuple[bytes, int, int], dims: int, count: int, nu: int) 
     rows = np.full(count, 2 << nu)
     offsets = shared_noise.uniform_below(key("offset"), COLUMNS + 1 - np.diff(edges))
     return Branches(
-        shared_noise.permutation(key("order"), dims),
-        shared_noise.signs(key("sign"), dims),
-        edges,
-        shared_noise.uniform_below(key("mask"), rows),
-        offsets,
-        nu,
+        order=shared_noise.permutation(key("order"), dims),
+        signs=shared_noise.signs(key("sign"), dims),
+        edges=edges,
+        masks=shared_noise.uniform_below(key("mask"), rows),
+        offsets=offsets,
+        nu=nu,
     )
 
 
-def search(given: Branches, mean: Float[np.ndarray, " d"], rho2: float) -> Bits:
-    """The path whose noise z maximises log q/p, for q = N(mean, rho2) and p = N(0, 1)."""
-    values, squares = label_values(given.nu)
-    states = 1 << given.nu
-    slope = ((mean * given.signs)[given.order] / rho2).astype(np.float32)
+def search(branches: Branches, mean: Float[np.ndarray, " d"], rho2: float) -> Bits:
+    """Finds the path whose noise z maximizes log q/p, for q = N(mean, rho2) and p = N(0, 1)."""
+    values, squares = label_values(branches.nu)
+    states = 1 << branches.nu
+    slope = ((mean * branches.signs)[branches.order] / rho2).astype(np.float32)
     curve = np.float32(0.5 - 0.5 / rho2)
     rows = np.arange(2 * states)
     metric = np.full(states, -np.inf, np.float32)
     metric[0] = 0.0
-    dropped = np.empty((len(given.masks), states // 8), np.uint8)
-    for k, (mask, offset) in enumerate(zip(given.masks, given.offsets, strict=True)):
-        first, last = given.edges[k : k + 2]
+    dropped = np.empty((len(branches.masks), states // 8), np.uint8)
+    for k, (mask, offset) in enumerate(zip(branches.masks, branches.offsets, strict=True)):
+        first, last = branches.edges[k : k + 2]
         end = offset + last - first
-        score = values[:, offset:end] @ slope[first:last]
-        score += curve * (squares[:, end] - squares[:, offset])
+        gain = values[:, offset:end] @ slope[first:last]
+        gain += curve * (squares[:, end] - squares[:, offset])
         # From state (p, j >> 1) to state j: the leftmost bit p is dropped.
-        score = score[rows ^ mask].reshape(2, states)
-        score += metric.reshape(2, -1).repeat(2, axis=1)
-        dropped[k] = np.packbits(score[1] > score[0])
-        metric = np.maximum(score[0], score[1])
-    return trace_back(dropped, int(metric.argmax()), given.nu)
+        gain = gain[rows ^ mask].reshape(2, states)
+        gain += metric.reshape(2, -1).repeat(2, axis=1)
+        dropped[k] = np.packbits(gain[1] > gain[0])
+        metric = np.maximum(gain[0], gain[1])
+    return trace_back(dropped, int(metric.argmax()), branches.nu)
 
 
 def trace_back(dropped: UInt8[np.ndarray, "m s"], state: int, nu: int) -> Bits:
-    """The bits on the way to a last state."""
+    """Returns the bits of the path that ends in 'state'."""
     bits = np.empty(len(dropped), np.uint8)
     for k in reversed(range(len(dropped))):
         bits[k] = state & 1
@@ -103,16 +103,16 @@ def trace_back(dropped: UInt8[np.ndarray, "m s"], state: int, nu: int) -> Bits:
     return bits
 
 
-def noise(given: Branches, path: Bits) -> Noise:
-    """The numbers that a path names, Q12."""
-    table, states = labels(given.nu), 1 << given.nu
-    found = np.empty(len(given.order), np.int64)
+def noise(branches: Branches, path: Bits) -> Noise:
+    """Returns the noise that a path stands for, Q12."""
+    table, states = labels(branches.nu), 1 << branches.nu
+    values = np.empty(len(branches.order), np.int64)
     state = 0
     for k, bit in enumerate(path.tolist()):
-        # The bit that is dropped stays on the left of the row's number.
-        row = ((state << 1) | bit) ^ int(given.masks[k])
+        # The row's number still has the bit that the state drops.
+        row = ((state << 1) | bit) ^ int(branches.masks[k])
         state = ((state << 1) | bit) & (states - 1)
-        first, last = given.edges[k : k + 2]
-        offset = given.offsets[k]
-        found[given.order[first:last]] = table[row, offset : offset + last - first]
-    return found * given.signs
+        first, last = branches.edges[k : k + 2]
+        offset = branches.offsets[k]
+        values[branches.order[first:last]] = table[row, offset : offset + last - first]
+    return values * branches.signs
