@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ddpm_jax.networks import layers
+from ddpm_jax.networks.conditioning import NOTHING
 
 
 class OneConvolution(nn.Module):
@@ -17,17 +18,17 @@ class OneConvolution(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x, t, train=False, labels=None):
+    def __call__(self, x, t, train=False, given=NOTHING):
         h = nn.Conv(self.width, (3, 3))(x)
         h = h + nn.Dense(self.width)(t[:, None] / 1000.0)[:, None, None, :]
         if self.classes:
-            h = h + nn.Embed(self.classes + 1, self.width)(labels)[:, None, None, :]
+            h = h + nn.Embed(self.classes + 1, self.width)(given.labels)[:, None, None, :]
         h = layers.Dropout(self.dropout)(nn.swish(h), train)
         return nn.Dense(self.out_channels)(h)
 
 
 def stubbed(run):
     """The run with this network in the U-Net's place."""
-    unet = run.model.unet
+    unet = run.model.network
     network = OneConvolution(unet.out_channels, unet.dropout, unet.classes)
-    return run._replace(model=run.model._replace(unet=network))
+    return run._replace(model=run.model._replace(network=network))
