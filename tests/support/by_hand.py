@@ -11,6 +11,7 @@ from support import loud
 
 from ddpm_jax import parameterization
 from ddpm_jax.datasets import pixels
+from ddpm_jax.networks.conditioning import Given
 from ddpm_jax.parameterization import Denoised
 from ddpm_jax.run import state
 from ddpm_jax.samplers import loop, steps
@@ -23,8 +24,8 @@ def average(run):
 
 def output(run, params, x_t, t, labels=None):
     """The network in evaluation, fed t - 1."""
-    of_class = () if labels is None else (jnp.asarray(labels),)
-    return run.model.unet.apply({"params": params}, x_t, t - 1, False, *of_class)
+    given = Given(labels=None if labels is None else jnp.asarray(labels))
+    return run.model.network.apply({"params": params}, x_t, t - 1, False, given)
 
 
 def denoiser(run, params, labels=None, w=0.0):
@@ -37,7 +38,7 @@ def denoiser(run, params, labels=None, w=0.0):
     def denoise(x_t, t):
         guess = x_0(x_t, t, labels)
         if w:
-            none = np.full(len(labels), run.model.unet.classes)
+            none = np.full(len(labels), run.model.network.classes)
             guess = (1.0 + w) * guess - w * x_0(x_t, t, none)
         return Denoised(jnp.clip(guess, -1.0, 1.0))
 
@@ -62,4 +63,4 @@ def images(run, split, count):
     source = run.data.open(split)
     rows = np.arange(count)
     x_0 = pixels.normalize(jnp.asarray(source.read(rows)), run.model.levels)
-    return x_0, (source.labels(rows) if run.model.unet.classes else None)
+    return x_0, (source.labels(rows) if run.model.network.classes else None)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support import by_hand, loud
 
+from ddpm_jax.networks.conditioning import Given
 from ddpm_jax.run import state
 from ddpm_jax.training.train import begin
 
@@ -24,10 +25,10 @@ def test_its_output_depends_on_weights_time_label_and_dropout(loud_run, kind):
 
     @jax.jit
     def in_training(params, t, label):
-        labels = (jnp.full(8, label),) if of_class else ()
+        given = Given(labels=jnp.full(8, label) if of_class else None)
         rngs = {"dropout": jax.random.key(1)}
-        return run.model.unet.apply(
-            {"params": params}, x_t, jnp.full(8, t) - 1, True, *labels, rngs=rngs
+        return run.model.network.apply(
+            {"params": params}, x_t, jnp.full(8, t) - 1, True, given, rngs=rngs
         )
 
     usual = says(average, 4, 3)

@@ -22,7 +22,7 @@ def examples(run, step=0):
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), current)
     blank = blank._replace(step=jnp.asarray(step, jnp.int32))
     images = np.arange(BATCH * 64).reshape(BATCH, 8, 8, 1).astype(np.uint8) % 17
-    labels = np.arange(BATCH, dtype=np.int32) % 10 if run.model.unet.classes else None
+    labels = np.arange(BATCH, dtype=np.int32) % 10 if run.model.network.classes else None
     batch = mesh.put(run.mesh, source.Batch(images, labels))
 
     def asked(current, batch):
