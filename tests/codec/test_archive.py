@@ -1,4 +1,4 @@
-"""Archives: a stack of bits, bits back from it, and many images in one file, of which the size on disk is told."""
+"""Archives in memory: the stack of bits, integer laws, and bits-back coding of an image."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SMALL, MIDDLE = (8, 8, 3), (16, 16, 3)
 
 
 def intervals(random, count, precision):
-    """Of symbols, some of them nearly certain and some of one count."""
+    """Intervals of random symbols, some of them nearly certain and some of one count."""
     size = np.maximum(((1 << precision) * random.random(count) ** 9).astype(np.int64), 1)
     start = (((1 << precision) - size) * random.random(count)).astype(np.int64)
     return start, size
@@ -23,7 +23,7 @@ def same(stack, other):
 
 
 @pytest.mark.parametrize("lanes, precision", [(1, 16), (7, 24), (48, 24), (3, 28)])
-def test_a_stack_returns_what_was_pushed_at_the_entropy_of_it(lanes, precision):
+def test_a_stack_returns_what_was_pushed_and_grows_by_its_entropy(lanes, precision):
     random = np.random.default_rng(lanes)
     before = ans.from_bytes(random.bytes(16 * lanes), lanes)
     given = [intervals(random, count, precision) for count in (5 * lanes + 2, 1, 3000, lanes)]
@@ -45,8 +45,8 @@ def test_a_stack_returns_what_was_pushed_at_the_entropy_of_it(lanes, precision):
     assert same(stack, before)
 
 
-def test_what_is_popped_first_and_pushed_back_leaves_the_stack_as_it_was():
-    """Bits back: any bits are symbols of any law, here of one with unequal intervals."""
+def test_popping_and_pushing_back_leaves_the_stack_unchanged():
+    """Any bits are symbols of any law, here of one with unequal intervals."""
     edges = np.array([0, 1, 5, 300, 9000, 60000, 65536])
 
     def find(low, here):
@@ -62,7 +62,7 @@ def test_what_is_popped_first_and_pushed_back_leaves_the_stack_as_it_was():
     assert same(ans.push(stack, edges[symbols], np.diff(edges)[symbols], 16), before)
 
 
-def test_bytes_go_onto_a_stack_and_come_off_it_at_their_own_size():
+def test_bytes_on_a_stack_take_their_own_size_and_come_back():
     random = np.random.default_rng(0)
     for lanes in (1, 4):
         for first, second in ((0, 3), (17, 16), (64, 999)):
@@ -79,13 +79,13 @@ def test_bytes_go_onto_a_stack_and_come_off_it_at_their_own_size():
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 9, bytes(10)])
-def test_bytes_that_are_no_stack_are_refused(content):
+def test_bytes_that_no_stack_packs_to_are_refused(content):
     with pytest.raises(ans.Empty):
         ans.unpack(content, 2)
 
 
-def test_a_law_of_whole_numbers_is_the_normal_one():
-    """Its bins' masses, near and far from any mean; no bin of one that is pushed only is empty."""
+def test_an_integer_law_is_the_normal_distribution():
+    """Compares the mass of all bins, for several means; a wide law leaves no bin empty."""
     for sigma, step in ((0.3, 1024), (0.01, 40), (1.0, 4096)):
         fixed, mean = round(sigma * 2**24), np.array([0, 77, -12345])
         for wide in (False, True):
@@ -100,8 +100,8 @@ def test_a_law_of_whole_numbers_is_the_normal_one():
             assert off.max() < (2e-6 if not wide else 2e-4)
 
 
-def test_latents_are_popped_as_the_normal_law_has_them_and_none_is_far():
-    """A wide window with a floor would make some of them uniform over it."""
+def test_popped_latents_are_normal_and_never_far_from_the_mean():
+    """With least counts in a wide window, some would be uniform over it."""
     law, mean = normal_laws.law(1024, 1 << 22, False), np.full(60000, 4321)
     before = ans.from_bytes(np.random.default_rng(0).bytes(60000), 48)
     values, stack = normal_laws.pop(before, law, mean)
@@ -117,7 +117,7 @@ def test_latents_are_popped_as_the_normal_law_has_them_and_none_is_far():
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_a_value_is_found_by_a_guess_as_it_is_by_halving(wide):
+def test_the_guessed_edge_is_the_one_that_bisection_finds(wide):
     law, random = normal_laws.law(1000, 3 << 20, wide), np.random.default_rng(0)
     mean, low = (
         random.integers(-99999, 99999, 5000),
@@ -131,7 +131,7 @@ def test_a_value_is_found_by_a_guess_as_it_is_by_halving(wide):
     assert (np.abs(near) <= 1).mean() > 0.99
 
 
-def test_the_mean_of_x_t_given_x_s_is_the_diffusions():
+def test_the_mean_of_x_t_given_x_s_is_that_of_the_diffusion():
     of, plan = normal_laws.chain_laws(codec(SMALL)), codec(SMALL).calibration
     abar = SCHED.alpha_bar[[*plan.times, 0]]
     np.testing.assert_allclose(
@@ -141,8 +141,8 @@ def test_the_mean_of_x_t_given_x_s_is_the_diffusions():
     np.testing.assert_allclose(spread, np.sqrt(1 - abar[:-1] / abar[1:]), rtol=1e-3)
 
 
-def test_an_image_goes_onto_a_stack_and_comes_off_it():
-    """Also one of noise, with escapes; and the stack is as it was."""
+def test_an_image_pushed_onto_a_stack_is_popped_unchanged():
+    """So is one of noise, with escapes; and the stack is left as it was."""
     of = codec(SMALL)
     noise = np.random.default_rng(0).integers(0, 256, SMALL).astype(np.uint8)
     before = ans.from_bytes(np.random.default_rng(0).bytes(600), 3)
@@ -155,10 +155,12 @@ def test_an_image_goes_onto_a_stack_and_comes_off_it():
 
 
 @pytest.mark.slow
-def test_an_image_costs_the_bound_and_not_less():
-    """Net bits of an image on a stack, against the library's own bound by exact draws: within three standard errors.
+def test_an_image_costs_its_bound_and_not_less():
+    """The net bits of images on a stack agree with the library's bound, by exact draws, within three standard errors.
 
-    Half a percent is allowed for a last layer that is not the bound's.
+    Half a percent is allowed because the last layer differs from the bound's.
+
+    Slow, as only many images average out the noise of the estimate.
     """
     of, many, stack = (
         codec(SMALL),
@@ -169,7 +171,7 @@ def test_an_image_costs_the_bound_and_not_less():
     for image in many:
         stack = bits_back.push(stack, image, of, normal_laws.chain_laws(of), 0.0)
         sizes.append(8 * len(ans.pack(stack)))
-    # Other draws for every image, or their errors would not average out.
+    # Different draws for each image, or their errors would not average out.
     draws = [
         [
             measure.bound(SCHED, of.calibration, predict, image, LEVELS, int(seed)).total
@@ -182,8 +184,8 @@ def test_an_image_costs_the_bound_and_not_less():
     assert error < 0.01 and abs(ratios.mean() - 1.0) < 3 * error + 0.005
 
 
-def test_latents_have_the_noise_that_q_has_whatever_lies_on_the_stack():
-    """Popped off zeros, or off what was pushed there a moment ago: white, and of its variance."""
+def test_latents_have_the_noise_of_q_whatever_is_on_the_stack():
+    """Popped off zeros, ones or random bits, the noise is white and has q's variance."""
     of, shape = codec(MIDDLE), MIDDLE
     step = len(of.calibration.times) - 1
     for content in (bytes(3000), b"\xff" * 3000, np.random.default_rng(0).bytes(3000)):

@@ -1,4 +1,4 @@
-"""Archives as files: how large they are on disk, what their headers may say, and that none is ever silently wrong."""
+"""Archives as files: their size on disk, what their headers may say, and that none is ever silently wrong."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ HEADER = Header(12, 30, b"8 bytes.", 77, TINY, 500, b"", ENTRIES)
 
 @pytest.fixture(scope="module")
 def packed():
-    """Five images, the first two with their bits back, and their archive."""
+    """Five images, some of them stored by bits back, and their archive."""
     many = images(TINY, 5, seed=3)
     data = archive.archive(many, codec(TINY), ["one", "two", "three", "four", "five"])
     return many, data
@@ -48,8 +48,8 @@ def test_an_archive_returns_every_image_and_its_name(packed):
 
 
 @pytest.mark.parametrize("count", [1, 10, pytest.param(100, marks=pytest.mark.slow)])
-def test_the_size_on_disk_of_many_images_all_bits_counted(tmp_path, count):
-    """Few are their own files less the headers; of many each is as large as the bound and no smaller."""
+def test_many_images_take_less_space_in_an_archive_than_in_files(tmp_path, count):
+    """One image is as large as its file; of many, each is smaller, but not impossibly small."""
     many, of = images(SMALL, count, seed=1), codec(SMALL)
     path = tmp_path / "all.djxa"
     path.write_bytes(archive.archive(many, of))
@@ -64,8 +64,8 @@ def test_the_size_on_disk_of_many_images_all_bits_counted(tmp_path, count):
     assert all((member.image == image).all() for member, image in zip(found, many, strict=True))
 
 
-def test_what_the_chain_fails_goes_in_as_a_file_of_its_own():
-    """Pixels that no model expects, and outputs at the edge of rounding; the other images still have their bits back."""
+def test_an_image_that_the_chain_cannot_code_is_stored_by_itself():
+    """Pixels that no model expects, and outputs at a rounding boundary; every image still comes back."""
     many = images(TINY, 6)
     many[1] = np.random.default_rng(0).integers(0, 256, TINY)
     of = codec(TINY)
@@ -77,7 +77,7 @@ def test_what_the_chain_fails_goes_in_as_a_file_of_its_own():
     starts = {chain.initial_state(of, nonce).tobytes() for nonce in range(3)}
 
     def edge(x_t, t):
-        """Too close at t = 1 but for chains that begin as files of their own do."""
+        """Too close at t = 1, except in chains that start as those of separate files do."""
         if t == of.calibration.times[0]:
             edge.own = np.round(x_t * 65536).astype(np.int64).tobytes() in starts
         close = t == 1 and not edge.own
@@ -91,7 +91,7 @@ def test_what_the_chain_fails_goes_in_as_a_file_of_its_own():
     assert all((member.image == image).all() for member, image in zip(found, many, strict=False))
 
 
-def test_any_byte_of_the_header_changed_is_refused(packed):
+def test_a_change_to_any_byte_of_the_header_is_refused(packed):
     _, data = packed
     start = archive_header.unpack(data)[1]
     of = codec(TINY)
@@ -102,7 +102,7 @@ def test_any_byte_of_the_header_changed_is_refused(packed):
             archive.read_header(bytes(changed), of)
 
 
-def test_any_payload_changed_raises_or_gives_the_same_pixels(packed):
+def test_a_change_to_the_payload_raises_or_gives_the_same_pixels(packed):
     many, data = packed
     start, raised = archive_header.unpack(data)[1], 0
     for place in np.random.default_rng(0).choice(8 * (len(data) - start), 16, replace=False):
@@ -117,7 +117,7 @@ def test_any_payload_changed_raises_or_gives_the_same_pixels(packed):
     assert raised > 13
 
 
-def test_every_prefix_is_told_as_one(packed):
+def test_every_prefix_is_reported_as_incomplete(packed):
     _, data = packed
     of = codec(TINY)
     for length in range(len(data)):
@@ -154,7 +154,7 @@ def test_a_header_is_read_as_it_was_written(header):
 
 
 def resealed(header, **changes):
-    """With numbers that no archive has, under a checksum that is right."""
+    """A header with numbers that no archive has, and a right checksum."""
     return archive_header.pack(header._replace(**changes))
 
 
@@ -174,7 +174,7 @@ HOSTILE = {
 
 
 def counted(images):
-    """Another number of images over the same directory."""
+    """A header with another number of images before the same directory."""
     content = archive_header.pack(HEADER)
     known = archive_header.read_sizes(content)
     listed = content[known.directory_start : known.directory_start + known.directory]
@@ -184,7 +184,7 @@ def counted(images):
 
 
 @pytest.mark.parametrize("how", HOSTILE)
-def test_numbers_that_no_archive_has_are_refused_though_the_checksum_be_right(how):
+def test_numbers_that_no_archive_has_are_refused_even_if_the_checksum_is_right(how):
     with pytest.raises(HeaderCorrupt):
         archive_header.unpack(HOSTILE[how]() + bytes(500))
 
@@ -202,7 +202,7 @@ def test_numbers_that_no_archive_has_are_refused_though_the_checksum_be_right(ho
         ["a", "b" * 999],
     ],
 )
-def test_names_that_lead_elsewhere_are_neither_written_nor_read(names, monkeypatch):
+def test_unsafe_names_are_neither_written_nor_read(names, monkeypatch):
     with pytest.raises(ValueError, match="name"):
         archive.archive(images(TINY, 2), codec(TINY), names)
     with monkeypatch.context() as patched:
@@ -214,7 +214,7 @@ def test_names_that_lead_elsewhere_are_neither_written_nor_read(names, monkeypat
         archive_header.unpack(content)
 
 
-def test_names_that_inflate_without_end_are_given_up(monkeypatch):
+def test_names_that_inflate_without_end_are_refused(monkeypatch):
     monkeypatch.setattr(archive_header, "check_names", lambda names: None)
     content = archive_header.pack(
         HEADER._replace(entries=[Entry("a" * 10**7, 1, Standalone(0, 0, 9))])
@@ -223,7 +223,7 @@ def test_names_that_inflate_without_end_are_given_up(monkeypatch):
         archive_header.unpack(content)
 
 
-def test_images_that_are_none_of_the_models_are_refused():
+def test_images_of_another_shape_are_refused():
     with pytest.raises(ValueError, match="at least one image"):
         archive.archive([], codec(TINY))
     with pytest.raises(ValueError, match="8x8x3; this model's are 8x8x1"):

@@ -1,4 +1,4 @@
-"""The codec as a whole, on a source whose best denoiser is known: lossless, as small as it can be, never silent."""
+"""The codec as a whole, on a source whose best denoiser is known: lossless, near the bound, never silently wrong."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from ddpm_jax.codec.errors import (
 )
 from ddpm_jax.codec.primitives import shared_noise, trellis
 
-# A file of the format's first version: every later program has to read it.
+# A file of the format's first version, which every later program must read.
 GOLDEN = bytes.fromhex(
     "444a584301010c08676175737369616e00100808035ea840e2466d7fc7a2ffc9efb44af0491b3f9dcdd01316"
     "cddcbcfff7d41cf8e551e7abec220d91e849146ccfe33c47634dc9396fad7c72bf415decddb0cfd3ef85d1aa"
@@ -34,22 +34,22 @@ def file():
     return image, image_file.compress(image, codec(SMALL))
 
 
-def test_a_file_that_was_written_long_ago_is_read():
+def test_a_file_of_the_first_version_is_read():
     out = image_file.decompress(GOLDEN, codec(SMALL))
     assert out.lossless and out.image[0, :2].reshape(-1).tolist() == [116, 158, 170, 113, 160, 170]
 
 
 @pytest.mark.parametrize("nu", [8, 12])
-def test_a_file_is_decoded_without_loss(nu):
+def test_a_file_decodes_without_loss(nu):
     for image in images(SMALL, 4):
         out = image_file.decompress(image_file.compress(image, codec(SMALL), nu), codec(SMALL))
         assert out.lossless and out.t == 0 and (out.image == image).all()
 
 
 def test_files_are_as_large_as_the_bound_and_not_smaller():
-    """32x32, the header in it; the bound by the library's own formulas from exact draws.
+    """At 32x32, files are at least as large as the bound, and without header at most 1.09 times as large.
 
-    Between 1.00, less three standard errors of the estimate, and 1.09 beyond the header.
+    The bound is by the library's own formulas from exact draws, whose three standard errors are allowed.
     """
     many, of = images(LARGE, 3), codec(LARGE)
     files = [image_file.compress(image, of) for image in many]
@@ -71,8 +71,8 @@ def test_files_are_as_large_as_the_bound_and_not_smaller():
         assert (image_file.decompress(file, of).image == image).all()
 
 
-def test_random_pixels_cost_eight_bits_and_a_flat_image_is_no_exception():
-    """Counting: no code maps all images of 8 bits to less; what is flat is coded as all else is."""
+def test_random_pixels_cost_eight_bits_and_flat_images_are_coded_like_others():
+    """No code maps all images of 8 bits to less. A flat image has no special case."""
     random = np.random.default_rng(0).integers(0, 256, (4, *SMALL), dtype=np.uint8)
     sizes = [len(image_file.compress(image, codec(SMALL))) for image in random]
     assert 8 * np.mean(sizes) >= 8 * random[0].size
@@ -89,7 +89,7 @@ def test_a_model_that_knows_nothing_makes_larger_files():
     )
 
 
-def test_every_prefix_decodes_and_only_the_whole_is_lossless():
+def test_every_prefix_decodes_and_only_the_whole_file_is_lossless():
     shape = (8, 8, 1)
     image = images(shape, 1)[0]
     data = image_file.compress(image, codec(shape))
@@ -111,7 +111,7 @@ def test_every_prefix_decodes_and_only_the_whole_is_lossless():
             image_file.decompress(data, codec(shape), max_bytes=length)
 
 
-def test_a_limit_on_bytes_gives_the_prefix(file):
+def test_a_limit_on_bytes_yields_a_prefix(file):
     image, data = file
     assert image_file.compress(image, codec(SMALL), max_bytes=100) == data[:100]
     with pytest.raises(TruncatedStream, match="--max_bytes=100 decodes what is there"):
@@ -131,8 +131,8 @@ def test_without_the_last_layer_it_is_lossy_and_says_so():
     assert len(part) < 0.7 * len(whole) and not out.lossless and psnr(image, out.image) > 36
 
 
-def test_what_lies_too_close_is_tried_again_with_other_noise():
-    """A network whose outputs lie at the edge in the first trial."""
+def test_outputs_too_close_to_rounding_are_retried_with_other_noise():
+    """The network's outputs lie near a rounding boundary in the first trial."""
     image = images(SMALL, 1)[0]
     first = chain.initial_state(codec(SMALL), 0)
 
@@ -160,8 +160,8 @@ def test_files_of_another_model_or_machine_are_refused(file):
         image_file.decompress(there, codec(SMALL))
 
 
-def test_x_t_has_the_noise_that_q_has_at_every_step():
-    """(x_t - sqrt(abar) x_0) / sqrt(1 - abar) has variance one, within 5 %, over some images."""
+def test_x_t_has_the_noise_of_q_at_every_step():
+    """(x_t - sqrt(abar) x_0) / sqrt(1 - abar) has variance one, within 5 %, averaged over images."""
     of, many = codec(LARGE), images(LARGE, 2, seed=2)
     ratios = []
     for image in many:
@@ -180,7 +180,7 @@ def test_x_t_has_the_noise_that_q_has_at_every_step():
     assert np.abs(np.mean(ratios, axis=0) - 1.0).max() < 0.05
 
 
-def test_images_that_are_none_of_the_models_are_refused():
+def test_images_of_another_shape_or_with_other_levels_are_refused():
     with pytest.raises(ValueError, match="8x4x3; this model's are 8x8x3"):
         image_file.compress(np.zeros((8, 4, 3), np.uint8), codec(SMALL))
     with pytest.raises(ValueError, match="grey level 9"):

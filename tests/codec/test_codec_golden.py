@@ -1,7 +1,7 @@
-"""Files that were written once, by a network that is kept beside them: every later version has to read them.
+"""Files in tests/golden/, which every later version must decode, on every Python, jax and processor.
 
-On every Python, jax and processor. golden/weights.npy are 11,621 numbers of a network of digits, in the
-order of their sorted names; network.json what it is and its calibration; pixels.npy what is decoded.
+weights.npy holds the 11,621 weights of the digits network that wrote them, in the order of their sorted
+names; network.json describes it and has its calibration; pixels.npy holds what the files decode to.
 """
 
 import json
@@ -55,15 +55,15 @@ def weights(of):
     [(0, 17, None, True), (0, 17, 50, False), (1, 17, None, True), (2, 17, None, False)]
     + [(3, 256, None, True)],
 )
-def test_files_of_long_ago_are_decoded_to_the_same_pixels(codec, name, levels, max_bytes, lossless):
-    """A whole one, a prefix of it, one of another trellis, one without the last layer, one of 256 levels."""
+def test_stored_files_decode_to_the_same_pixels(codec, name, levels, max_bytes, lossless):
+    """A whole file, a prefix of it, one of another trellis, one without the last layer, one of 256 levels."""
     content = (GOLDEN / f"{name}.djx").read_bytes()
     out = image_file.decompress(content, codec[levels], max_bytes)
     place = name + (name > 0 or max_bytes is not None)
     assert out.lossless == lossless and (out.image == np.load(GOLDEN / "pixels.npy")[place]).all()
 
 
-def test_the_same_image_becomes_the_same_header_and_another_pixel_is_noticed(codec):
+def test_the_same_image_gets_the_same_header_and_a_wrong_pixel_is_noticed(codec):
     content = (GOLDEN / "0.djx").read_bytes()
     image = np.load(GOLDEN / "pixels.npy")[0]
     again = image_file.compress(image, codec[17])
@@ -76,8 +76,8 @@ def test_the_same_image_becomes_the_same_header_and_another_pixel_is_noticed(cod
         image_file.decompress(forged, codec[17])
 
 
-def test_an_archive_of_long_ago_gives_back_every_image(codec, digits):
-    """Twelve digits, ten of them with their bits back; each is held against its checksum, and here too."""
+def test_a_stored_archive_returns_every_image(codec, digits):
+    """Twelve digits, ten of them stored by bits back; each matches its checksum and the original image."""
     found = archive.unarchive((GOLDEN / "digits.djxa").read_bytes(), codec[17])
     source = sources.source("digits", str(digits), "test", 8)
     assert [member.name for member in found] == [f"{i}" for i in range(12)]

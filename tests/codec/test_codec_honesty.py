@@ -1,4 +1,4 @@
-"""What would make a codec dishonest, on a real network: weights, drift, damage and hostile files that pass unnoticed."""
+"""On a real network, nothing passes unnoticed: changed weights, drift, damage, hostile files."""
 
 import time
 import tracemalloc
@@ -28,12 +28,12 @@ def portable(network):
 
 @pytest.fixture(scope="module")
 def files(portable):
-    """Images, and their files."""
+    """Images and their files."""
     return [(image, image_file.compress(image, portable, 8)) for image in pictured(3)]
 
 
-def test_one_weight_that_is_changed_at_all_makes_another_model(network, files):
-    """Every array of the network in turn, its last number by the least that float32 has."""
+def test_any_change_to_a_weight_makes_another_model(network, files):
+    """Changes the last number of every array in turn, by the least step of float32."""
     leaves, tree = jax.tree.flatten(network.params)
     for place in range(len(leaves)):
         changed = [leaf.copy() for leaf in leaves]
@@ -43,7 +43,7 @@ def test_one_weight_that_is_changed_at_all_makes_another_model(network, files):
             image_file.decompress(files[0][1], codec_network.codec(other))
 
 
-def test_weights_off_by_a_hundredth_are_noticed_though_their_name_be_forged(
+def test_weights_off_by_a_hundredth_are_noticed_even_if_their_hash_is_forged(
     network, portable, files
 ):
     random = np.random.default_rng(0)
@@ -59,7 +59,7 @@ def test_weights_off_by_a_hundredth_are_noticed_though_their_name_be_forged(
 
 
 def test_a_damaged_file_raises_or_gives_the_same_pixels(portable, files):
-    """Any byte of the header, any of 200 bits of the payload, and never another image."""
+    """Any byte of the header, or any of 200 bits of the payload, is changed; never does another image come out."""
     random, raised, tried = np.random.default_rng(0), 0, 0
     for image, file in files:
         header = file_header.unpack(file)[1]
@@ -82,8 +82,8 @@ def test_a_damaged_file_raises_or_gives_the_same_pixels(portable, files):
     assert tried >= DAMAGED_BITS and raised > 0.9 * tried
 
 
-def test_hostile_files_take_no_memory_and_no_time(portable, files):
-    """Headers that promise much under a right checksum, and payloads that count without end."""
+def test_hostile_files_take_little_memory_and_time(portable, files):
+    """Headers that claim much under a right checksum, and payloads with endless numbers."""
     header, start = file_header.unpack(files[0][1])
     payload = files[0][1][start:]
     larger = [{"shape": (8192, 8192, 1)}, {"shape": (1, 2**26, 1)}, {"payload": 2**35 - 1}]
@@ -100,11 +100,11 @@ def test_hostile_files_take_no_memory_and_no_time(portable, files):
                 assert not out.lossless or content == files[0][1]
         spent, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert spent < 20 and peak < 1e8, content  # 16 is a trellis of 25 MB, made in pieces
+        assert spent < 20 and peak < 1e8, content  # nu = 16 has a trellis of 25 MB, built in pieces
 
 
 def drifting(of, size):
-    """A codec whose network is off by size(t), up or down."""
+    """Returns a codec whose network is off by size(t), up or down."""
     random = np.random.default_rng(0)
 
     def predict(x_t, t):
@@ -121,7 +121,7 @@ def test_drift_of_half_the_margin_changes_nothing(portable, files):
 
 
 def test_drift_of_a_millionth_is_noticed():
-    """About 90,000 outputs an image, of which 190 lie that near to where rounding turns: none passes."""
+    """Of about 90,000 outputs an image, 190 lie that near a rounding boundary, so no file decodes."""
     shape = (32, 32, 3)
     of = gaussian_source.codec(shape)
     half = drifting(of, lambda t: 0.5 * chain.MARGIN / of.signal[t])
@@ -133,8 +133,8 @@ def test_drift_of_a_millionth_is_noticed():
 
 
 @pytest.mark.parametrize("variance", ["learned_range", "learned"])
-def test_a_network_that_learns_its_variance_is_one_too(digits, tmp_path, variance):
-    """The half of its output that is x_0-hat's is taken."""
+def test_a_network_that_learns_its_variance_can_be_used(digits, tmp_path, variance):
+    """The codec uses the half of its output that predicts x_0-hat."""
     loss = {"learned_range": "hybrid", "learned": "vlb"}[variance]
     run = codec_network.run(digits, tmp_path, variance=variance, loss=loss)
     assert run.model.network.out_channels == 2

@@ -1,4 +1,4 @@
-"""The codec of a real network: float64 in truth, a name that everything decides, and a decoder by itself."""
+"""The codec of a real network: it computes in float64, its hash covers everything that matters, and its measurements are right."""
 
 import json
 
@@ -30,7 +30,7 @@ def portable(network):
 
 
 def test_the_portable_network_is_float64_all_through(portable):
-    """A change of 1e-9 moves its output evenly, which any float32 on the way would not let it."""
+    """A change of 1e-9 moves its output linearly, which a float32 anywhere inside would prevent."""
     x = np.random.default_rng(1).normal(size=(8, 8, 1)) * 0.1
     way = np.random.default_rng(2).normal(size=x.shape)
     change = [portable.predict(x + size * way, 2) - portable.predict(x, 2) for size in (1e-9, 2e-9)]
@@ -39,7 +39,7 @@ def test_the_portable_network_is_float64_all_through(portable):
     np.testing.assert_allclose(change[1][inside], 2 * change[0][inside], atol=1e-13)
 
 
-def test_it_is_the_ordinary_denoiser(network, portable):
+def test_the_codecs_network_is_the_ordinary_denoiser(network, portable):
     of, _, params, _ = network
     x = np.random.default_rng(1).normal(size=(1, 8, 8, 1)).astype(np.float32)
     ordinary = jax.jit(lambda p, x, t: models.denoiser(of, p)(x, t).x_0)(params, x, np.array([3]))
@@ -54,7 +54,7 @@ def test_both_profiles_round_trip_images_of_17_levels(network, portable):
             assert out.lossless and (out.image == image).all()
 
 
-def test_the_name_depends_on_every_weight_and_number_that_decides_and_on_no_other(
+def test_the_hash_depends_on_every_weight_and_number_that_matters_and_on_no_other(
     network, portable
 ):
     of, config, params, plan = network
@@ -101,8 +101,8 @@ def test_a_network_of_means_is_refused(network):
         model.check(of._replace(network=of.network.clone(classes=10)))
 
 
-def test_the_error_that_is_measured_is_the_denoisers(network):
-    """With a network that says nothing of noise, x_0-hat - x_0 is the noise by its scale, unclipped."""
+def test_the_measured_error_is_that_of_the_denoiser(network):
+    """With a network that predicts no noise, x_0-hat - x_0 is the scaled noise, unclipped."""
     of, _, params, _ = network
     silent = jax.tree.map(np.zeros_like, params)
     grey = np.full((256, 8, 8, 1), 8, np.uint8)  # 0 on [-1, 1]
@@ -115,9 +115,9 @@ def test_the_error_that_is_measured_is_the_denoisers(network):
 
 
 def zipf_bits_in_closed_form(kl):
-    """Mean bits of an index beyond the KL. Of candidates that arrive at rate one under p, that with the least
-    arrival / r is taken, r = q/p. That least value W is Exp(1) and the draw z is q's; by then
-    W (r(z) P(r < r(z)) - Q(r < r(z))) = W h have arrived in the mean that lost: K - 1 is geometric.
+    """Mean bits of an index beyond the KL. Candidates from p arrive at rate one, and the one with the least
+    arrival / r, r = q/p, is chosen. That least value W is Exp(1), and the chosen z is a draw from q. By then
+    W (r(z) P(r < r(z)) - Q(r < r(z))) = W h losers have arrived on average: K - 1 is geometric.
     """
     shift = np.sqrt(2 * np.log(2) * kl)
     z = shift + np.linspace(-7, 7, 401)
@@ -130,13 +130,13 @@ def zipf_bits_in_closed_form(kl):
 
 
 @pytest.mark.parametrize("kl, extra", [(1.0, 2.23), (2.0, 2.60), (4.0, 3.02), (6.0, 3.31)])
-def test_the_length_of_an_index_in_closed_form_is_the_one_that_is_known(kl, extra):
+def test_the_closed_form_length_of_an_index_has_known_values(kl, extra):
     assert zipf_bits_in_closed_form(kl) == pytest.approx(extra, abs=0.02)
 
 
 @pytest.mark.parametrize("kl, rho2", [(2.0, 1.0), (3.0, 0.8)])
-def test_the_poisson_coder_draws_from_q_at_the_length_that_is_known(kl, rho2):
-    """Along the mean and across it; its index as long as the closed form has it, within 0.1 bit."""
+def test_the_poisson_coder_draws_from_q_with_indices_of_the_known_length(kl, rho2):
+    """Draws are q's, along the mean and across it; the index has the closed form's length within 0.1 bit."""
     shift = np.sqrt(2 * np.log(2) * kl)
     mean = shift * np.array([0.6, -0.8])
     drawn = [poisson.draw((b"m", 0, each), mean, rho2, 1 << 12) for each in range(400)]
@@ -151,7 +151,7 @@ def test_the_poisson_coder_draws_from_q_at_the_length_that_is_known(kl, rho2):
     assert lengths.mean() == pytest.approx(expected, abs=0.1)
 
 
-def test_pictures_are_read_as_they_are_written_and_others_refused(tmp_path):
+def test_pictures_are_read_as_written_and_others_are_refused(tmp_path):
     image, path = pictured(1)[0], epath.Path(tmp_path) / "a.png"
     pictures.write(path, image, 17)
     assert (pictures.read(path, (8, 8, 1), 17) == image).all()
@@ -171,8 +171,8 @@ def test_pictures_are_read_as_they_are_written_and_others_refused(tmp_path):
         pictures.read(path, (8, 8, 1), 256)
 
 
-def test_the_bound_of_a_perfect_denoiser_is_its_chain(network):
-    """One that knows x_0 has a KL of the variances' mismatch alone, the same of every image."""
+def test_the_bound_of_a_perfect_denoiser_is_the_mismatch_of_variances(network):
+    """If x_0 is known, the KL of a step is that of the variances alone, the same for every image."""
     of, _, _, plan = network
     image = pictured(1)[0]
     x_0 = image * (2.0 / 16) - 1.0

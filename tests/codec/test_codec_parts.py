@@ -1,4 +1,4 @@
-"""The codec's parts, each by its own law: shared noise, range coder, trellis, last layer, schedule, header."""
+"""The codec's parts, each by itself: shared noise, range coder, trellis, last layer, schedule, header."""
 
 import itertools
 
@@ -29,7 +29,7 @@ ONES = 0xFFFFFFFF
         ((0x13198A2E, 0x03707344), (0x243F6A88, 0x85A308D3), (0xC4923A9C, 0x483DF7A0)),
     ],
 )
-def test_threefry_gives_its_authors_known_answers(key, counter, out):
+def test_threefry_gives_the_known_answers_of_its_authors(key, counter, out):
     first, second = (np.array([each], np.uint32) for each in counter)
     assert tuple(int(each[0]) for each in shared_noise.threefry(key, first, second)) == out
 
@@ -48,7 +48,7 @@ def test_the_normal_table_is_the_normal_distribution(monkeypatch):
         )
 
 
-def test_keys_differ_by_every_part_and_by_where_parts_end():
+def test_keys_depend_on_every_part_and_on_where_parts_end():
     keys = [
         shared_noise.make_key(*parts)
         for parts in ((1, 2), (12,), (1, 3), (b"1", "2", 3), ("", 1, 2))
@@ -65,8 +65,8 @@ def test_permutations_and_signs_are_fair():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_range_coder_returns_what_it_was_given_at_the_ideal_length(seed):
-    """In spite of intervals of one in 65536, carries, and runs of what costs nothing."""
+def test_the_range_coder_returns_its_input_at_the_ideal_length(seed):
+    """With intervals of one in 65536, carries, and runs of symbols that cost nothing."""
     random = np.random.default_rng(seed)
     totals = random.integers(1, 65537, 400)
     sizes = np.where(random.random(400) < 0.3, totals, 1 + (totals - 1) * random.random(400) ** 9)
@@ -87,10 +87,10 @@ def test_the_range_coder_returns_what_it_was_given_at_the_ideal_length(seed):
 
 
 @pytest.mark.parametrize("bits, draws", [(6, 1), (200, 4), (900, 2)])
-def test_a_path_of_so_many_bits_carries_nearly_so_much(bits, draws):
-    """log q/p of the noise that it names, in bits; the best of 2^bits random ones has about 'bits'.
+def test_a_path_carries_nearly_as_much_as_it_has_bits(bits, draws):
+    """log q/p of a path's noise, in bits, is nearly that of the best of 2^bits random draws: 'bits'.
 
-    Of the shift that is asked for at least 0.92 is delivered, by every path.
+    Every path delivers at least 0.92 of the shift.
     """
     dims, carried = 3072, []
     for number in range(draws):
@@ -121,8 +121,8 @@ def test_viterbi_finds_the_best_of_all_paths():
     assert tuple(trellis.search(given, mean, rho2)) == max(every, key=every.get)
 
 
-def test_viterbi_finds_the_best_beyond_its_memory():
-    """Longer than nu bits, where paths meet again."""
+def test_viterbi_finds_the_best_path_longer_than_its_memory():
+    """After nu bits, paths meet again."""
     dims, count, nu = 20, 11, 8
     mean = np.random.default_rng(1).normal(size=dims)
     given = trellis.make_branches((b"model", 3, 2), dims, count, nu)
@@ -156,8 +156,8 @@ def test_the_last_layer_returns_every_image(levels, spread):
 
 
 @pytest.mark.parametrize("levels", [2, 17, 256])
-def test_the_last_layers_laws_sum_to_one(levels):
-    """At every mean the symbols tile 0..65535, black and white with all that is beyond them."""
+def test_the_laws_of_the_last_layer_sum_to_one(levels):
+    """At every mean the symbols tile 0..65535; black and white include everything beyond them."""
     grid = np.arange(-1024, 1025).reshape(-1, 1, 1)
     law = last_layer.pixel_laws(grid, levels)
     first, last = last_layer.extremes(law)
@@ -182,8 +182,8 @@ def test_the_steps_are_the_cheapest_of_all_choices():
     assert calibration.cheapest_times(cost, 4) == min(total, key=total.get)
 
 
-def test_calibrated_variance_is_the_best_there_is():
-    """KL(q || p) with any other is larger, and with this one it is what the schedule was chosen by."""
+def test_the_calibrated_variance_minimizes_the_kl():
+    """Any other variance has a larger KL(q || p), and this one has the KL that the schedule was chosen by."""
     plan = calibration.plan_steps(SCHED, error((8, 8, 3)), 192)
     v, t, s = error((8, 8, 3)), np.array(plan.times[:-1]), np.array(plan.times[1:])
     of_x_0, sigma = plan.of_x_0 / 2.0**24, plan.sigma / 2.0**24
@@ -198,7 +198,7 @@ def test_calibrated_variance_is_the_best_there_is():
     assert (kl(1.1 * sigma**2) > bits).all() and (kl(0.9 * sigma**2) > bits).all()
 
 
-def test_counts_go_in_eighths_of_octaves_between_their_limits():
+def test_bit_counts_move_in_eighths_of_octaves_between_their_limits():
     counts = [chain.branch_count(100, q, 3072) for q in range(-24, 40)]
     assert counts == sorted(counts) and chain.branch_count(100, 0, 3072) == 100
     assert chain.branch_count(100, 8, 3072) == 200 and chain.branch_count(100, -8, 3072) == 50
@@ -244,6 +244,6 @@ def test_a_header_with_any_byte_changed_or_missing_is_refused():
     "field, value",
     [("shape", (2**20, 2**20, 3)), ("shape", (0, 8, 1)), ("nu", 60), ("steps", 0), ("scale", 99)],
 )
-def test_numbers_that_no_file_has_are_refused_though_the_checksum_be_right(field, value):
+def test_numbers_that_no_file_has_are_refused_even_if_the_checksum_is_right(field, value):
     with pytest.raises(HeaderCorrupt):
         file_header.unpack(file_header.pack(HEADER._replace(**{field: value})))

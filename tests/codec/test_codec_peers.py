@@ -1,4 +1,4 @@
-"""The codec's range coder beside another's, constriction (arXiv:2201.01741): on the same laws as long, and as right."""
+"""The codec's range coder beside that of constriction (arXiv:2201.01741): equally short streams from the same laws."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from ddpm_jax.codec import last_layer
 @pytest.mark.slow
 @pytest.mark.parametrize("levels, spread", [(256, 0.6), (256, 3.0), (256, 9.0), (17, 0.4)])
 def test_the_range_coder_is_within_two_words_of_constrictions(levels, spread):
-    """The last layer's own tables, of 12,288 pixels; both coders return every symbol."""
+    """With the last layer's tables and 12,288 pixels; both coders return every symbol."""
     stream = pytest.importorskip("constriction").stream
     random = np.random.default_rng(levels)
     grid = random.integers(-1024, 1025, (64, 64, 3))

@@ -1,4 +1,4 @@
-"""--mode=calibrate, compress, decompress, inspect, in processes of their own: what a user meets."""
+"""--mode=calibrate, compress, decompress and inspect, as a user runs them."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from ddpm_jax.codec import archive_header, file_header
 from ddpm_jax.datasets import pixels
 from ddpm_jax.datasets import source as sources
 
-# Another optimisation level than this process's, other threads: what differs between machines, nearly.
+# A process with other XLA flags and threads than this one, much as on another machine. Reports other files it opens.
 ALONE = """
 import sys
 from pathlib import Path
@@ -41,7 +41,7 @@ SYSTEM = ("/usr", "/lib", "/lib64", "/etc", "/proc", "/sys", "/dev")
 
 @pytest.fixture(scope="module")
 def folder(digits, tmp_path_factory):
-    """run/, calibrated; pictures/, four digits; files/, what became of them, and archive/, in one file."""
+    """run/, calibrated; pictures/, four digits; files/ and archive/, the same compressed."""
     folder = tmp_path_factory.mktemp("codec")
     trained = ddpm(*TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}/run")
     assert trained[0] == 0, trained[2]
@@ -62,14 +62,14 @@ def folder(digits, tmp_path_factory):
 
 
 def codec(folder, mode, *args):
-    """In the folder, so that what is typed is short."""
+    """Runs a mode in the folder, so that paths are short."""
     return ddpm("--workdir=run", f"--mode={mode}", *args, cwd=folder)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("files", ["files", "archive"])
-def test_a_decoder_that_has_only_file_and_checkpoint_returns_every_pixel(folder, tmp_path, files):
-    """Its environment is empty, the pictures are not there, and it opens nothing else."""
+def test_a_decoder_with_only_file_and_checkpoint_returns_every_pixel(folder, tmp_path, files):
+    """Its environment is empty, the pictures are gone, and it opens no other file."""
     originals = {path.stem: np.asarray(Image.open(path)) for path in folder.glob("pictures/*.png")}
     for name in ("config.json", "checkpoints", "codec"):
         source = folder / "run" / name
@@ -101,7 +101,7 @@ def test_a_decoder_that_has_only_file_and_checkpoint_returns_every_pixel(folder,
 
 
 @pytest.mark.slow
-def test_what_is_told_of_sizes_is_what_the_disk_has(folder):
+def test_reported_sizes_are_those_on_disk(folder):
     status, out, _ = codec(folder, "inspect", "--input=files")
     paths = sorted((folder / "files").iterdir())
     assert status == 0 and len(out.splitlines()) == 4
@@ -124,7 +124,7 @@ def headless(path):
 
 
 def damaged(path):
-    """The last byte of the payload."""
+    """Changes the last byte of the payload."""
     content = bytearray(path.read_bytes())
     content[-1] ^= 0x80
     path.write_bytes(bytes(content))
@@ -176,7 +176,7 @@ def elsewhere(path):
     resealed(path, environment=b"away")
 
 
-WRONG = {  # what is done to a file, exit status, words
+BAD_FILES = {  # what is done to a file, exit status, words of the message
     cut: (2, "--max_bytes="),
     headless: (2, "less than its header"),
     empty: (2, "not a compressed image"),
@@ -193,13 +193,13 @@ WRONG = {  # what is done to a file, exit status, words
 
 
 def claiming(path):
-    """Sizes beyond all memory, in an archive's header."""
+    """Claims sizes beyond all memory in an archive's header."""
     known = archive_header.read_sizes(path.read_bytes())
     sizes = (*known.shape, 2**32, 2**34, 2**34)
     path.write_bytes(path.read_bytes()[:16] + b"".join(map(file_header.varint, sizes)) + bytes(99))
 
 
-WRONG_ARCHIVES = {
+BAD_ARCHIVES = {
     claiming: (2, "its header alone"),
     cut: (2, "an incomplete archive cannot be decoded"),
     headless: (2, "less than its header"),
@@ -212,9 +212,9 @@ WRONG_ARCHIVES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", WRONG_ARCHIVES, ids=lambda f: f.__name__)
-def test_an_archive_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
-    status, words = WRONG_ARCHIVES[how]
+@pytest.mark.parametrize("how", BAD_ARCHIVES, ids=lambda f: f.__name__)
+def test_a_bad_archive_is_refused_in_one_line(folder, tmp_path, how):
+    status, words = BAD_ARCHIVES[how]
     shutil.copytree(folder / "run", tmp_path / "run")
     shutil.copy(folder / "archive" / "pictures.djxa", tmp_path / "all.djxa")
     how(tmp_path / "all.djxa")
@@ -227,9 +227,9 @@ def test_an_archive_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", WRONG, ids=lambda f: f.__name__)
-def test_a_file_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
-    status, words = WRONG[how]
+@pytest.mark.parametrize("how", BAD_FILES, ids=lambda f: f.__name__)
+def test_a_bad_file_is_refused_in_one_line(folder, tmp_path, how):
+    status, words = BAD_FILES[how]
     shutil.copytree(folder / "run", tmp_path / "run")
     shutil.copy(folder / "files" / "0.djx", tmp_path / "0.djx")
     how(tmp_path / "0.djx")
@@ -280,7 +280,7 @@ def test_a_file_that_is_wrong_is_refused_in_one_line(folder, tmp_path, how):
         ("decompress", ["--archive", "--input=archive", "--output=out"], "--archive goes with"),
     ],
 )
-def test_what_is_typed_wrong_is_refused_before_anything_is_written(folder, mode, args, words):
+def test_a_usage_error_is_refused_before_anything_is_written(folder, mode, args, words):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "odd.png")
     Image.fromarray(np.full((8, 8), 100, np.uint8)).save(folder / "grey.png")
     (folder / "other").mkdir(exist_ok=True)
@@ -292,7 +292,7 @@ def test_what_is_typed_wrong_is_refused_before_anything_is_written(folder, mode,
 
 
 @pytest.mark.slow
-def test_a_prefix_makes_a_picture_and_says_that_it_is_not_all(folder, tmp_path):
+def test_a_prefix_decodes_to_a_picture_reported_as_lossy(folder, tmp_path):
     made = codec(folder, "compress", "--input=pictures", f"--output={tmp_path}/s", "--max_bytes=80")
     assert made[0] == 0 and all(path.stat().st_size <= 80 for path in (tmp_path / "s").iterdir())
     for source in (folder / "files", tmp_path / "s"):
@@ -304,8 +304,8 @@ def test_a_prefix_makes_a_picture_and_says_that_it_is_not_all(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_weights_that_were_changed_under_the_name_of_others_are_noticed(folder, tmp_path):
-    """One more step of training makes another model: first refused, and with the name forged noticed."""
+def test_changed_weights_are_noticed_even_if_their_hash_is_forged(folder, tmp_path):
+    """Weights trained for two more steps are refused, and noticed when the file's hash is forged."""
     shutil.copytree(folder / "run", tmp_path / "run")
     shutil.copy(folder / "files" / "0.djx", tmp_path / "0.djx")
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
@@ -323,7 +323,7 @@ def test_weights_that_were_changed_under_the_name_of_others_are_noticed(folder, 
 
 
 @pytest.mark.slow
-def test_an_archive_that_is_there_is_not_made_again_and_pictures_that_are_missing_are(folder):
+def test_an_existing_archive_is_kept_and_missing_pictures_are_written(folder):
     before = (folder / "archive" / "pictures.djxa").stat().st_mtime_ns
     status, out, err = codec(
         folder, "compress", "--archive", "--input=pictures", "--output=archive"

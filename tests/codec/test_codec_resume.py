@@ -1,4 +1,4 @@
-"""A command of the codec given again goes on where it was, and what is not its own it leaves alone; --best_effort."""
+"""Repeated commands resume, other files are left alone, and --best_effort recovers what it can."""
 
 import os
 import signal
@@ -23,8 +23,8 @@ from ddpm_jax.datasets import source as sources
 
 
 @pytest.fixture(scope="module")
-def opened(digits, tmp_path_factory):
-    """A run, and its codec."""
+def run_and_codec(digits, tmp_path_factory):
+    """A run and its codec."""
     run = codec_network.run(digits, tmp_path_factory.mktemp("run"))
     network = codec_network.network(run)
     (run.directory / "checkpoints" / "1").mkdir(parents=True)
@@ -33,55 +33,57 @@ def opened(digits, tmp_path_factory):
 
 
 @pytest.fixture
-def given(opened, monkeypatch, tmp_path):
-    """The run, with its checkpoint read already, and a way to ask; in/, three pictures."""
-    run, made = opened
-    monkeypatch.setattr(inputs, "open_codec", lambda run, profile: made)
+def run_mode(run_and_codec, monkeypatch, tmp_path):
+    """Returns a function that runs a mode, with the codec of the run, on three pictures in in/."""
+    run, codec = run_and_codec
+    monkeypatch.setattr(inputs, "open_codec", lambda run, profile: codec)
     monkeypatch.chdir(tmp_path)
     for number, image in enumerate(codec_network.pictured(3)):
         pictures.write(epath.Path("in") / f"{number}.png", image, 17)
 
-    def ask(mode, input, output, max_bytes=None, nu=8, best_effort=False):
-        asked = inputs.Request([input], output, max_bytes, nu, "portable", best_effort=best_effort)
-        getattr(compress, f"check_{mode}")(run, asked)
-        getattr(compress, mode)(run, asked)
+    def call(mode, input, output, max_bytes=None, nu=8, best_effort=False):
+        request = inputs.Request(
+            input=[input], output=output, max_bytes=max_bytes, nu=nu, best_effort=best_effort
+        )
+        getattr(compress, f"check_{mode}")(run, request)
+        getattr(compress, mode)(run, request)
 
-    return ask
+    return call
 
 
 def contents(name):
     return {path.name: path.read_bytes() for path in epath.Path(name).iterdir()}
 
 
-def overwritten(path, place):
+def damage_byte(path, position):
     content = bytearray(path.read_bytes())
-    content[place] ^= 0x10
+    content[position] ^= 0x10
     path.write_bytes(bytes(content))
 
 
 @pytest.mark.parametrize("max_bytes", [None, 80])
-def test_the_same_command_makes_what_is_missing_and_nothing_else(given, capsys, max_bytes):
-    given("compress", "in", "out", max_bytes)
-    given("decompress", "out", "back", max_bytes)
+def test_the_same_command_writes_what_is_missing_and_nothing_else(run_mode, capsys, max_bytes):
+    run_mode("compress", "in", "out", max_bytes)
+    run_mode("decompress", "out", "back", max_bytes)
     before = contents("out"), contents("back")
     for to, mode, name in (("out", "compress", "1.djx"), ("back", "decompress", "1.png")):
         (epath.Path(to) / name).unlink()
         os.utime(f"{to}/0{name[1:]}", (1, 1))
-        given(mode, {"out": "in", "back": "out"}[to], to, max_bytes)
+        run_mode(mode, {"out": "in", "back": "out"}[to], to, max_bytes)
         assert "2 already existed" in capsys.readouterr().out.splitlines()[-1]
         assert os.stat(f"{to}/0{name[1:]}").st_mtime == 1
     assert (contents("out"), contents("back")) == before
 
 
-def test_files_of_something_else_are_refused_and_left_alone(given):
-    given("compress", "in", "out")
-    given("decompress", "out", "back")
-    given("compress", "in", "cut", 80)
+def test_other_files_in_the_output_folder_are_refused_and_kept(run_mode):
+    run_mode("compress", "in", "out")
+    run_mode("decompress", "out", "back")
+    run_mode("compress", "in", "cut", 80)
     wrong = [("compress", "in", "out", 80, 8), ("compress", "in", "cut", None, 8)]
     wrong += [("compress", "in", "out", None, 9), ("decompress", "out", "back", 80)]
     for how in wrong:
         with pytest.raises(ValueError, match="already exists, and is not the output for"):
-            given(*how)
+            run_mode(*how)
     right = contents("out")["2.djx"]
     flipped = right[:8] + bytes([right[8] ^ 1]) + right[9:]
     for content in (contents("out")["1.djx"], flipped, right[:-1], right + b"\0", b""):
@@ -89,7 +91,7 @@ def test_files_of_something_else_are_refused_and_left_alone(given):
         with pytest.raises(
             ValueError, match="out/2.djx already exists, and is not the output for in/2.png"
         ):
-            given("compress", "in", "out")
+            run_mode("compress", "in", "out")
         assert contents("out")["2.djx"] == content
     epath.Path("out/2.djx").write_bytes(right)
     for content in (contents("back")["1.png"], b"not a picture"):
@@ -97,20 +99,20 @@ def test_files_of_something_else_are_refused_and_left_alone(given):
         with pytest.raises(
             ValueError, match="back/2.png already exists, and is not the output for out/2"
         ):
-            given("decompress", "out", "back")
+            run_mode("decompress", "out", "back")
         assert contents("back")["2.png"] == content
 
 
-def test_the_best_of_a_damaged_file_is_written_under_a_name_that_says_so(given, capsys):
-    """The picture from its chain: near where the last layer was hit, never called lossless, exit status 1."""
-    given("compress", "in", "out")
-    overwritten(epath.Path("out/1.djx"), -1)
+def test_what_a_damaged_file_still_holds_is_written_under_a_name_that_says_so(run_mode, capsys):
+    """The picture at the end of its chain: near the original, never called lossless, and the command fails."""
+    run_mode("compress", "in", "out")
+    damage_byte(epath.Path("out/1.djx"), -1)
     with pytest.raises(CorruptStream, match=r"out/1.djx: its pixels differ"):
-        given("decompress", "out", "back")
+        run_mode("decompress", "out", "back")
     words = r"1 of 3 files are damaged: out/1.djx; .* end in .damaged.png"
-    for _ in range(2):  # the second finds what the first has left
+    for _ in range(2):  # the second finds the output of the first
         with pytest.raises(CorruptStream, match=words):
-            given("decompress", "out", "back", best_effort=True)
+            run_mode("decompress", "out", "back", best_effort=True)
         assert sorted(contents("back")) == ["0.png", "1.damaged.png", "2.png"]
     assert "0 of them lossless and verified; 2 already existed" in capsys.readouterr().out
     left = pictures.read(epath.Path("back/1.damaged.png"), (8, 8, 1), 17).astype(int)
@@ -118,22 +120,22 @@ def test_the_best_of_a_damaged_file_is_written_under_a_name_that_says_so(given, 
     assert np.abs(left - codec_network.pictured(3)[1]).mean() < 0.5 * grey
     pictures.write(epath.Path("back/1.damaged.png"), codec_network.pictured(1, 9)[0], 17)
     with pytest.raises(ValueError, match=r"back/1.damaged.png already exists"):
-        given("decompress", "out", "back", best_effort=True)
+        run_mode("decompress", "out", "back", best_effort=True)
 
 
-def test_the_best_effort_goes_past_a_damaged_archive(given, opened):
-    """To the files after it; what was whole before the damage is there."""
+def test_best_effort_continues_past_a_damaged_archive(run_mode, run_and_codec):
+    """The files after it are decoded, and so are the pictures before the damage."""
     pictured = list(codec_network.pictured(3))
-    content = archive.archive(pictured, opened[1], ["x", "y", "z"], 8)
+    content = archive.archive(pictured, run_and_codec[1], ["x", "y", "z"], 8)
     epath.Path("both").mkdir()
     epath.Path("both/a.djxa").write_bytes(content)
-    overwritten(epath.Path("both/a.djxa"), -1)
-    epath.Path("both/b.djx").write_bytes(image_file.compress(pictured[0], opened[1], 8))
+    damage_byte(epath.Path("both/a.djxa"), -1)
+    epath.Path("both/b.djx").write_bytes(image_file.compress(pictured[0], run_and_codec[1], 8))
     with pytest.raises(CorruptStream, match="both/a.djxa: "):
-        given("decompress", "both", "back")
+        run_mode("decompress", "both", "back")
     assert not epath.Path("back/b.png").exists()
     with pytest.raises(CorruptStream, match="1 of 2 files are damaged: both/a.djxa"):
-        given("decompress", "both", "back", best_effort=True)
+        run_mode("decompress", "both", "back", best_effort=True)
     written = {
         path.stem: pictures.read(path, (8, 8, 1), 17) for path in epath.Path("back").iterdir()
     }
@@ -142,21 +144,21 @@ def test_the_best_effort_goes_past_a_damaged_archive(given, opened):
         assert (image == pictured["xyz".index(name)]).all()
 
 
-def test_of_a_file_without_end_no_more_is_read_than_a_file_can_have(given):
-    """One of 64 GB, as far as its length goes: by its name in a line, in little memory."""
-    given("compress", "in", "out")
+def test_no_more_is_read_of_a_huge_file_than_a_valid_one_can_have(run_mode):
+    """A sparse file of 64 GB is refused by name, in little memory."""
+    run_mode("compress", "in", "out")
     os.truncate("out/1.djx", 2**36)
     tracemalloc.start()
     with pytest.raises(CorruptStream, match="out/1.djx: it is longer than"):
-        given("decompress", "out", "back")
+        run_mode("decompress", "out", "back")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1e7 and not epath.Path("back").exists()
 
 
-def test_all_damage_leaves_a_picture_if_it_is_asked_for(opened):
-    """Also where the bits of the chain end too soon, or count without end."""
-    image, of = codec_network.pictured(1)[0], opened[1]
+def test_best_effort_recovers_a_picture_from_any_damage(run_and_codec):
+    """Even if the bits of the chain end too soon, or hold an endless number."""
+    image, of = codec_network.pictured(1)[0], run_and_codec[1]
     data = image_file.compress(image, of, 8)
     header, start = file_header.unpack(data)
     for payload in (b"\xff" * 100, b"\xfe" * header.payload, bytes(header.payload)):
@@ -171,23 +173,23 @@ def test_all_damage_leaves_a_picture_if_it_is_asked_for(opened):
 
 
 @pytest.mark.slow
-def test_what_was_stopped_in_the_middle_goes_on(digits, folder, tmp_path):  # noqa: F811
-    """Processes of their own, killed and interrupted; in the end all is as if nothing had been."""
+def test_a_stopped_command_resumes(digits, folder, tmp_path):  # noqa: F811
+    """Processes are killed and interrupted; in the end the output is as if nothing had happened."""
     (tmp_path / "in").mkdir()
     source = sources.source("digits", str(digits), "train", 8)
     for place, image in enumerate(pixels.stretch(source.read(np.arange(80)), 17)):
         Image.fromarray(image[..., 0]).save(tmp_path / "in" / f"{place}.png")
     (tmp_path / "run").symlink_to(folder / "run")
-    stopped(tmp_path, "compress", "in", "djx", signal.SIGKILL)
-    stopped(tmp_path, "decompress", "out-compress", "png", signal.SIGTERM)
+    stop_and_resume(tmp_path, "compress", "in", "djx", signal.SIGKILL)
+    stop_and_resume(tmp_path, "decompress", "out-compress", "png", signal.SIGTERM)
     for path in (tmp_path / "in").iterdir():
         back = tmp_path / "out-decompress" / path.name
         assert (np.asarray(Image.open(back)) == np.asarray(Image.open(path))).all()
 
 
-def stopped(where, mode, given, suffix, number):
-    """Stops the program when it has done three of 80 files, and lets it go on."""
-    flags = [f"--mode={mode}", f"--input={given}", f"--output=out-{mode}"]
+def stop_and_resume(where, mode, source, suffix, number):
+    """Stops the program when three of 80 files are done, then lets it resume."""
+    flags = [f"--mode={mode}", f"--input={source}", f"--output=out-{mode}"]
     command = [sys.executable, "-m", "ddpm_jax.main", "--workdir=run", *flags]
     there = where / f"out-{mode}"
 
@@ -198,7 +200,7 @@ def stopped(where, mode, given, suffix, number):
         command, cwd=where, env=os.environ | {"PYTHONPATH": str(ROOT)}
     ) as process:
         while count() < 3:
-            assert process.poll() is None, "it was done before it could be stopped"
+            assert process.poll() is None, "it finished before it could be stopped"
             time.sleep(0.005)
         process.send_signal(number)
     assert process.returncode == (0 if number == signal.SIGTERM else -9)

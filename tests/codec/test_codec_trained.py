@@ -1,4 +1,4 @@
-"""The codec of a network that was trained, at 32x32: files against its own bound, drift, and what training is worth."""
+"""The codec of a trained network, at 32x32: files against its own bound, drift, and the gain from training."""
 
 import os
 
@@ -67,7 +67,7 @@ def codec(trained):
 
 @pytest.fixture(scope="module")
 def files(codec, tmp_path_factory):
-    """Images that it has not seen, and the paths of their files."""
+    """Images not seen in training, and the paths of their files."""
     folder, found = tmp_path_factory.mktemp("files"), []
     for number, image in enumerate(gaussian_source.images(SHAPE, FILES, seed=2)):
         path = folder / f"{number}.djx"
@@ -76,8 +76,10 @@ def files(codec, tmp_path_factory):
     return found
 
 
-def test_files_are_as_large_as_the_trained_networks_bound_and_not_smaller(trained, codec, files):
-    """In [1.00 - 3 SE, 1.09] beyond the header; with it never below. Sizes are those on disk."""
+def test_files_are_as_large_as_the_bound_of_the_trained_network_and_not_smaller(
+    trained, codec, files
+):
+    """Sizes on disk, without header, are 1.00 - 3 SE to 1.09 times the bound."""
     sizes = np.array([8 * os.stat(path).st_size for _, path in files])
     header = 8 * file_header.unpack(files[0][1].read_bytes())[1]
 
@@ -85,7 +87,7 @@ def test_files_are_as_large_as_the_trained_networks_bound_and_not_smaller(traine
         given = trained.model.sched, codec.calibration, codec.predict, image, codec.levels, seed
         return measure.bound(*given).total
 
-    # Draws of their own for every image: the error is of means over images.
+    # Different draws for each image, as the error is that of means over images.
     bounds = np.array(
         [
             np.mean([bound(image, 2 * i), bound(image, 2 * i + 1)])
@@ -101,7 +103,7 @@ def test_files_are_as_large_as_the_trained_networks_bound_and_not_smaller(traine
 
 
 def test_initial_weights_make_much_larger_files(trained, codec, files):
-    """Of the same images, with a calibration of their own."""
+    """On the same images, with a calibration of their own."""
     params = jax.jit(lambda key: models.initial(trained.model, key))(jax.random.key(0))
     images, times = (
         gaussian_source.images(SHAPE, 64, seed=1),
@@ -117,7 +119,7 @@ def test_initial_weights_make_much_larger_files(trained, codec, files):
         assert (image_file.decompress(content, ignorant).image == image).all()
 
 
-def test_drift_of_half_the_margin_is_nothing_and_of_a_millionth_is_noticed(codec, files):
+def test_drift_of_half_the_margin_changes_nothing_and_of_a_millionth_is_noticed(codec, files):
     half = drifting(codec, lambda t: 0.5 * chain.MARGIN / codec.signal[t])
     for image, path in files:
         assert (image_file.decompress(path.read_bytes(), half).image == image).all()
@@ -125,7 +127,7 @@ def test_drift_of_half_the_margin_is_nothing_and_of_a_millionth_is_noticed(codec
             image_file.decompress(path.read_bytes(), drifting(codec, lambda t: 1e-6))
 
 
-def test_weights_off_by_a_hundredth_are_noticed_though_their_name_be_forged(trained, codec, files):
+def test_weights_off_by_a_hundredth_are_noticed_even_if_their_hash_is_forged(trained, codec, files):
     random, params = np.random.default_rng(0), jax.device_get(state.averaged(trained)[1])
     off = jax.tree.map(
         lambda leaf: (leaf * (1.0 + 0.01 * random.normal(size=leaf.shape))).astype(leaf.dtype),

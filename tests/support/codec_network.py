@@ -1,4 +1,4 @@
-"""A network of the digits' kind that nobody trained, for tests of the codec: small, and every weight matters."""
+"""A small untrained network for digits, every weight of which matters, for tests of the codec."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from ddpm_jax.run import model as models
 
 
 class Network(NamedTuple):
-    """What model.codec takes."""
+    """The arguments of model.codec."""
 
     model: models.Model
     config: dict

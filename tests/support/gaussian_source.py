@@ -1,6 +1,6 @@
-"""Images of a law whose best denoiser is known: Gaussian, independent in a cosine basis, smooth like pictures.
+"""A source of images whose best denoiser is known: Gaussian, independent in a cosine basis, smooth like pictures.
 
-So a codec needs no trained network to be judged, and nothing about it is learned.
+With it a codec can be judged without a trained network.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ LEVELS = 256
 
 
 def spectrum(shape):
-    """The variance of every coefficient; of a pixel it is 0.08 on [-1, 1], in the mean."""
+    """The variance of every coefficient; a pixel's is 0.08 on average, on [-1, 1]."""
     rows, columns = (np.arange(size)[:, None] / size for size in shape[:2])
     falling = 1.0 / (0.002 + rows**2 + columns.T**2) ** 1.9
     return np.broadcast_to(0.08 * falling[..., None] / falling.mean(), shape)
