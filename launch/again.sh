@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs a command until it is done: again after a failure (a lost peer, a bucket out of reach), but
-# not after wrong usage (2), a signal (75, see --stopped_status), or ten failures within an hour each.
-#   launch/again.sh LOG COMMAND...   runs it, unless it runs already; what it says goes to LOG
-#   launch/again.sh LOG              tells how it stands: running, done, stopped, failed or absent
+# Runs a command until it succeeds. Repeats it after a failure (a lost peer, an unreachable bucket), but not
+# after wrong usage (2), a signal (75, see --stopped_status), or ten failures in a row of under an hour each.
+#   launch/again.sh LOG COMMAND...   runs it, unless it is running already; its output goes to LOG
+#   launch/again.sh LOG              prints its state: running, done, stopped, failed or absent
 set -uo pipefail
 
 log=$1
 shift
-exec 9>>"$log.lock" # the command inherits it: "running" is true even where only this script was killed
+exec 9>>"$log.lock" # the command inherits the lock: it is "running" even if only this script was killed
 if ! flock --nonblock 9; then
   echo running
   exit 0
@@ -26,7 +26,7 @@ for ((failures = 0; failures < 10; failures++)); do
     75) echo stopped >"$log.state" ;;
     2) echo "failed 2" >"$log.state" ;;
     *)
-      echo "again.sh: exit status $status; once more in ${AGAIN_PAUSE:=10} s" >>"$log"
+      echo "again.sh: exit status $status; retrying in ${AGAIN_PAUSE:=10} s" >>"$log"
       ((SECONDS - began < 3600)) || failures=0
       sleep "$AGAIN_PAUSE"
       continue

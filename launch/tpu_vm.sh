@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on a Cloud TPU VM, or on all hosts of a pod slice, and goes on after preemptions.
+# Trains on a Cloud TPU VM, or on all hosts of a pod slice, and resumes after preemptions.
 # Tested against a stand-in for gcloud; not run on Cloud TPUs yet.
 set -euo pipefail
 
@@ -7,28 +7,28 @@ usage() {
   cat <<'END'
 launch/tpu_vm.sh COMMAND --name=NAME --zone=ZONE [OPTION...] [-- ARGUMENT of ddpm_jax.main...]
 
-  train    all of it: the machine, the code, training on every host until it is done; a preempted
-           machine is made anew, and training goes on from the bucket. Training does not end with
-           this command; given again, it watches on.
-  create   only asks for the machine        status   the machine, and how training stands on its hosts
-  setup    only brings the code to it       logs     follows the first host's log
-  delete   gives the machine back; what is in the bucket stays
+  train    creates the machine, installs the code, and trains on every host until training is done. A
+           preempted machine is created again, and training resumes from the bucket. Training continues
+           if this command ends; the same command watches it again.
+  create   only requests the machine        status   the state of the machine, and of training on its hosts
+  setup    only installs the code           logs     follows the first host's log
+  delete   deletes the machine; the bucket keeps its contents
 
-  --type=v3-8 | v5litepod-16 | v6e-8 ...    --spot             it may be preempted, and costs less
+  --type=v3-8 | v5litepod-16 | v6e-8 ...    --spot             a cheaper machine that may be preempted
   --config=configs/cifar10.py               --project=PROJECT
-  --workdir=gs://BUCKET/RUN                 --runtime=IMAGE    another than goes with --type
-  --dry-run   prints the commands, does nothing
-Options may also be TPU_NAME, TPU_ZONE, TPU_TYPE, TPU_CONFIG, TPU_WORKDIR, TPU_PROJECT, TPU_RUNTIME
-and TPU_SPOT=1 in the environment. Exit status: 0 done, 2 wrong usage, 1 failed.
+  --workdir=gs://BUCKET/RUN                 --runtime=IMAGE    instead of the default for --type
+  --dry-run   prints the commands without running them
+Options may also be set in the environment: TPU_NAME, TPU_ZONE, TPU_TYPE, TPU_CONFIG, TPU_WORKDIR,
+TPU_PROJECT, TPU_RUNTIME and TPU_SPOT=1. Exit status: 0 done, 2 wrong usage, 1 failed.
 END
 }
 
 wrong() {
-  echo "tpu_vm.sh: $*; --help tells the rest" >&2
+  echo "tpu_vm.sh: $*; see --help" >&2
   exit 2
 }
 
-quoted() { # words as a shell reads them
+quoted() { # the words, quoted for a shell
   local word line=""
   for word; do
     [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word=${word@Q}
@@ -49,7 +49,7 @@ create() {
 
 delete() { resource delete --force; }
 
-setup() { # with uv, since the images' Python may be older than ours has to be
+setup() { # with uv, since the images' Python may be too old
   local code=${TMPDIR:-/tmp}/ddpm_jax-$UID.tgz
   run tar -czf "$code" --exclude=__pycache__ -C "$root" \
     ddpm_jax configs launch pyproject.toml constraints.txt README.md LICENSE &&
@@ -60,8 +60,8 @@ setup() { # with uv, since the images' Python may be older than ours has to be
  ~/.local/bin/uv pip install -q -c constraints.txt -e '.[tpu]'"
 }
 
-start() { # the same on every host, where it is not running; the hosts find each other
-  # Braces: of "a && b &" a shell would be left that holds the connection open.
+start() { # on every host where it is not running; the hosts find each other
+  # Braces: "a && b &" would leave a shell that holds the connection open.
   on_hosts all "cd ddpm_jax && { nohup launch/again.sh train.log $(quoted "${main[@]}") >/dev/null 2>&1 </dev/null & }"
 }
 
@@ -81,7 +81,7 @@ shift || true
 case $command in
   create | setup | train | status | logs | delete) ;;
   --help | -h | help) usage && exit ;;
-  *) wrong "$command is no command" ;;
+  *) wrong "unknown command $command" ;;
 esac
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
   case $1 in
@@ -92,7 +92,7 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
     --spot) spot=1 ;;
     --dry-run) dry_run=1 ;;
     --help) usage && exit ;;
-    *) wrong "$1 is no option, or has no =VALUE" ;;
+    *) wrong "unknown option $1, or no =VALUE given" ;;
   esac
   shift
 done
@@ -104,14 +104,14 @@ needed=(name zone)
 for option in "${needed[@]}"; do
   [ -n "${!option}" ] || wrong "$command needs --$option"
 done
-[[ $command != train || $workdir == gs://?* ]] || wrong "--workdir has to be gs://BUCKET/RUN: the machine's disks go with it"
+[[ $command != train || $workdir == gs://?* ]] || wrong "--workdir=$workdir must be gs://BUCKET/RUN, as the machine's disks are deleted with it"
 case ${runtime:-$type} in
   "$runtime" | "") ;;
   v2-* | v3-* | v4-*) runtime=tpu-ubuntu2204-base ;;
   v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
   v5p-*) runtime=v2-alpha-tpuv5 ;;
   v6e-*) runtime=v2-alpha-tpuv6e ;;
-  *) wrong "no runtime is known for --type=$type; --runtime=IMAGE names one" ;;
+  *) wrong "no default runtime for --type=$type; give --runtime=IMAGE" ;;
 esac
 where=(--zone="$zone" --quiet ${project:+--project="$project"})
 main=(.venv/bin/python -m ddpm_jax.main --config="$config" --workdir="$workdir" --stopped_status=75 "$@")
@@ -121,7 +121,7 @@ case $command in
   train)
     [ -z "$dry_run" ] || { create && setup && start && status && exit; }
     train
-    echo "training is done, all of it in $workdir; give the machine back: launch/tpu_vm.sh delete"
+    echo "training is done and saved in $workdir; delete the machine with: launch/tpu_vm.sh delete"
     ;;
   *) "$command" ;;
 esac

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# tpu_vm.sh train: looks at the machine and its hosts until training is done; for tpu_vm.sh to source.
+# tpu_vm.sh train: watches the machine and its hosts until training is done; sourced by tpu_vm.sh.
 
-state() { # of the queued resource; NONE if there is none, UNKNOWN if gcloud cannot tell
+state() { # prints the state of the queued resource: NONE if it does not exist, UNKNOWN if gcloud fails
   local said
   if said=$(resource describe --format="value(state.state)" 2>&1); then
     tail -n 1 <<<"$said"
@@ -10,18 +10,18 @@ state() { # of the queued resource; NONE if there is none, UNKNOWN if gcloud can
   fi
 }
 
-try() { # what fails may be a network, for a while, or a command, for good
+try() { # allows failures in between, as of a network; ten in a row end the program
   if "$@"; then
     failures=0
   elif ((++failures == 10)); then
-    echo "tpu_vm.sh: $1 has failed ten times; give the machine back with: launch/tpu_vm.sh delete" >&2
+    echo "tpu_vm.sh: $1 has failed ten times; delete the machine with: launch/tpu_vm.sh delete" >&2
     exit 1
   fi
 }
 
 begin() { setup && start && begun=1; }
 
-look() { # at the hosts; they do not end at one moment, so what they say is believed the second time
+look() { # checks the hosts; they do not end at the same moment, so a state counts when it is seen twice
   local now
   now=$(standing 2>/dev/null | sort -u | paste -sd ,) || now=unreachable
   [ "$now" = "$seen" ] || echo "$(date +%T) training: $now"
@@ -35,7 +35,7 @@ look() { # at the hosts; they do not end at one moment, so what they say is beli
       unreachable) ;;
       done) finished=1 ;;
       *failed*) failed "$now" ;;
-      *) try start ;; # some were stopped, or booted anew
+      *) try start ;; # some were stopped, or rebooted
     esac
   fi
   seen=$now
@@ -43,7 +43,7 @@ look() { # at the hosts; they do not end at one moment, so what they say is beli
 
 failed() {
   on_hosts 0 "tail -n 20 ddpm_jax/train.log" || true
-  echo "tpu_vm.sh: training $1; the machine is still there" >&2
+  echo "tpu_vm.sh: training $1; the machine still exists" >&2
   [[ $1 == *"failed 2"* ]] && exit 2
   exit 1
 }
@@ -57,7 +57,7 @@ train() {
     case $now in
       ACTIVE) look ;;
       NONE) begun="" && try create ;;
-      SUSPENDED | FAILED) try delete ;; # and made anew when it is gone
+      SUSPENDED | FAILED) try delete ;; # it is created again once it is gone
     esac
     [ -n "$finished" ] || sleep "${TPU_POLL:-60}"
   done

@@ -124,16 +124,16 @@ def test_every_type_of_tpu_has_its_image(type_, image):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["begin"], "begin is no command"),
-        (["create", "--name", "ddpm"], "--name is no option, or has no =VALUE"),
-        (["create", "--nmae=ddpm"], "--nmae=ddpm is no option"),
+        (["begin"], "unknown command begin"),
+        (["create", "--name", "ddpm"], "unknown option --name, or no =VALUE"),
+        (["create", "--nmae=ddpm"], "unknown option --nmae=ddpm"),
         (["status", "--zone=us-central1-a"], "status needs --name"),
         (["delete", "--name=ddpm"], "delete needs --zone"),
         (["create", *TPU], "create needs --type"),
         (["train", *TPU, "--type=v3-8"], "train needs --config"),
         (["train", *TPU, *RUN[:2]], "train needs --workdir"),
-        (["train", *TPU, *RUN[:2], "--workdir=runs/cifar10"], "--workdir has to be gs://"),
-        (["create", *TPU, "--type=tpu7x-8"], "no runtime is known for --type=tpu7x-8"),
+        (["train", *TPU, *RUN[:2], "--workdir=runs/cifar10"], "--workdir=runs/cifar10 must be gs://"),
+        (["create", *TPU, "--type=tpu7x-8"], "no default runtime for --type=tpu7x-8"),
     ],
 )
 def test_wrong_usage_is_one_clear_line_and_2(arguments, words):
@@ -259,7 +259,7 @@ if [ "$times" = 1 ]; then exit 134; fi
     assert cloud.calls() == ["create", "scp", "delete", "create", "scp"]
     assert cloud.runs() == ["1 host0", "1 host1", "2 host0", "2 host0", "2 host1", "2 host1"]
     told = [line.split(" ", 1)[1] for line in out]
-    assert told[-1].startswith("is done, all of it in gs://bucket/cifar10")
+    assert told[-1].startswith("is done and saved in gs://bucket/cifar10")
     for line in ("machine: SUSPENDED", "machine: NONE", "machine: ACTIVE", "training: running"):
         assert line in told
 
@@ -290,7 +290,7 @@ def test_what_fails_for_good_ends_the_watch_with_the_last_words(tmp_path, ends, 
     """Wrong usage is not tried again; a failure is, ten times."""
     cloud = Cloud(tmp_path, ["ACTIVE"], f"exit {ends}\n")
     code, out, err = cloud.train()
-    assert code == status and f"failed {ends}; the machine is still there" in err
+    assert code == status and f"failed {ends}; the machine still exists" in err
     assert "the last words of host0" in out
     assert cloud.calls() == ["create", "scp"] and len(cloud.runs()) == 2 * runs
 
