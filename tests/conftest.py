@@ -12,6 +12,9 @@ if metadata.version("jaxlib").startswith(("0.7.", "0.8.", "0.9.", "0.10.")):
 FLAGS = f"--xla_force_host_platform_device_count=8 {CHEAP}"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Every worker's BLAS would take every core, and its threads wait by spinning.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = pathlib.Path(__file__).parents[1]
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

@@ -210,7 +210,7 @@ def trained(digits, tmp_path_factory):
     """A run of 6 steps that has lost its last two."""
     folder = tmp_path_factory.mktemp("trained")
     args = [*TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}"]
-    status, _, err = command.ddpm(*args, "--config.train.steps=6", cwd=ROOT)
+    status, _, err = command.ddpm(*args, "--config.train.steps=6")
     assert status == 0, err
     shutil.rmtree(folder / "checkpoints" / "6")
     rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""--mode=calibrate, compress, decompress and inspect, as a user runs them."""
+"""--mode=calibrate, compress, decompress, inspect: what a user meets."""
 
 import json
 import os
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from test_command_line import TINY, ddpm
+from support.command import ddpm
+from test_command_line import TINY
 
 from ddpm_jax.codec import archive_header, file_header
 from ddpm_jax.datasets import pixels
@@ -88,7 +89,7 @@ def test_a_decoder_with_only_file_and_checkpoint_returns_every_pixel(folder, tmp
         done = subprocess.run(
             [sys.executable, "-B", "-c", ALONE, allowed, str(ROOT), *flags],
             cwd="/",
-            env={"PYTHONHASHSEED": "77", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
+            env={"PYTHONHASHSEED": "77", "HOME": str(tmp_path), "OMP_NUM_THREADS": "2"},
             capture_output=True,
             text=True,
         )

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from test_command_line import ddpm
+from support.command import ddpm
 
 DATA = os.environ.get("DDPM_JAX_TFDS")
 pytestmark = [

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
+from support.stub import stubbed
 
 from ddpm_jax.config import build
 from ddpm_jax.datasets import batches, pixels
@@ -23,7 +24,7 @@ def trained(digits, tmp_path_factory):
 
 def run_of(tiny, folder, **fields):
     tiny.update_from_flattened_dict({f"eval.quality.{name}": v for name, v in fields.items()})
-    run = build.run(tiny, epath.Path(folder))
+    run = stubbed(build.run(tiny, epath.Path(folder)))
     if not (folder / "checkpoints").exists():
         train.train(run._replace(train=run.train._replace(steps=2)))
     return run

@@ -2,10 +2,11 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
-from conftest import ROOT, tiny_config
+from conftest import tiny_config
 from etils import epath
 from PIL import Image
 from support.command import ddpm
@@ -42,16 +43,22 @@ def run_of(digits, directory, **fields):
 
 
 @pytest.fixture(scope="module")
-def folder(digits, tmp_path_factory):
+def original(digits, tmp_path_factory):
     """The folder of a run of two steps."""
     folder = tmp_path_factory.mktemp("figures")
     train.train(run_of(digits, folder))
     return folder
 
 
+@pytest.fixture
+def folder(original, tmp_path):
+    """A copy of it: what one test draws and keeps there no other one finds."""
+    return shutil.copytree(original, tmp_path / "run")
+
+
 @pytest.fixture(scope="module")
-def weights(digits, folder):
-    return state.averaged(run_of(digits, folder))
+def weights(digits, original):
+    return state.averaged(run_of(digits, original))
 
 
 @pytest.fixture
@@ -362,7 +369,7 @@ def test_figures_come_in_one_order_each_once():
 
 
 def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(folder):
-    status, _, err = ddpm(f"--workdir={folder}", "--mode=figures", "--figures=gird", cwd=ROOT)
+    status, _, err = ddpm(f"--workdir={folder}", "--mode=figures", "--figures=gird")
     assert status == 2 and err.strip().endswith("did you mean grid?"), err
     for name in program.FIGURES:
         assert name in flag_table.help_text()

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from etils import epath
 from support.command import ddpm
 from support.stub import stubbed
@@ -120,7 +119,7 @@ def test_parts_that_read_no_images_need_none(tiny, tmp_path):
 )
 def test_bad_use_is_exit_2_and_writes_nothing(argument, fault, tmp_path):
     made = tmp_path / "made"
-    status, _, err = ddpm(*TINY, "--mode=benchmark", f"--workdir={made}", argument, cwd=ROOT)
+    status, _, err = ddpm(*TINY, "--mode=benchmark", f"--workdir={made}", argument)
     assert status == 2 and fault in err and not made.exists()
 
 
@@ -128,7 +127,7 @@ def test_bad_use_is_exit_2_and_writes_nothing(argument, fault, tmp_path):
 def test_as_a_command_it_needs_no_checkpoint(digits, tmp_path):
     where = f"--config.data.data_dir={digits}", f"--workdir={tmp_path}/made"
     status, out, err = ddpm(
-        *TINY, *where, "--mode=benchmark", "--benchmark=train_step,input_pipeline", cwd=ROOT
+        *TINY, *where, "--mode=benchmark", "--benchmark=train_step,input_pipeline"
     )
     assert status == 0, err
     made = json.loads((tmp_path / "made" / "benchmark" / "cpu-1.json").read_text())

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from conftest import tiny_config
 from etils import epath
-from test_command_line import TINY, ddpm
+from support.command import ddpm
+from test_command_line import TINY
 from test_guidance import CENTRES, PARTS, SCHED, WIDTH, denoiser, log_p
 
 from ddpm_jax import diffusion, parameterization

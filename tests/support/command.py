@@ -2,16 +2,17 @@
 
 import contextlib
 import io
-import os
+
+from conftest import ROOT
 
 from ddpm_jax import main
 
 
-def ddpm(*args, cwd=None):
+def ddpm(*args, cwd=ROOT):
     """Returns the exit status, standard output, and standard error of one command, run in this process."""
     out, err = io.StringIO(), io.StringIO()
     with (
-        contextlib.chdir(cwd or os.getcwd()),
+        contextlib.chdir(cwd),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

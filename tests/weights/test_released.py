@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 from support import release
-from test_command_line import ddpm
+from support.command import ddpm
 from test_weights import CIFAR, LARGE, SMALL
 
 pytestmark = pytest.mark.slow

@@ -170,7 +170,7 @@ def test_one_set_of_weights_is_the_ema_too_and_the_optimiser_begins_anew(checkpo
 
 def test_a_run_of_ours_by_their_names_is_the_same_run(tiny, tmp_path):
     """Four steps of it, handed over under TensorFlow's names, and two more: as if nothing had been."""
-    tiny.train.steps, tiny.train.keep_best = 4, ""
+    tiny.train.update(steps=4, keep_best="", checkpoint_every=4)
     ours = build.run(tiny, epath.Path(tmp_path / "ours"))
     train.train(ours)
     _, made, _ = state.newest(ours)

@@ -18,7 +18,7 @@ from ddpm_jax.metrics.features import Space
 from ddpm_jax.run import record, sampling, state
 from ddpm_jax.runtime import files, resumable
 from ddpm_jax.runtime import images as image_output
-from ddpm_jax.weights import exporting, importing
+from ddpm_jax.weights import exporting
 
 
 def drawn(run, draw=loud.EMA):
