@@ -1,4 +1,4 @@
-"""archive and unarchive: many images to the bytes of one file, and back, at the cost of the bound by bits back.
+"""archive and unarchive: many images to the bytes of one file, and back, by bits-back coding at the cost of the bound.
 
 Bits-back coding needs bits on the stack to start from. They come from the first images, stored as in files of
 their own: nothing is wasted, but an archive of few images consists of little else. An image that the chain

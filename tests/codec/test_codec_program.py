@@ -208,7 +208,7 @@ BAD_ARCHIVES = {
     newer: (2, "version 9"),
     longer: (2, "but its header says"),
     foreign: (2, "not an archive"),
-    damaged: (1, "damaged"),
+    damaged: (1, "damage"),
 }
 
 
