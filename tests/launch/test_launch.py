@@ -132,7 +132,10 @@ def test_every_type_of_tpu_has_its_image(type_, image):
         (["create", *TPU], "create needs --type"),
         (["train", *TPU, "--type=v3-8"], "train needs --config"),
         (["train", *TPU, *RUN[:2]], "train needs --workdir"),
-        (["train", *TPU, *RUN[:2], "--workdir=runs/cifar10"], "--workdir=runs/cifar10 must be gs://"),
+        (
+            ["train", *TPU, *RUN[:2], "--workdir=runs/cifar10"],
+            "--workdir=runs/cifar10 must be gs://",
+        ),
         (["create", *TPU, "--type=tpu7x-8"], "no default runtime for --type=tpu7x-8"),
     ],
 )

@@ -6,7 +6,6 @@ the checkpoint and the decompressed pixels bit for bit.
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -15,10 +14,9 @@ from etils import epath
 from PIL import Image
 
 from ddpm_jax import main
-from ddpm_jax.cli import command_line
 from ddpm_jax.config import build, stored_config
 from ddpm_jax.run import state
-from ddpm_jax.runtime import digest, signals
+from ddpm_jax.runtime import digest
 
 GOLDEN = ROOT / "tests" / "golden"
 STEP = 1500
@@ -32,18 +30,10 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def ddpm(folder, digits, monkeypatch):
+def ddpm(folder, digits):
     """The command line in this process, on the copied run: its config is the stored one."""
-    monkeypatch.setattr(signals, "listen", lambda: None)
-    for name in ("argv", "unraisablehook"):
-        monkeypatch.setattr(sys, name, getattr(sys, name))
 
     def command(mode, *args):
-        for name in list(command_line.FLAGS):
-            if name.startswith("config."):  # an override of the call before
-                delattr(command_line.FLAGS, name)
-            else:
-                command_line.FLAGS[name].unparse()
         where = f"--workdir={folder}", f"--config.data.data_dir={digits}"
         assert main.main(["main", *where, f"--mode={mode}", *args]) == 0
 
