@@ -101,6 +101,7 @@ def config_of_weights(args: list[str], base: str) -> tuple[ConfigDict, str]:
     path, format = last_value(args, "source")[0], last_value(args, "format")[0]
     if not path:
         raise Usage("--mode=import needs --source=PATH, a checkpoint or a folder of weights")
+    source.read.cache_clear()  # an earlier command of this process may have read other content
     weights = source.read(path, format or "auto")
     return imported_config.config_of(weights, base), imported_config.folder_name(path)
 

@@ -20,7 +20,14 @@ from ddpm_jax.cli import command_line
 from ddpm_jax.config import build, config_file
 from ddpm_jax.run import run, state
 from ddpm_jax.training import train
-from ddpm_jax.weights import diffusers, exporting, formats, imported_config, importing
+from ddpm_jax.weights import (
+    diffusers,
+    exporting,
+    formats,
+    imported_config,
+    importing,
+    program,
+)
 from ddpm_jax.weights import source as weights_source
 from ddpm_jax.weights.source import Source
 
@@ -508,3 +515,22 @@ def test_import_converts_every_tensor_once(checkpoint, tmp_path, monkeypatch):
     assert not converted
     importing.import_weights(run, source)
     assert len(converted) == len(checkpoint.keys() - set(importing.COUNTERS))
+
+
+def test_a_command_reads_the_weights_once_and_the_next_command_reads_them_again(
+    exported, tmp_path, monkeypatch
+):
+    """A file that has changed between two commands of one process is not taken for the old one."""
+    folder = copied(exported, tmp_path / "model")
+    reads = []
+    read = weights_source.read_tensors
+    monkeypatch.setattr(
+        weights_source, "read_tensors", lambda path: reads.append(path) or read(path)
+    )
+    args = ["main", "--mode=import", f"--source={folder}", f"--workdir={tmp_path}/run"]
+    command = command_line.parse(args)
+    program.build(command.config, command.directory, **command.options)
+    assert len(reads) == 1
+    cut(folder)
+    with pytest.raises(ValueError, match="truncated, or"):
+        command_line.parse(args)
