@@ -64,7 +64,7 @@ def ema(decay: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def averaged(opt_state: Any) -> Params:
+def ema_params(opt_state: Any) -> Params:
     """The EMA of the parameters, out of the optimiser's state."""
     return optax.tree.get(opt_state, "ema")
 

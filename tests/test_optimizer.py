@@ -64,7 +64,7 @@ def test_the_average_begins_at_the_initial_weights_and_follows_every_update():
     expected = PARAMS["w"]
     for params in seen:
         expected = 0.9 * expected + 0.1 * params["w"]
-    np.testing.assert_allclose(optimizer.averaged(state)["w"], expected, rtol=1e-5)
+    np.testing.assert_allclose(optimizer.ema_params(state)["w"], expected, rtol=1e-5)
 
 
 def test_after_k_steps_the_initial_weights_still_count_decay_to_the_k():

@@ -89,7 +89,7 @@ def config_of_run(folder: str) -> ConfigDict | None:
     from ddpm_jax.config import stored_config
     from ddpm_jax.run import record
 
-    if record.stored(epath.Path(folder)) is None:
+    if record.read(epath.Path(folder)) is None:
         return None
     return stored_config.get_config(folder)
 
@@ -126,7 +126,7 @@ def check_fields(config: ConfigDict, args: list[str]) -> None:
         if match and match[1] not in known and match[1] not in fields:
             from ddpm_jax.runtime import files
 
-            raise Usage(f"the config has no field {match[1]}; {files.nearest(match[1], known)}")
+            raise Usage(f"the config has no field {match[1]}; {files.suggest(match[1], known)}")
 
 
 def field_names(config: dict, prefix: str = "") -> list[str]:

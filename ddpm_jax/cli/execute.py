@@ -29,13 +29,13 @@ def execute(command: Command) -> int:
         try:
             join(command)
             subject = checked(command)
-            with lock.held(command.directory) if command.mode.locks else nullcontext():
+            with lock.hold(command.directory) if command.mode.locks else nullcontext():
                 signals.check("before anything was begun")
                 status = run_program(command, subject)
         except signals.Stopped as stopped:
             console.say(str(stopped))
             status = command.flags.stopped_status
-        processes.finished()
+        processes.finish()
         return status
 
 
@@ -90,8 +90,8 @@ def build_options(command: Command) -> dict[str, Any]:
 def check_workdir(command: Command) -> None:
     """Raises ValueError unless the workdir holds what the mode needs and can be written."""
     mode, directory = command.mode, command.directory
-    waits = command.options.get("follow") and record.stored(directory)  # for the first checkpoint
-    if mode.needs_checkpoint and not waits and not checkpoint.any_in(directory / "checkpoints"):
+    waits = command.options.get("follow") and record.read(directory)  # for the first checkpoint
+    if mode.needs_checkpoint and not waits and not checkpoint.exists(directory / "checkpoints"):
         raise ValueError(f"{directory} holds no checkpoint to {mode.name} from; train first")
     files.check_writable(directory, *mode.writes)
     record.check_same_run(directory, command.config.to_dict())
@@ -106,7 +106,7 @@ def ready(command: Command, run: Run) -> Run:
             f" and this one as --config.sample.classifier={directory}"
         )
     run = run._replace(name=command.name)
-    return guide.guided(run) if mode.draws_samples else run
+    return guide.open_guide(run) if mode.draws_samples else run
 
 
 def run_program(command: Command, subject: Any) -> int:

@@ -14,7 +14,7 @@ from ddpm_jax.runtime import console
 def data_of(config: ConfigDict, directory: epath.Path, source: str | None) -> Data | Folder:
     """The config's data section. Raises ValueError for wrong fields."""
     jax.config.update("jax_platforms", "cpu")  # a TPU serves one process, and this one needs none
-    return data_section.of(config.data.to_dict())
+    return data_section.data_source(config.data.to_dict())
 
 
 def prepare(data: Data | Folder, source: str | None) -> None:

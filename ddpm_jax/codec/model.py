@@ -98,7 +98,7 @@ def model_hash(model: Model, config: Mapping[str, Any], params: Any, plan: Calib
     chain = {name: config["diffusion"][name] for name in ("schedule", "output")}
     facts = [1, network, chain, list(model.shape), model.levels, calibration.to_json(plan)]
     hasher = hashlib.sha256(calibration.canonical_json(facts))
-    for path, leaf in sorted(digest.named(params).items()):
+    for path, leaf in sorted(digest.leaves_by_path(params).items()):
         hasher.update(calibration.canonical_json([path, str(leaf.dtype), list(leaf.shape)]))
         hasher.update(np.ascontiguousarray(leaf, leaf.dtype.newbyteorder("<")).tobytes())
     return hasher.digest()[:8]

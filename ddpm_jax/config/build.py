@@ -50,7 +50,7 @@ def run(
     # What needs no data set comes first: preparing one may take long.
     layout = section(meshes.layout, "parallel", sections["parallel"], present)
     mesh = layout.mesh
-    data = data_section.of(sections["data"])
+    data = data_section.data_source(sections["data"])
     diffused = section(model_section.diffusion_of, "diffusion", sections["diffusion"])
     sampled = dict(sections["sample"])
     langevin = section(sampler.langevin, "sample.langevin", sampled.pop("langevin", {}))
@@ -59,7 +59,7 @@ def run(
     train = section(config_sections.train, "train", sections["train"], layout, chain_of)
     sample = section(config_sections.sample, "sample", sampled, mesh, chain_of)
     evaluation = section(config_sections.evaluation, "eval", sections["eval"], mesh, diffused.sched)
-    shape, levels = of_images or images(data, directory)
+    shape, levels = of_images or image_kind(data, directory)
     network = section(model_section.network_of, "model", sections["model"], shape, diffused, layout)
     sample = labels.checked(sample, train, network.classes)
     if diffused.classifies:
@@ -87,9 +87,9 @@ def check_sections(sections: dict) -> None:
         raise ValueError(f"the config has no section {', '.join(missing)}")
 
 
-def images(data: source.Data | source.Folder, directory: epath.Path) -> ImageKind:
+def image_kind(data: source.Data | source.Folder, directory: epath.Path) -> ImageKind:
     """Shape and grey levels: the run's own record of them, else the data set's."""
-    record = records.stored(directory)
+    record = records.read(directory)
     if record is not None:
         return tuple(record["images"]["shape"]), record["images"]["levels"]
     source = data.open(data.split)

@@ -18,6 +18,6 @@ def folder(**fields: Any) -> Folder:
     return chosen
 
 
-def of(fields: Mapping[str, Any]) -> Data | Folder:
+def data_source(fields: Mapping[str, Any]) -> Data | Folder:
     """A section with a 'path' is of the user's own pictures. Raises ValueError for wrong fields."""
     return folder(**fields) if "path" in fields else validate.section(Data, "data", fields)

@@ -13,7 +13,7 @@ from ddpm_jax.run.run import Guide, Run
 from ddpm_jax.runtime import checkpoint, digest
 
 
-def guided(run: Run) -> Run:
+def open_guide(run: Run) -> Run:
     """The run with the classifier that sample.classifier names, opened; else as it is.
 
     Raises ValueError for a folder that holds none, or one of other images, noise or labels.
@@ -22,9 +22,9 @@ def guided(run: Run) -> Run:
         return run
     chain = run.sample.chain
     labels.check_solver("sample", chain)
-    other = classifier(run, checkpoint.absolute(epath.Path(run.sample.classifier)))
+    other = load_classifier(run, checkpoint.absolute_path(epath.Path(run.sample.classifier)))
     labels.check_label(chain.label, other.model.network.classes)
-    step, params = state.averaged(other)
+    step, params = state.read_ema(other)
     chain = chain._replace(guide=Guide(other.model, params))
     mark = zlib.crc32(json.dumps(digest.record(params)).encode())  # folders may share their name
     by = f"-by-{other.directory.name}-{step}-{mark:08x}"
@@ -32,12 +32,12 @@ def guided(run: Run) -> Run:
     return run._replace(sample=run.sample._replace(chain=chain))
 
 
-def classifier(run: Run, directory: epath.Path) -> Run:
+def load_classifier(run: Run, directory: epath.Path) -> Run:
     """The run in a folder, on this one's devices."""
-    record = records.stored(directory)
+    record = records.read(directory)
     if record is None:
         raise ValueError(f"sample.classifier: {directory} holds no run")
-    config = ConfigDict(stored_config.tuples(record["config"]))
+    config = ConfigDict(stored_config.lists_to_tuples(record["config"]))
     config.data = ConfigDict(run.config["data"])  # its own may lie elsewhere here, and is not read
     config.parallel = ConfigDict(run.config["parallel"] | {"accumulation": 1, "remat": ()})
     config.train.clip_groups = 1

@@ -87,7 +87,7 @@ def sample(
     return Sample(chain, count, batch_size, seed, classifier)
 
 
-def of_samples(**fields: Any) -> Quality:
+def quality_section(**fields: Any) -> Quality:
     chosen = validate.section(Quality, "eval.quality", fields)
     validate.at_least(0, "eval.quality", samples=chosen.samples)
     if 0 < chosen.samples < 4:  # precision and recall look at third neighbours
@@ -111,5 +111,5 @@ def evaluation(
     validate.at_least(0, "eval", images=images, train_images=train_images)
     validate.check_seed("eval.seed", seed)
     meshes.check_batch(mesh, batch_size, "eval.batch_size")
-    strata, samples = bound.strata(sched.T, steps), of_samples(**quality)
+    strata, samples = bound.strata(sched.T, steps), quality_section(**quality)
     return Eval(images, train_images, strata, batch_size, seed, best, samples)

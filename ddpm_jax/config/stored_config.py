@@ -7,11 +7,11 @@ from ddpm_jax.run import record
 
 
 def get_config(folder: epath.PathLike) -> ConfigDict:
-    return ConfigDict(tuples(record.stored(epath.Path(folder))["config"]))
+    return ConfigDict(lists_to_tuples(record.read(epath.Path(folder))["config"]))
 
 
-def tuples(value):
+def lists_to_tuples(value):
     """JSON has no tuples; a config has no lists."""
     if isinstance(value, dict):
-        return {key: tuples(item) for key, item in value.items()}
-    return tuple(tuples(item) for item in value) if isinstance(value, list) else value
+        return {key: lists_to_tuples(item) for key, item in value.items()}
+    return tuple(lists_to_tuples(item) for item in value) if isinstance(value, list) else value

@@ -44,7 +44,7 @@ def check_type(field: str, value: Any, declared: Any) -> None:
 
 def choice(field: str, name: str, choices: Mapping[str, Any]) -> Any:
     if name not in choices:
-        raise ValueError(f"{field} is {name!r}; {files.nearest(name, choices)}")
+        raise ValueError(f"{field} is {name!r}; {files.suggest(name, choices)}")
     return choices[name]
 
 

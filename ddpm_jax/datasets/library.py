@@ -39,7 +39,7 @@ def prepared(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     if name in FROM_SOURCE:
         raise not_made(name, data_dir)
     check_writable(place(data_dir))
-    with lock.awaited(shards.locks(place(data_dir), name)):
+    with lock.wait_for(shards.locks(place(data_dir), name)):
         if not found(name, data_dir).is_prepared():  # nor by whom we have waited for
             console.say(f"preparing data set {name} in {builder.data_dir}")
             prepare(preparer(builder, data_dir or None))

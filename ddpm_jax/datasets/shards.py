@@ -48,7 +48,7 @@ def write(data_dir: epath.Path, recipe: Recipe) -> epath.Path:
     if made.exists():
         return made
     unfinished = made.with_name(f"{made.name}.unfinished")
-    with lock.awaited(locks(data_dir, recipe.name)):
+    with lock.wait_for(locks(data_dir, recipe.name)):
         if made.exists():
             return made
         begin(unfinished, recipe)
@@ -90,9 +90,9 @@ def write_shards(unfinished: epath.Path, recipe: Recipe) -> list[str]:
         for number in missing:
             write_shard(unfinished / names[number], recipe, items[number], pool, bar)
             done += len(items[number])
-            if not console.interactive() and time.monotonic() - told > GAP:
+            if not console.is_interactive() and time.monotonic() - told > GAP:
                 told, left = time.monotonic(), (recipe.count - done) / rate.at(done)
-                console.say(f"{done} of {recipe.count} images  ETA {console.clock(left)}")
+                console.say(f"{done} of {recipe.count} images  ETA {console.format_duration(left)}")
     return names
 
 

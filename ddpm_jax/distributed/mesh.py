@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 SMALL = 1 << 12  # elements; an array below this is not worth a collective of its own
 
 
-def first_process() -> bool:
+def is_first_process() -> bool:
     """Whether it is up to this process to write and to speak."""
     return jax.process_index() == 0
 
@@ -62,37 +62,37 @@ def mesh(devices: int, present: Sequence[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh((len(chosen),), ("data",), (AxisType.Auto,), devices=chosen)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def by_image(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis, the images of a global batch, is spread over the devices."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def of_state(layout: Layout, tree: Any) -> Any:
+def state_shardings(layout: Layout, tree: Any) -> Any:
     """The sharding of every array of a train state, or of what has an array's shape."""
-    whole = replicated(layout.mesh)
+    whole = replicated_sharding(layout.mesh)
     if layout.params == "replicated":
         return jax.tree.map(lambda leaf: whole, tree)
-    return jax.tree.map(lambda leaf: spread(layout.mesh, leaf.shape), tree)
+    return jax.tree.map(lambda leaf: spread_sharding(layout.mesh, leaf.shape), tree)
 
 
-def spread(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
+def spread_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
     """Along the longest axis that the devices can share evenly; small arrays stay whole."""
     axes = [axis for axis, length in enumerate(shape) if length % mesh.size == 0]
     if not axes or math.prod(shape) < SMALL:
-        return replicated(mesh)
+        return replicated_sharding(mesh)
     longest = max(axes, key=lambda axis: (shape[axis], axis))
     return NamedSharding(mesh, PartitionSpec(*[None] * longest, "data"))
 
 
-def gathered(layout: Layout, tree: Any) -> Any:
+def gather(layout: Layout, tree: Any) -> Any:
     """Arrays whole on every device, wherever they were; also under jit."""
     if layout.params == "replicated":
         return tree
-    whole = replicated(layout.mesh)
+    whole = replicated_sharding(layout.mesh)
     return jax.jit(lambda tree: jax.lax.with_sharding_constraint(tree, whole))(tree)
 
 
@@ -107,7 +107,7 @@ def check_batch(mesh: Mesh, size: int, name: str) -> None:
         )
 
 
-def rows(size: int) -> slice:
+def local_rows(size: int) -> slice:
     """Which rows of a global batch this process reads."""
     each = size // jax.process_count()
     return slice(jax.process_index() * each, (jax.process_index() + 1) * each)
@@ -115,7 +115,7 @@ def rows(size: int) -> slice:
 
 def put(mesh: Mesh, local: Any) -> Any:
     """A global batch, out of the rows that this process read, array by array."""
-    put_one = partial(jax.make_array_from_process_local_data, by_image(mesh))
+    put_one = partial(jax.make_array_from_process_local_data, batch_sharding(mesh))
     return jax.tree.map(put_one, local)
 
 

@@ -25,7 +25,7 @@ BEAT = 2.0  # seconds between two heartbeats
 SILENCE = 40.0  # seconds without one after which a process is gone; jax's own limit is 100
 BARRIER = 600.0  # seconds that a process waits for the others to come to the same place
 KEYS = "ddpm_jax/process/"
-AGAIN = "start all processes again, and the run goes on from its last checkpoint"
+RESTART = "start all processes again, and the run goes on from its last checkpoint"
 
 
 class Peers(NamedTuple):
@@ -37,12 +37,12 @@ class Peers(NamedTuple):
     theirs: dict[int, dict[str, Any]]
 
 
-joined: list[Peers] = []  # a process has one set of peers, or none
-for_c: list = []  # what C calls must be kept by us
+current_peers: list[Peers] = []  # a process has one set of peers, or none
+c_callbacks: list = []  # what C calls must be kept by us
 
 
 def start(
-    coordinator: str, count: int, process: int, told: rendezvous.Told, timeout: float
+    coordinator: str, count: int, process: int, told: rendezvous.Settings, timeout: float
 ) -> None:
     """Joins this process to the others, before anything asks for devices.
 
@@ -52,7 +52,7 @@ def start(
     """
     devices = None
     if not coordinator and count == 0:
-        coordinator, count, process, devices = found_by_cluster(timeout)
+        coordinator, count, process, devices = detect_cluster(timeout)
     elif not coordinator and count == 1:
         return
     elif not coordinator or not 0 <= process < count:
@@ -62,17 +62,17 @@ def start(
         )
     if count <= 1:
         return
-    hosts = rendezvous.meet(coordinator, process, count, told, timeout, expected_hosts())
+    hosts = rendezvous.meet(coordinator, process, count, told, timeout, slice_hosts())
     jax.distributed.initialize(coordinator, count, process, devices)
-    joined.append(
+    current_peers.append(
         Peers(process, hosts, {"beat": 0, "at": "the start", "failed": "", "status": 1}, {})
     )
     if process != 0:
-        speak_when_aborted(joined[0], f"process 0 on {hosts[0]} is gone; {AGAIN}")
-    threading.Thread(target=watch, args=(joined[0], time.monotonic), daemon=True).start()
+        report_abort(current_peers[0], f"process 0 on {hosts[0]} is gone; {RESTART}")
+    threading.Thread(target=watch, args=(current_peers[0], time.monotonic), daemon=True).start()
 
 
-def found_by_cluster(timeout: float) -> tuple[str, int, int, list[int] | None]:
+def detect_cluster(timeout: float) -> tuple[str, int, int, list[int] | None]:
     """Coordinator, count, number and local devices as jax reads them off a cluster; a count of 1 if it is none.
 
     Raises ValueError if a TPU machine does not tell.
@@ -83,8 +83,8 @@ def found_by_cluster(timeout: float) -> tuple[str, int, int, list[int] | None]:
         method = "slurm"
     elif int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
         method = "ompi"
-    elif running_in_cloud_tpu_vm and expected_hosts():
-        method = "gketpu" if len(expected_hosts()) > 1 else None
+    elif running_in_cloud_tpu_vm and slice_hosts():
+        method = "gketpu" if len(slice_hosts()) > 1 else None
     elif running_in_cloud_tpu_vm and "TPU_SKIP_MDS_QUERY" not in environment:
         method = "gcetpu"
     if method is None:
@@ -101,13 +101,13 @@ def found_by_cluster(timeout: float) -> tuple[str, int, int, list[int] | None]:
         ) from error
 
 
-def expected_hosts() -> list[str]:
+def slice_hosts() -> list[str]:
     """The hosts of a TPU slice where the environment names them."""
     names = os.environ.get("TPU_PROCESS_ADDRESSES") or os.environ.get("TPU_WORKER_HOSTNAMES") or ""
     return [name for name in names.split(",") if name]
 
 
-def speak_when_aborted(peers: Peers, words: str) -> None:
+def report_abort(peers: Peers, words: str) -> None:
     """Says who is gone where jax aborts this process: it does when the first process is."""
     text = f"ddpm_jax: {words}\n".encode()
 
@@ -117,7 +117,7 @@ def speak_when_aborted(peers: Peers, words: str) -> None:
         os._exit(peers.mine["status"])
 
     kept = ctypes.CFUNCTYPE(None, ctypes.c_int)(handler)
-    for_c.append(kept)
+    c_callbacks.append(kept)
     # Not signal.signal: Python's handlers run later, and an abort has no later.
     ctypes.CDLL(None).signal(signal.SIGABRT, kept)
 
@@ -130,7 +130,7 @@ def watch(peers: Peers, clock) -> None:
             beat(peers, since, clock())
         words = trouble(peers, since, clock())
         if words and not peers.mine["failed"]:
-            print(f"ddpm_jax: {words}; {AGAIN}", file=sys.stderr, flush=True)
+            print(f"ddpm_jax: {words}; {RESTART}", file=sys.stderr, flush=True)
             os._exit(1)  # what waits for a peer cannot be interrupted otherwise
         time.sleep(BEAT)
 
@@ -160,10 +160,10 @@ def trouble(peers: Peers, since: Mapping[int, float], now: float) -> str:
     return ""
 
 
-def at(place: str) -> None:
+def report_place(place: str) -> None:
     """Tells the others, with the next heartbeat, how far this process has got."""
-    if joined:
-        joined[0].mine["at"] = place
+    if current_peers:
+        current_peers[0].mine["at"] = place
 
 
 def barrier(place: str, timeout: float = BARRIER) -> None:
@@ -171,14 +171,14 @@ def barrier(place: str, timeout: float = BARRIER) -> None:
 
     Raises Absent, naming those that have not.
     """
-    if not joined:
+    if not current_peers:
         return
-    at(place)
+    report_place(place)
     try:
         client = distributed.global_state.client
         client.wait_at_barrier(f"ddpm_jax/{place}", int(1000 * timeout))
     except Exception as error:
-        peers = joined[0]
+        peers = current_peers[0]
         late = [
             f"process {number} on {host} (at {peers.theirs.get(number, {}).get('at', 'the start')})"
             for number, host in enumerate(peers.hosts)
@@ -188,21 +188,21 @@ def barrier(place: str, timeout: float = BARRIER) -> None:
         raise rendezvous.Absent(f"after {timeout:.0f} s at {place}, {who} has not come") from error
 
 
-def finished() -> None:
+def finish() -> None:
     """Tells the others, if there are any, that this process is done and will fall silent."""
-    at("the end")
+    report_place("the end")
 
 
-def failed(error: BaseException, words: str, status: int) -> None:
+def fail(error: BaseException, words: str, status: int) -> None:
     """Ends this process, having told the others why, if there are others.
 
     An error that came of a peer's death first waits for the watch to say whose.
     """
-    if not joined:
+    if not current_peers:
         return
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
         time.sleep(SILENCE + 3 * BEAT)
-    joined[0].mine.update(failed=words, status=status)
+    current_peers[0].mine.update(failed=words, status=status)
     print(f"ddpm_jax: {words}", file=sys.stderr, flush=True)
     time.sleep(3 * BEAT)  # the others hear of it, also if it is the first that keeps the heartbeats
     os._exit(status)

@@ -10,9 +10,9 @@ import time
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-Told = dict[str, Any]
+Settings = dict[str, Any]
 PATIENCE = 10.0  # seconds that one end of a connection waits for the other's line
-AGAIN = 0.5  # seconds between two calls to a process that is not there yet
+RETRY = 0.5  # seconds between two calls to a process that is not there yet
 
 
 class Absent(TimeoutError):
@@ -24,11 +24,11 @@ class Call(NamedTuple):
 
     process: int
     host: str
-    told: Told  # must be the same for all
+    told: Settings  # must be the same for all
 
 
 def meet(
-    address: str, process: int, processes: int, told: Told, timeout: float, expected: list[str]
+    address: str, process: int, processes: int, told: Settings, timeout: float, expected: list[str]
 ) -> list[str]:
     """The hosts of all processes, in their order, once all have called the first, at HOST:PORT.
 
@@ -53,15 +53,15 @@ def meet(
 def lead(port: int, mine: Call, processes: int, deadline: float, expected: list[str]) -> dict:
     """Hears everybody, decides, and tells them all the same."""
     calls, lines = {0: mine}, {}
-    with listening(port, deadline) as server:
-        while absent(calls, processes) and (left := deadline - time.monotonic()) > 0:
+    with open_server(port, deadline) as server:
+        while missing_processes(calls, processes) and (left := deadline - time.monotonic()) > 0:
             server.settimeout(left)
             with suppress(OSError, ValueError, TypeError):  # a stranger, or who has gone again
                 line, _ = server.accept()
                 line.settimeout(PATIENCE)
-                call = Call(**json.loads(heard(line)))
+                call = Call(**json.loads(read_line(line)))
                 calls[call.process], lines[call.process] = call, line
-        answer = decided(calls, processes, expected)
+        answer = decide(calls, processes, expected)
         for line in lines.values():
             with suppress(OSError):
                 line.sendall(json.dumps(answer).encode() + b"\n")
@@ -70,7 +70,7 @@ def lead(port: int, mine: Call, processes: int, deadline: float, expected: list[
     return answer
 
 
-def listening(port: int, deadline: float) -> socket.socket:
+def open_server(port: int, deadline: float) -> socket.socket:
     """A server on the port, as soon as a process of the run before has left it."""
     while True:
         try:
@@ -78,7 +78,7 @@ def listening(port: int, deadline: float) -> socket.socket:
         except OSError as error:
             if time.monotonic() > deadline:
                 raise Absent(f"port {port} cannot be had: {error}") from error
-            time.sleep(AGAIN)
+            time.sleep(RETRY)
 
 
 def follow(address: tuple[str, int], mine: Call, deadline: float) -> dict:
@@ -88,12 +88,12 @@ def follow(address: tuple[str, int], mine: Call, deadline: float) -> dict:
         with suppress(OSError, ValueError), socket.create_connection(address, PATIENCE) as line:
             line.sendall(message)
             line.settimeout(left + PATIENCE)  # the first tells at its own deadline who is missing
-            return json.loads(heard(line))
-        time.sleep(AGAIN)
+            return json.loads(read_line(line))
+        time.sleep(RETRY)
     return {"missing": f"process 0 at {address[0]}:{address[1]} cannot be reached"}
 
 
-def heard(line: socket.socket) -> str:
+def read_line(line: socket.socket) -> str:
     """One line. Raises ValueError if it ends before it is whole."""
     with line.makefile() as file:
         text = file.readline(1 << 20)
@@ -102,11 +102,11 @@ def heard(line: socket.socket) -> str:
     return text
 
 
-def absent(calls: dict[int, Call], processes: int) -> list[int]:
+def missing_processes(calls: dict[int, Call], processes: int) -> list[int]:
     return [number for number in range(processes) if number not in calls]
 
 
-def decided(calls: dict[int, Call], processes: int, expected: list[str]) -> dict:
+def decide(calls: dict[int, Call], processes: int, expected: list[str]) -> dict:
     """Who is missing, or what differs, or else everybody's host."""
     for number, call in sorted(calls.items()):
         for name in sorted(calls[0].told.keys() | call.told.keys()):
@@ -114,12 +114,12 @@ def decided(calls: dict[int, Call], processes: int, expected: list[str]) -> dict
             if first != other:
                 found = f"process {number} on {call.host} was started with {name} {other!r}"
                 return {"refused": f"{found}, the first on {calls[0].host} with {first!r}"}
-    missing = absent(calls, processes)
+    missing = missing_processes(calls, processes)
     if missing:
-        names = ", ".join(named(number, expected, processes) for number in missing)
+        names = ", ".join(describe(number, expected, processes) for number in missing)
         return {"missing": f"of {processes} processes {names} cannot be heard"}
     return {"hosts": [calls[number].host for number in range(processes)]}
 
 
-def named(process: int, hosts: list[str], processes: int) -> str:
+def describe(process: int, hosts: list[str], processes: int) -> str:
     return f"process {process}" + (f" on {hosts[process]}" if len(hosts) == processes else "")

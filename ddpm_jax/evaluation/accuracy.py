@@ -35,8 +35,8 @@ def accuracy(run: Run, split: str, images: int) -> None:
     """With EMA weights, one draw of noise an image and time; writes eval/<step>-accuracy-<split>.json."""
     source = run.data.open(split)
     count, at = min(images, source.count), times(run.model.sched.T)
-    step, params = state.averaged(run)
-    path = run.directory / "eval" / f"{step}-accuracy-{files.in_file_name(split)}.json"
+    step, params = state.read_ema(run)
+    path = run.directory / "eval" / f"{step}-accuracy-{files.file_name_part(split)}.json"
 
     def of_batch(params, batch: sources.Batch, keys) -> Told:
         x_0 = pixels.normalize(batch.images, run.model.levels)
@@ -53,7 +53,7 @@ def accuracy(run: Run, split: str, images: int) -> None:
         return Told(right.T, nats.T)
 
     decides = (count, run.eval.batch_size, run.eval.seed, digest.record(params))
-    with resumable.beside(path, *decides, *runs.rounding(run)) as kept:
+    with resumable.parts_folder(path, *decides, *runs.rounding(run)) as kept:
         found, seconds = per_image.measured(run, params, source, count, kept, "accuracy", of_batch)
         right, nats = (found[name].mean(axis=0).tolist() for name in Told._fields)
         error = [per_image.standard_error(of_time) for of_time in found["right"].T]

@@ -26,12 +26,12 @@ def bound_of(run: Run, split: str, images: int) -> None:
     """
     source = run.data.open(split)
     count = min(images, source.count)
-    step, params = state.averaged(run)
-    path = run.directory / "eval" / f"{step}-likelihood-{files.in_file_name(split)}.json"
+    step, params = state.read_ema(run)
+    path = run.directory / "eval" / f"{step}-likelihood-{files.file_name_part(split)}.json"
     chosen, T = run.eval.strata, run.model.sched.T
     steps = len(chosen.first)
     decides = (count, steps, run.eval.batch_size, run.eval.seed, digest.record(params))
-    with resumable.beside(path, *decides, *runs.rounding(run)) as kept:
+    with resumable.parts_folder(path, *decides, *runs.rounding(run)) as kept:
         values, seconds = bounds(run, params, source, count, kept)
         made = {
             "images": count,

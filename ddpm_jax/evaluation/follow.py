@@ -30,7 +30,7 @@ def follow(run: Run) -> None:
     Raises Stopped if asked to, ValueError if eval.best names no number; called again it goes on.
     """
     while True:
-        for step in checkpoint.steps_in(run.checkpoints):
+        for step in checkpoint.list_steps(run.checkpoints):
             if step not in history(run):
                 look(run, step)
         if run.train.steps in history(run):
@@ -109,7 +109,7 @@ def history(run: Run) -> dict[int, dict[str, float]]:
     if not path.exists():
         return {}
     record = json.loads(path.read_text())
-    if records.with_later_fields(record["asked"]) != asked(run):
+    if records.add_later_fields(record["asked"]) != asked(run):
         return {}
     return {int(step): row for step, row in record["rows"].items()}
 
@@ -130,7 +130,7 @@ def numbers(run: Run, step: int) -> dict[str, float]:
     for path in sorted((run.directory / "eval").glob(f"{step}-*.json")):
         record = json.loads(path.read_text())
         if "bits_per_dim" in record:
-            found[f"bits_per_dim_{files.in_file_name(record['split'])}"] = record["bits_per_dim"]
+            found[f"bits_per_dim_{files.file_name_part(record['split'])}"] = record["bits_per_dim"]
         found |= record.get("scores", {})
     return found
 
@@ -145,7 +145,7 @@ def criterion(best: str, row: dict[str, float]) -> str:
         for name in row:
             if name.startswith(beginning):
                 return name
-    raise ValueError(f"eval.best is {best!r}; {files.nearest(best, row)}")
+    raise ValueError(f"eval.best is {best!r}; {files.suggest(best, row)}")
 
 
 def keep(run: Run, mine: epath.Path, step: int, record: dict[str, Any]) -> None:
@@ -154,7 +154,7 @@ def keep(run: Run, mine: epath.Path, step: int, record: dict[str, Any]) -> None:
     files.write_json(best / "best.json", record)
     files.write(best / "config.json", (run.directory / "config.json").read_text())
     (best / "checkpoints").mkdir(parents=True, exist_ok=True)
-    before = checkpoint.steps_in(best / "checkpoints")
+    before = checkpoint.list_steps(best / "checkpoints")
     if step not in before:
         (mine / "checkpoints" / f"{step}").rename(best / "checkpoints" / f"{step}")
     for other in set(before) - {step}:

@@ -35,7 +35,7 @@ def measured(
     def batch(number: int) -> resumable.Arrays:
         started = time.monotonic()
         numbers = np.arange(number * size, (number + 1) * size)
-        rows = np.minimum(numbers, count - 1)[mesh.rows(size)]
+        rows = np.minimum(numbers, count - 1)[mesh.local_rows(size)]
         local = source.batch(rows, run.model.network.classes > 0)
         keys = sampling.image_keys(run, run.eval.seed, number * size, size)
         found = mesh.fetch(compiled(params, mesh.put(run.mesh, local), keys))

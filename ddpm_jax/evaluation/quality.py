@@ -41,7 +41,7 @@ def quality(run: Run) -> None:
     # First what may be wrong with files; 50,000 samples take hours.
     chosen = SPACES[settings.space](run)
     real = {split: reference(run, chosen, split) for split in splits(run)}
-    step, params = state.averaged(run)
+    step, params = state.read_ema(run)
     images, made_by = samples(run, step, params)
     fake = embedding.side(chosen, len(images), lambda i: images[i], "samples")
     record = {
@@ -78,10 +78,10 @@ def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
     if settings.path:
         images = sample_files.images(epath.Path(settings.path), run.model.shape)
         return images[: settings.samples], {"samples_from": settings.path}
-    images = sampling.found(run, step, settings.samples)
+    images = sampling.find_samples(run, step, settings.samples)
     if images is None:
         drawing = run._replace(sample=run.sample._replace(count=settings.samples))
-        images = sampling.images(drawing, step, params)
+        images = sampling.write_samples(drawing, step, params)
     chosen = run.sample
     return images, {"sampler": chosen.chain.name, "seed": chosen.seed, "weights": "ema"}
 
@@ -134,7 +134,7 @@ def reference(run: Run, chosen: Space, split: str) -> Side:
     count = min(source.count, REFERENCE)
     first = source.read(np.arange(min(count, 16)))
     key = [chosen.name, chosen.settings, run.config["data"], split, count, zlib.crc32(first)]
-    name = f"{chosen.name}-{files.in_file_name(split)}-{zlib.crc32(json.dumps(key).encode()):08x}"
+    name = f"{chosen.name}-{files.file_name_part(split)}-{zlib.crc32(json.dumps(key).encode()):08x}"
     path = run.directory / "eval" / "reference" / f"{name}.npz"
     kept = resumable.read(path)
     if kept is None:
@@ -154,7 +154,7 @@ def scores(chosen: Space, fake: Side, real: dict[str, Side]) -> dict[str, Any]:
     some = short(len(fake.vectors))
     found: dict[str, Any] = inception_scores(of, "", fake)
     for split, side in real.items():
-        at = files.in_file_name(split)
+        at = files.file_name_part(split)
         found[f"{frechet_}_{n}_{at}"] = frechet.distance(fake.statistics, side.statistics)
         if fake.spatial is not None and side.spatial is not None:
             found[f"s{frechet_}_{n}_{at}"] = frechet.distance(fake.spatial, side.spatial)
@@ -170,7 +170,7 @@ def scores(chosen: Space, fake: Side, real: dict[str, Side]) -> dict[str, Any]:
         (name, train), (other, held_out) = real.items()
         floor = frechet.distance(held_out.statistics, train.statistics)
         count = short(held_out.statistics.count)
-        found[f"floor_{frechet_}_{files.in_file_name(other)}_{count}_{name}"] = floor
+        found[f"floor_{frechet_}_{files.file_name_part(other)}_{count}_{name}"] = floor
     return found
 
 

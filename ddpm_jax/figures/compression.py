@@ -18,7 +18,7 @@ from ddpm_jax.datasets import pixels
 from ddpm_jax.figures.trajectories import Chains
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, plotting, signals
-from ddpm_jax.runtime.plotting import Drawn, Line, Plot
+from ddpm_jax.runtime.plotting import Figure, Line, Plot
 
 IMAGES = 24  # of the held-out ones, the first
 QUALITIES = (5, 10, 20, 35, 50, 65, 80, 90, 95)
@@ -118,7 +118,7 @@ def ratios(files: dict[str, Any], bound: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def compression(trained: Chains) -> Drawn:
+def compression(trained: Chains) -> Figure:
     run = trained.run
     plan = calibration.read(calibration.file_path(run.directory, trained.step))
     codec = model.codec(run.model, run.config, trained.params, plan)
@@ -144,7 +144,7 @@ def compression(trained: Chains) -> Drawn:
         "others": beside,
         "poisson_bits_per_bit_of_kl": poisson.bits_per_kl_bit(),
     }
-    return Drawn({"": plotting.plots(drawn(facts))}, facts)
+    return Figure({"": plotting.plots(drawn(facts))}, facts)
 
 
 def drawn(facts: dict[str, Any]) -> list[Plot]:

@@ -15,7 +15,7 @@ from ddpm_jax.run import run as runs
 from ddpm_jax.run import sampling
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import plotting
-from ddpm_jax.runtime.plotting import Drawn, Header
+from ddpm_jax.runtime.plotting import Figure, Header
 
 WEIGHTS = (0.0, 1.0, 2.0, 4.0)
 EACH = 20  # images of a class, at each weight
@@ -31,7 +31,7 @@ def check(run: Run) -> None:
             "--figures=guidance is of a network with labels, trained with train.label_dropout above"
             " 0, as configs/digits_conditional.py has it, or guided by a sample.classifier"
         )
-    classes = sampling.number_of_classes(run.model, chain)
+    classes = sampling.class_count(run.model, chain)
     source.check_classes(run.data.open(run.data.split), classes)
 
 
@@ -46,12 +46,12 @@ def sampled(trained: Chains, w: float, count: int) -> Floats:
     return seen[-1]
 
 
-def guidance(trained: Chains) -> Drawn:
+def guidance(trained: Chains) -> Figure:
     """Rows of samples, a column a class; and the part of them that a classifier, which was trained on the
     training images and knows nothing of the network, puts in the class that was asked for.
     """
     run = trained.run
-    classes, levels = sampling.number_of_classes(run.model, run.sample.chain), run.model.levels
+    classes, levels = sampling.class_count(run.model, run.sample.chain), run.model.levels
     labels = np.arange(classes * EACH) % classes
     space = quality.classifier_of(run)
 
@@ -81,4 +81,4 @@ def guidance(trained: Chains) -> Drawn:
         "by_class": by_class,
         "classifier_right_on_held_out": held_out,
     }
-    return Drawn({"": plotting.sheet(np.concatenate(rows), texts, headers)}, facts)
+    return Figure({"": plotting.sheet(np.concatenate(rows), texts, headers)}, facts)

@@ -12,7 +12,7 @@ from ddpm_jax.figures.trajectories import Chains, Floats, Walk
 from ddpm_jax.run import sampling
 from ddpm_jax.run.run import Chain, Run
 from ddpm_jax.runtime import plotting
-from ddpm_jax.runtime.plotting import Drawn, Header, Line, Plot
+from ddpm_jax.runtime.plotting import Figure, Header, Line, Plot
 from ddpm_jax.samplers import ode_solvers, spacing
 from ddpm_jax.samplers import steps as sampler_steps
 
@@ -69,7 +69,7 @@ def slerp(
     return ((shares[0] * one + shares[1] * other) / np.sin(theta)).astype(np.float32)
 
 
-def inversion(trained: Chains) -> Drawn:
+def inversion(trained: Chains) -> Figure:
     """RMSE of the round trip over steps; images, latents, reconstructions; and what is between latents."""
     T, levels = trained.run.model.sched.T, trained.run.model.levels
     indices, x_0 = trajectories.real_images(trained, latents.split_of(trained.run), COUNT)
@@ -94,7 +94,7 @@ def inversion(trained: Chains) -> Drawn:
         "latents_mean": float(x_T[finest].mean()),
         "latents_std": float(x_T[finest].std()),
     }
-    return Drawn(
+    return Figure(
         {
             "": plotting.plots([plot]),
             "-images": plotting.sheet(trajectories.shown(rows, levels), texts, []),

@@ -11,7 +11,7 @@ from ddpm_jax.figures import trajectories
 from ddpm_jax.figures.trajectories import Chains, Floats, Walk
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import plotting
-from ddpm_jax.runtime.plotting import Drawn, Header
+from ddpm_jax.runtime.plotting import Figure, Header
 
 SHARED = (1.0, 0.75, 0.5, 0.25)  # Fig. 7's x_1000, x_750, x_500, x_250
 CONTINUATIONS = 8
@@ -20,7 +20,7 @@ LAMBDAS = np.linspace(0.0, 1.0, 11, dtype=np.float32)
 ROWS = np.linspace(1.0, 0.0, 9)  # Fig. 9's 1000, 875, ..., 125, 0 steps
 
 
-def shared_latents(trained: Chains) -> Drawn:
+def shared_latents(trained: Chains) -> Figure:
     """Fig. 7: samples that share x_t, for t from T down.
 
     The x_t are sample 0's, and every continuation has noise of its own; only the first goes on as
@@ -50,7 +50,7 @@ def shared_latents(trained: Chains) -> Drawn:
         "numbers": numbers.tolist(),
         "rmse_between_continuations": [float(value) for value in apart],
     }
-    return Drawn({"": figure}, facts)
+    return Figure({"": figure}, facts)
 
 
 def mixed(x_t: Floats) -> Float[np.ndarray, "p l h w c"]:
@@ -84,7 +84,7 @@ def framed(x_0: Floats, decoded: Float[np.ndarray, "p l h w c"], levels: int) ->
     return trajectories.shown(np.concatenate(cells, axis=1), levels)
 
 
-def interpolation(trained: Chains) -> Drawn:
+def interpolation(trained: Chains) -> Figure:
     """Fig. 8: mixtures of pairs of real images, diffused for half of T and decoded."""
     program, levels = trained.program, trained.run.model.levels
     indices, x_0 = trajectories.real_images(trained, split_of(trained.run), 2 * PAIRS)
@@ -95,10 +95,10 @@ def interpolation(trained: Chains) -> Drawn:
     decoded = seen[-1].reshape(PAIRS, len(LAMBDAS), *x_0.shape[1:])
     cells = framed(x_0, decoded, levels)
     figure = plotting.sheet(cells, [], headers(), breaks=(1, len(LAMBDAS) + 1))
-    return Drawn({"": figure}, facts(trained, indices, [t]) | errors(x_0, decoded))
+    return Figure({"": figure}, facts(trained, indices, [t]) | errors(x_0, decoded))
 
 
-def coarse_to_fine(trained: Chains) -> Drawn:
+def coarse_to_fine(trained: Chains) -> Figure:
     """Fig. 9: one pair, mixed after all of T, 7/8 of it, ..., none. Row 0 mixes the pixels."""
     program, levels = trained.program, trained.run.model.levels
     indices, x_0 = trajectories.real_images(trained, split_of(trained.run), 2)
@@ -111,7 +111,7 @@ def coarse_to_fine(trained: Chains) -> Drawn:
     cells = framed(ends, decoded, levels)
     rows = [f"{t} steps" for t in times]
     figure = plotting.sheet(cells, rows, headers(), breaks=(1, len(LAMBDAS) + 1))
-    return Drawn({"": figure}, facts(trained, indices, times) | errors(ends, decoded))
+    return Figure({"": figure}, facts(trained, indices, times) | errors(ends, decoded))
 
 
 def facts(trained: Chains, indices: list[int], times: list[int]) -> dict:

@@ -14,7 +14,7 @@ from ddpm_jax.figures.trajectories import Chains
 from ddpm_jax.metrics import features
 from ddpm_jax.metrics.features import Space
 from ddpm_jax.runtime import console, plotting, resumable, signals
-from ddpm_jax.runtime.plotting import Drawn, Header
+from ddpm_jax.runtime.plotting import Figure, Header
 from ddpm_jax.runtime.resumable import Arrays
 
 SAMPLES = 8
@@ -96,7 +96,7 @@ def search(trained: Chains, source: Source, queries: Bytes, of: Space, view: Vie
     return closest([Found(**part) for part in made], k)
 
 
-def nearest(trained: Chains) -> Drawn:
+def nearest(trained: Chains) -> Figure:
     """Samples, their nearest training images, and those nearest by the centre alone.
 
     In pixels and, where the run's scores have another space, in its features as well.
@@ -107,7 +107,7 @@ def nearest(trained: Chains) -> Drawn:
     if other is not None and other.name != "pixels":
         # Its vectors are of whole images; some spaces know no others.
         pages[f"-{other.name}"], by_space[other.name] = nearest_in(trained, other, (whole,))
-    return Drawn(pages, by_space)
+    return Figure(pages, by_space)
 
 
 def nearest_in(

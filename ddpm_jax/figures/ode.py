@@ -19,7 +19,7 @@ from ddpm_jax.run import model as models
 from ddpm_jax.run import sampling
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, plotting, resumable, signals
-from ddpm_jax.runtime.plotting import Drawn, Header, Line, Plot
+from ddpm_jax.runtime.plotting import Figure, Header, Line, Plot
 from ddpm_jax.runtime.resumable import Arrays
 from ddpm_jax.samplers import probability_flow
 
@@ -47,7 +47,7 @@ def measured(run: Run, params: Any, x_0, keys) -> dict[str, Any]:
     model, shape = run.model, run.model.shape
     classes = model.network.classes  # a network that has some is asked about none of them
     labels = jnp.full(1, classes) if classes else None  # one for all: the ODE goes image by image
-    denoiser = models.unclipped(model, params, labels)
+    denoiser = models.unclipped_denoiser(model, params, labels)
     uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), shape))(keys)
     probes = probability_flow.rademacher(
         jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), 1, shape
@@ -74,7 +74,7 @@ def collected(trained: Chains, x_0: trajectories.Floats) -> Arrays:
     def batch(number: int) -> Arrays:
         signals.check(f"in ode, batch {number + 1} of {batches}")
         rows = np.minimum(np.arange(number * size, (number + 1) * size), count - 1)
-        local = x_0[rows][mesh.rows(size)]
+        local = x_0[rows][mesh.local_rows(size)]
         keys = sampling.image_keys(run, run.sample.seed, number * size, size)
         found = of_batch(trained.params, mesh.put(run.mesh, local), keys)
         bar.update()
@@ -100,7 +100,7 @@ def text(name: str, values) -> str:
     return f"{name}: {found['bits_per_dim']:.3f}" + (f" ± {error:.3f}" if error else "")
 
 
-def ode(trained: Chains) -> Drawn:
+def ode(trained: Chains) -> Figure:
     """Bits/dim by the ODE against the bound, image by image, and a page of latents and their decodings."""
     run, split = trained.run, latents.split_of(trained.run)
     count = min(COUNT, run.data.open(split).count)
@@ -142,4 +142,4 @@ def ode(trained: Chains) -> Drawn:
             "standard_deviation": float(found["latent"].std()),
         },
     }
-    return Drawn({"": plotting.plots(panels), "-latents": sheet}, facts)
+    return Figure({"": plotting.plots(panels), "-latents": sheet}, facts)

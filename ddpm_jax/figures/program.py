@@ -50,7 +50,7 @@ def chosen(names: Sequence[str]) -> list[str]:
     """The figures of --figures. Raises ValueError for a name that is none."""
     for name in names:
         if name not in FIGURES and name != ALL:
-            raise ValueError(f"--figures: {name!r} is none; {files.nearest(name, [*FIGURES, ALL])}")
+            raise ValueError(f"--figures: {name!r} is none; {files.suggest(name, [*FIGURES, ALL])}")
     if not names:
         raise ValueError(f"--figures is empty; there is {', '.join([ALL, *FIGURES])}")
     of_all = [name for name in FIGURES if name not in ASKED_FOR] if ALL in names else []
@@ -60,7 +60,7 @@ def chosen(names: Sequence[str]) -> list[str]:
 def check(run: Run, figures: Sequence[str]) -> None:
     """Raises ValueError for what can be found wrong before anything is drawn."""
     wanted = chosen(figures)
-    steps = checkpoint.steps_in(run.checkpoints)
+    steps = checkpoint.list_steps(run.checkpoints)
     if "rate_distortion" in figures and steps and rate_distortion.evaluated(run, steps[-1]) is None:
         raise ValueError(rate_distortion.missing(run, steps[-1]))
     for name in ASKED_FOR.keys() & set(wanted):
@@ -78,17 +78,17 @@ def figures(run: Run, figures: Sequence[str]) -> None:
     checkpoint, the data and sample.seed.
     """
     wanted = chosen(figures)
-    step, params = state.averaged(run)
+    step, params = state.read_ema(run)
     program = sampling.make_program(run.model, run.sample.chain)
     folder = run.directory / "figures"
     console.say(f"figures at step {step}, {run.sample.chain.name}: {', '.join(wanted)}")
     decides = (
         wanted,
         facts(run, step),
-        sampling.weights(params, run.sample.chain),
+        sampling.weight_digests(params, run.sample.chain),
         *runs.rounding(run),
     )
-    with resumable.beside(folder / f"{step}", *decides) as kept:
+    with resumable.parts_folder(folder / f"{step}", *decides) as kept:
         trained = Chains(run, step, params, program, kept)
         for done, name in enumerate(wanted):
             signals.check(f"with {done} of {len(wanted)} figures done")

@@ -9,7 +9,7 @@ from etils import epath
 from ddpm_jax.figures.trajectories import Chains
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import files, plotting
-from ddpm_jax.runtime.plotting import Drawn, Line, Plot
+from ddpm_jax.runtime.plotting import Figure, Line, Plot
 
 TABLE_4 = {  # CIFAR-10, test set, T = 1000
     "reverse_step": [1000, 900, 800, 700, 600, 500, 400, 300, 200, 100],
@@ -22,7 +22,7 @@ TABLE_4 = {  # CIFAR-10, test set, T = 1000
 def evaluated(run: Run, step: int) -> epath.Path | None:
     """The file with the bound's terms at 'step', of the held-out split if there is one."""
     folder, mark = run.directory / "eval", f"{step}-likelihood-"
-    preferred = folder / f"{mark}{files.in_file_name(run.data.held_out)}.json"
+    preferred = folder / f"{mark}{files.file_name_part(run.data.held_out)}.json"
     there = [preferred, *sorted(folder.glob(f"{mark}*.json"))]
     return next((path for path in there if "terms" in read(path)), None)
 
@@ -65,7 +65,7 @@ def curve(terms: dict[str, list], prior: float, T: int) -> dict[str, list[float]
     }
 
 
-def rate_distortion(trained: Chains) -> Drawn | None:
+def rate_distortion(trained: Chains) -> Figure | None:
     """Distortion and rate over reverse time, and against each other; None without an evaluation."""
     run = trained.run
     path = evaluated(run, trained.step)
@@ -96,4 +96,4 @@ def rate_distortion(trained: Chains) -> Drawn | None:
         **ours,
         "paper_table_4_cifar10": TABLE_4 | {"drawn": beside},
     }
-    return Drawn({"": plotting.plots([plot(*pair) for pair in pairs])}, facts)
+    return Figure({"": plotting.plots([plot(*pair) for pair in pairs])}, facts)

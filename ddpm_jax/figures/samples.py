@@ -12,7 +12,7 @@ from ddpm_jax.figures.trajectories import Chains, Seen, Walk
 from ddpm_jax.metrics import frechet
 from ddpm_jax.run import sampling
 from ddpm_jax.runtime import plotting
-from ddpm_jax.runtime.plotting import Drawn, Header, Line, Plot
+from ddpm_jax.runtime.plotting import Figure, Header, Line, Plot
 
 LARGE = 64  # pixels of height; of larger images a grid shows 64, of smaller ones 256
 IMAGES = 16  # whose x_0-hat is followed, or as many as are scored
@@ -25,18 +25,18 @@ def first_samples(trained: Chains, count: int) -> Bytes:
     """The run's first 'count' samples, fewer if sample.count is less: out of samples/, or made now."""
     run = trained.run
     count = min(count, run.sample.count)
-    there = sampling.found(run, trained.step, count)
+    there = sampling.find_samples(run, trained.step, count)
     if there is not None:
         return there
     wanted = run._replace(sample=run.sample._replace(count=count))
-    return sampling.images(wanted, trained.step, trained.params)
+    return sampling.write_samples(wanted, trained.step, trained.params)
 
 
 def grid_size(trained: Chains) -> int:
     return 64 if trained.run.model.shape[0] > LARGE else 256
 
 
-def grid(trained: Chains) -> Drawn:
+def grid(trained: Chains) -> Figure:
     """Samples of the run's own sampler in a square, none picked."""
     images = first_samples(trained, grid_size(trained))
     columns = math.ceil(math.sqrt(len(images)))
@@ -44,10 +44,10 @@ def grid(trained: Chains) -> Drawn:
     cells = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
     cells[: len(images)] = images
     figure = plotting.sheet(cells.reshape(rows, columns, *images.shape[1:]), [], [])
-    return Drawn({"": figure}, {"images": len(images), "numbers": list(range(len(images)))})
+    return Figure({"": figure}, {"images": len(images), "numbers": list(range(len(images)))})
 
 
-def progressive(trained: Chains) -> Drawn:
+def progressive(trained: Chains) -> Figure:
     """x_0-hat along the reverse process, and how good it is: Figs. 6, 10 and 14.
 
     Its distance from the sample that it becomes and, where the run's scores have a space, the
@@ -76,7 +76,7 @@ def progressive(trained: Chains) -> Drawn:
         Plot("reverse process steps ($T - t$)", label, [Line(reverse, facts[name])])
         for name, label in names.items()
     ]
-    return Drawn({"": figure, "-quality": plotting.plots(panels)}, facts)
+    return Figure({"": figure, "-quality": plotting.plots(panels)}, facts)
 
 
 def asked(trained: Chains) -> int:

@@ -12,7 +12,7 @@ from ddpm_jax.figures.trajectories import Chains, Floats, Walk
 from ddpm_jax.run import sampling
 from ddpm_jax.run.run import Chain, Run
 from ddpm_jax.runtime import plotting
-from ddpm_jax.runtime.plotting import Drawn, Line, Plot
+from ddpm_jax.runtime.plotting import Figure, Line, Plot
 from ddpm_jax.samplers import loop
 from ddpm_jax.samplers.spacing import LINEAR
 
@@ -57,7 +57,7 @@ def sampled(
     return seen[-1]
 
 
-def solvers(trained: Chains) -> Drawn:
+def solvers(trained: Chains) -> Figure:
     """RMSE to Heun's method in all T steps, which is as near to the ODE's end as the schedule allows; and,
     where the run's scores have a space, Frechet distances from the training images over three seeds.
     """
@@ -95,7 +95,7 @@ def solvers(trained: Chains) -> Drawn:
     texts = [f"heun, {T}", *(f"{name}, {n}" for name in names for n in steps)]
     cells = np.stack([exact[:SHOWN], *(images for name in LOOKS for images in shown[name])])
     sheet = plotting.sheet(trajectories.shown(cells, levels), texts, [])
-    return Drawn(
+    return Figure(
         {"": plotting.plots(plots), "-samples": sheet}, facts | {"looks": looks, "rmse": errors}
     )
 

@@ -95,12 +95,12 @@ def go(
 def followed(trained: Chains, batch: Walk, see: See, tick: Callable[[int], None]) -> Seen:
     """One batch on its way; 'tick' is told the steps it has taken."""
     run, program = trained.run, trained.program
-    params = sampling.given(run, trained.params, run.sample.chain, batch.numbers)
-    keys = sampling.keys_of(run, run.sample.seed, batch.numbers)
+    params = sampling.program_inputs(run, trained.params, run.sample.chain, batch.numbers)
+    keys = sampling.image_keys(run, run.sample.seed, batch.numbers)
     if batch.x_t is None:
         state = program.begin(keys)
     else:
-        local = batch.x_t[mesh.rows(len(batch.numbers))]
+        local = batch.x_t[mesh.local_rows(len(batch.numbers))]
         state = program.enter(mesh.put(run.mesh, local))
     start = batch.marks[0]
     seen = [mesh.fetch(see(program, params, state, start))]

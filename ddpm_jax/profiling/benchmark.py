@@ -96,10 +96,10 @@ def sampling(run: Run) -> tuple[SamplingSteps, Facts]:
     program, facts = compile_program(run, preflight.sampling_step)
     begin = drawing.make_program(run.model, run.sample.chain).begin
     keys = drawing.image_keys(run, run.sample.seed, 0, run.sample.batch_size)
-    state = jax.jit(begin, out_shardings=mesh.by_image(run.mesh))(keys)
+    state = jax.jit(begin, out_shardings=mesh.batch_sharding(run.mesh))(keys)
     initial = partial(model.initial, run.model, jax.random.key(run.seed))
-    params = jax.jit(initial, out_shardings=mesh.replicated(run.mesh))()
-    params = drawing.given(run, params, run.sample.chain, np.arange(run.sample.batch_size))
+    params = jax.jit(initial, out_shardings=mesh.replicated_sharding(run.mesh))()
+    params = drawing.program_inputs(run, params, run.sample.chain, np.arange(run.sample.batch_size))
 
     def run_steps(steps: int) -> None:
         nonlocal state
@@ -121,7 +121,7 @@ def sampling_step(run: Run) -> Facts:
 def batches(run: Run, source: sources.Source, first: int) -> Iterator[sources.Batch]:
     size, labels = run.train.batch_size, run.model.network.classes > 0
     return data_batches.batches(
-        source, run.seed, size, mesh.rows(size), first, timing.ENDLESS, labels
+        source, run.seed, size, mesh.local_rows(size), first, timing.ENDLESS, labels
     )
 
 
@@ -166,7 +166,7 @@ def choose(names: Sequence[str]) -> list[str]:
     """The parts that --benchmark names. Raises ValueError for an unknown one."""
     for name in names or ("",):
         if name not in (*PARTS, ALL):
-            near = files.nearest(name, [*PARTS, ALL])
+            near = files.suggest(name, [*PARTS, ALL])
             raise ValueError(f"--benchmark: unknown part {name!r}; {near}")
     return [name for name in PARTS if name in names or ALL in names]
 
@@ -189,8 +189,8 @@ def measure(run: Run, names: Sequence[str]) -> Iterator[tuple[str, Facts]]:
     }
     for name in names:
         yield name, parts[name]()
-        if signals.agreed():
-            raise signals.Stopped(f"stopped by {signals.asked()}; nothing was written")
+        if signals.agree_to_stop():
+            raise signals.Stopped(f"stopped by {signals.signal_name()}; nothing was written")
 
 
 def describe(run: Run) -> Facts:
@@ -244,7 +244,7 @@ def benchmark(run: Run, benchmark: Sequence[str]) -> None:
     for name, facts in measure(run, choose(benchmark)):
         report[name] = facts
         console.say(row(name, facts))
-    file_name = f"{files.in_file_name(report['device'])}-{run.mesh.size}.json"
+    file_name = f"{files.file_name_part(report['device'])}-{run.mesh.size}.json"
     path = run.directory / "benchmark" / file_name
     files.write_json(path, report)
     console.say(f"benchmark  {path}")

@@ -42,9 +42,9 @@ def build_for(config: ConfigDict, directory: epath.Path, topology: str | None) -
     build.check_sections(sections)
     local = topology in (None, topologies.LOCAL)
     present = None if local else topologies.devices(topology)
-    data_set = data.of(sections["data"])
-    record = records.stored(directory)
-    of_images = build.images(data_set, directory) if record else data_set.declared()
+    data_set = data.data_source(sections["data"])
+    record = records.read(directory)
+    of_images = build.image_kind(data_set, directory) if record else data_set.declared()
     devices = sections["parallel"].get("devices") or len(present or jax.devices())
     for field, size in round_up_batches(sections, devices).items():
         section, key = field.split(".")
@@ -83,19 +83,19 @@ def with_overrides(run: Run, overrides: Overrides) -> Run | None:
 
 
 def train_step(run: Run) -> jax.stages.Lowered:
-    size, by_image = run.train.batch_size, mesh.by_image(run.mesh)
+    size, by_image = run.train.batch_size, mesh.batch_sharding(run.mesh)
     images = jax.ShapeDtypeStruct((size, *run.model.shape), jnp.uint8, sharding=by_image)
     batch = source.Batch(images, labels(run, size) if run.model.network.classes else None)
     return train.compiled_step(run).lower(state.abstract(run), batch)
 
 
 def labels(run: Run, size: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((size,), jnp.int32, sharding=mesh.by_image(run.mesh))
+    return jax.ShapeDtypeStruct((size,), jnp.int32, sharding=mesh.batch_sharding(run.mesh))
 
 
 def sampling_step(run: Run) -> jax.stages.Lowered:
     """One step of the sampling loop, for sample.batch_size images."""
-    replicated, by_image = mesh.replicated(run.mesh), mesh.by_image(run.mesh)
+    replicated, by_image = mesh.replicated_sharding(run.mesh), mesh.batch_sharding(run.mesh)
 
     def place(tree: Any, sharding: jax.sharding.Sharding) -> Any:
         return jax.tree.map(
@@ -108,9 +108,9 @@ def sampling_step(run: Run) -> jax.stages.Lowered:
     params = jax.eval_shape(lambda: model.initial(run.model, jax.random.key(0)))
     state = place(jax.eval_shape(program.begin, keys), by_image)
     params = place(params, replicated)
-    if sampling.number_of_classes(run.model, chain):
+    if sampling.class_count(run.model, chain):
         guide = chain.guide and place(chain.guide.params, replicated)
-        params = sampling.Given(params, labels(run, run.sample.batch_size), guide)
+        params = sampling.ProgramInputs(params, labels(run, run.sample.batch_size), guide)
     return program.loop.lower(params, place(keys, by_image), state, 0, 1)
 
 

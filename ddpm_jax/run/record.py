@@ -26,7 +26,7 @@ LATER = {
 CADENCES = ("train.log_every", "train.checkpoint_every", "train.sample_every", "train.keep_every")
 
 
-def stored(workdir: epath.Path) -> dict | None:
+def read(workdir: epath.Path) -> dict | None:
     """The config.json of the run that a folder holds, or None if it holds none.
 
     Raises ValueError if it is not as it was written.
@@ -37,13 +37,13 @@ def stored(workdir: epath.Path) -> dict | None:
     try:
         record = json.loads(path.read_text())
         if record["config"].keys() and record["images"].keys() == {"shape", "levels"}:
-            return record | {"config": with_later_fields(record["config"])}
+            return record | {"config": add_later_fields(record["config"])}
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise ValueError(f"{path} is damaged; put back this run's own, or take another --workdir")
 
 
-def with_later_fields(config: dict) -> dict:
+def add_later_fields(config: dict) -> dict:
     """A stored config with the fields that there were not yet, as the program then did without them."""
     return {
         name: LATER.get(name, {}) | section if isinstance(section, dict) else section
@@ -51,7 +51,7 @@ def with_later_fields(config: dict) -> dict:
     }
 
 
-def store(workdir: epath.Path, config: dict, shape: tuple[int, ...], levels: int) -> None:
+def write(workdir: epath.Path, config: dict, shape: tuple[int, ...], levels: int) -> None:
     """Records a run: its config, and what else makes its files readable without its data set."""
     record = {
         "config": config,
@@ -75,7 +75,7 @@ def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
 
 def check_same_run(workdir: epath.Path, config: dict) -> None:
     """Raises ValueError, naming every field, if the folder holds a run that this would change."""
-    record = stored(workdir)
+    record = read(workdir)
     if record is None:
         return
     before, now = flatten(record["config"]), flatten(config)

@@ -26,7 +26,7 @@ from ddpm_jax.samplers import loop
 Numbers = Int[np.ndarray, " n"]
 
 
-class Given(NamedTuple):
+class ProgramInputs(NamedTuple):
     """What a sampling program is called with where images have labels."""
 
     params: Any
@@ -41,50 +41,50 @@ def make_program(model: Model, chain: runs.Chain, clip: bool = True) -> loop.Pro
     """
 
     def of_params(given: Any) -> Denoiser:
-        if not isinstance(given, Given):
-            given = Given(given, None)
-        labels = given.labels if model.network.classes else None
+        if not isinstance(program_inputs, ProgramInputs):
+            program_inputs = ProgramInputs(program_inputs, None)
+        labels = program_inputs.labels if model.network.classes else None
         w = 0.0 if chain.guide else chain.guidance
-        denoise = models.unclipped(model, given.params, labels, w)
+        denoise = models.unclipped_denoiser(model, program_inputs.params, labels, w)
         if chain.guide:
-            told = models.network(chain.guide.model, given.guide, labels=given.labels)
+            told = models.network(chain.guide.model, program_inputs.guide, labels=program_inputs.labels)
             denoise = chain.classifier_guidance(chain.guidance, model.sched, denoise, told)
         return parameterization.clip(denoise) if clip else denoise
 
     return loop.program(model.sched, chain.sampler, of_params, chain.times, model.shape)
 
 
-def given(run: Run, params: Any, chain: runs.Chain, numbers: Numbers) -> Any:
+def program_inputs(run: Run, params: Any, chain: runs.Chain, numbers: Numbers) -> Any:
     """Parameters for a sampling program, with each image's label where a network has classes."""
-    classes = number_of_classes(run.model, chain)
+    classes = class_count(run.model, chain)
     if not classes:
         return params
     labels = numbers % classes if chain.label == runs.ALL else np.full_like(numbers, chain.label)
-    placed = mesh.put(run.mesh, labels.astype(np.int32)[mesh.rows(len(labels))])
-    return Given(params, placed, chain.guide and chain.guide.params)
+    placed = mesh.put(run.mesh, labels.astype(np.int32)[mesh.local_rows(len(labels))])
+    return ProgramInputs(params, placed, chain.guide and chain.guide.params)
 
 
-def number_of_classes(model: Model, chain: runs.Chain) -> int:
+def class_count(model: Model, chain: runs.Chain) -> int:
     return (chain.guide.model if chain.guide else model).network.classes
 
 
-def weights(params: Any, chain: runs.Chain) -> digest.Record:
+def weight_digests(params: Any, chain: runs.Chain) -> digest.Record:
     """What samples depend on beside the config: fingerprints of the network, and of the classifier."""
     return digest.record((params, chain.guide and chain.guide.params))
 
 
 def image_keys(run: Run, seed: int, first: int, count: int) -> Key[Array, " count"]:
     """The keys of the images first..first + count - 1, spread over the mesh."""
-    return keys_of(run, seed, np.arange(first, first + count))
+    return image_keys(run, seed, np.arange(first, first + count))
 
 
-def keys_of(run: Run, seed: int, numbers: Numbers) -> Key[Array, " n"]:
+def image_keys(run: Run, seed: int, numbers: Numbers) -> Key[Array, " n"]:
     """The keys of any images, spread over the mesh; those with one number share their noise."""
 
     def made(numbers):
         return loop.image_keys(jax.random.key(seed), numbers)
 
-    return jax.jit(made, out_shardings=mesh.by_image(run.mesh))(numbers)
+    return jax.jit(made, out_shardings=mesh.batch_sharding(run.mesh))(numbers)
 
 
 def generate(run: Run) -> None:
@@ -93,10 +93,10 @@ def generate(run: Run) -> None:
     Image i depends on sample.seed and i alone, whatever the batch size or the device count. What an
     interrupted call has made is not made again.
     """
-    images(run, *state.averaged(run))
+    write_samples(run, *state.read_ema(run))
 
 
-def images(run: Run, step: int, params: Any) -> Bytes:
+def write_samples(run: Run, step: int, params: Any) -> Bytes:
     """The same with a step and its weights at hand; returns what it has written."""
     settings = run.sample
     name = f"{step}-{settings.chain.name}-{settings.count}-seed{settings.seed}"
@@ -104,15 +104,15 @@ def images(run: Run, step: int, params: Any) -> Bytes:
     program = make_program(run.model, settings.chain)
     batches = -(-settings.count // settings.batch_size)
     console.say(f"sampling {settings.count} images at step {step}, {settings.chain.name}")
-    decides = (weights(params, settings.chain), *runs.rounding(run))
+    decides = (weight_digests(params, settings.chain), *runs.rounding(run))
     with (
-        resumable.beside(folder / name, settings.batch_size, *decides) as kept,
+        resumable.parts_folder(folder / name, settings.batch_size, *decides) as kept,
         console.progress("sampling", program.steps * batches) as bar,
     ):
 
         def batch(number: int) -> Arrays:
             path = kept / f"{number:05d}-unfinished.npz"
-            made = draw(run, program, params, number, path, bar.update)
+            made = draw_batch(run, program, params, number, path, bar.update)
             return {"images": pixels.quantize(mesh.fetch(made), run.model.levels)}
 
         made = resumable.collect(kept, batches, batch, lambda: bar.update(program.steps))
@@ -123,7 +123,7 @@ def images(run: Run, step: int, params: Any) -> Bytes:
     return whole
 
 
-def found(run: Run, step: int, count: int) -> Bytes | None:
+def find_samples(run: Run, step: int, count: int) -> Bytes | None:
     """The first 'count' images of a file that 'images' has left, whatever sample.count was; or None."""
     pattern = f"{step}-{run.sample.chain.name}-[0-9]*-seed{run.sample.seed}.npz"
     for path in sorted((run.directory / "samples").glob(pattern)):
@@ -133,22 +133,22 @@ def found(run: Run, step: int, count: int) -> Bytes | None:
     return None
 
 
-def draw(run: Run, program: loop.Program, params, number: int, path: epath.Path, tick):
+def draw_batch(run: Run, program: loop.Program, params, number: int, path: epath.Path, tick):
     """The images of a batch, from the state at 'path' if an interrupted call left one there."""
     size = run.sample.batch_size
     numbers = np.arange(number * size, (number + 1) * size)
-    keys = keys_of(run, run.sample.seed, numbers)
-    params = given(run, params, run.sample.chain, numbers)
+    keys = image_keys(run, run.sample.seed, numbers)
+    params = program_inputs(run, params, run.sample.chain, numbers)
     current, done = program.begin(keys), 0
     left = resumable.read(path)
     if left is not None:
         done = int(left["done"])
-        leaves = [jax.device_put(left[f"{i}"], leaf.sharding) for i, leaf in flat(current)]
+        leaves = [jax.device_put(left[f"{i}"], leaf.sharding) for i, leaf in enumerate_leaves(current)]
         current = jax.tree.unflatten(jax.tree.structure(current), leaves)
         tick(done)
     for first, last in program.spans(done):
-        if signals.agreed():
-            leaves = {f"{i}": mesh.fetch(leaf) for i, leaf in flat(current)}
+        if signals.agree_to_stop():
+            leaves = {f"{i}": mesh.fetch(leaf) for i, leaf in enumerate_leaves(current)}
             resumable.write(path, leaves | {"done": np.asarray(first)})
             signals.check(f"at step {first} of {program.steps} of batch {number + 1}")
         current = program.go_on(params, keys, current, first, last)
@@ -157,5 +157,5 @@ def draw(run: Run, program: loop.Program, params, number: int, path: epath.Path,
     return current[0]
 
 
-def flat(state: loop.State):
+def enumerate_leaves(state: loop.State):
     return enumerate(jax.tree.leaves(state))

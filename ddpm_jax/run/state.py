@@ -41,7 +41,7 @@ def empty_window() -> Window:
     return Window(*averages, *(jnp.zeros([], jnp.int32) for _ in range(3)))
 
 
-def seen(
+def add_step(
     window: Window, step: Int[Array, ""], loss: Array, grad_norm: Array, finite: Bool[Array, ""]
 ) -> Window:
     """The window with one more step in it."""
@@ -55,15 +55,15 @@ def seen(
     )
 
 
-def with_empty_window(run: Run, state: TrainState) -> TrainState:
+def reset_window(run: Run, state: TrainState) -> TrainState:
     """Placed as the rest of the state is, or the train step would be compiled once more for it."""
-    window = jax.jit(empty_window, out_shardings=mesh.replicated(run.mesh))()
+    window = jax.jit(empty_window, out_shardings=mesh.replicated_sharding(run.mesh))()
     return state._replace(window=window._replace(in_a_row=state.window.in_a_row))
 
 
-def resumed(run: Run, state: TrainState) -> TrainState:
+def forget_skipped(run: Run, state: TrainState) -> TrainState:
     """Without the steps left out before: the next one that is not finite is to be noticed."""
-    none = jax.jit(empty_window, out_shardings=mesh.replicated(run.mesh))().first_skipped
+    none = jax.jit(empty_window, out_shardings=mesh.replicated_sharding(run.mesh))().first_skipped
     return state._replace(window=state.window._replace(first_skipped=none))
 
 
@@ -77,7 +77,7 @@ def initial(run: Run) -> TrainState:
 def abstract(run: Run) -> TrainState:
     """Shapes, dtypes and shardings only."""
     shapes = jax.eval_shape(lambda: initial(run))
-    return checkpoint.abstract(shapes, mesh.of_state(run.layout, shapes))
+    return checkpoint.abstract(shapes, mesh.state_shardings(run.layout, shapes))
 
 
 def shardings(run: Run) -> TrainState:
@@ -86,28 +86,28 @@ def shardings(run: Run) -> TrainState:
 
 def ema(run: Run, state: TrainState) -> Any:
     """The averaged parameters, whole on every device: what samples and is measured."""
-    return mesh.gathered(run.layout, optimizer.averaged(state.opt_state))
+    return mesh.gather(run.layout, optimizer.ema_params(state.opt_state))
 
 
-def newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
+def read_newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
     """The newest whole checkpoint's step and state, and the newer steps that are damaged."""
-    return checkpoint.newest(run.checkpoints, abstract(run), console.say)
+    return checkpoint.restore_newest(run.checkpoints, abstract(run), console.say)
 
 
-def averaged(run: Run) -> tuple[int, Any]:
+def read_ema(run: Run) -> tuple[int, Any]:
     """The newest whole checkpoint's step and EMA weights. Raises ValueError if there is none yet."""
-    step, state = required(run)
+    step, state = require_newest(run)
     return step, ema(run, state)
 
 
-def raw(run: Run) -> tuple[int, Any]:
+def read_raw(run: Run) -> tuple[int, Any]:
     """The same with the weights as they were trained."""
-    step, state = required(run)
-    return step, mesh.gathered(run.layout, state.params)
+    step, state = require_newest(run)
+    return step, mesh.gather(run.layout, state.params)
 
 
-def required(run: Run) -> tuple[int, TrainState]:
-    found = newest(run)
+def require_newest(run: Run) -> tuple[int, TrainState]:
+    found = read_newest(run)
     if found is None:
         raise ValueError(f"{run.directory} holds no finished checkpoint yet; train on first")
     return found[:2]

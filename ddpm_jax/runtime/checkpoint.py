@@ -20,20 +20,20 @@ from ddpm_jax.runtime import digest
 State = Any
 STATE, RECORD = "state", "record"  # the items of a checkpoint; the second has the digests
 # Errors that say nothing about the checkpoint itself: it stays where it is, and the program ends.
-ELSEWHERE = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED")
-ELSEWHERE += ("UNAUTHENTICATED", "ABORTED", "Too many open files", "Stale file handle")
+NOT_DAMAGE = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED")
+NOT_DAMAGE += ("UNAUTHENTICATED", "ABORTED", "Too many open files", "Stale file handle")
 
 
 class Damaged(RuntimeError):
     """A checkpoint is not what was saved."""
 
 
-def absolute(directory: epath.Path) -> epath.Path:
+def absolute_path(directory: epath.Path) -> epath.Path:
     """Orbax takes no relative path; a gs:// path is absolute, and resolve() would make it local."""
     return directory if "://" in str(directory) else directory.resolve()
 
 
-class Lowest(NamedTuple):
+class KeepLowest(NamedTuple):
     """Orbax's preservation policy that keeps the checkpoint with the lowest value of a metric.
 
     Orbax's own reads metrics from files that stop it if they are damaged; ours are in the record.
@@ -67,18 +67,18 @@ def manager(
     if keep_every:
         policies.append(checkpoint_managers.EveryNSteps(keep_every))
     if keep_best:
-        policies.append(Lowest(directory, keep_best))
+        policies.append(KeepLowest(directory, keep_best))
     options = ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager(absolute(directory), options=options)
+    return ocp.CheckpointManager(absolute_path(directory), options=options)
 
 
 def reader(directory: epath.Path) -> ocp.CheckpointManager:
     """For programs that only read: it creates and deletes nothing."""
     options = ocp.CheckpointManagerOptions(read_only=True)
-    return ocp.CheckpointManager(absolute(directory), options=options)
+    return ocp.CheckpointManager(absolute_path(directory), options=options)
 
 
 def save(
@@ -100,23 +100,23 @@ def restore(manager: ocp.CheckpointManager, step: int, like: State) -> State:
     """
     folder = manager.directory / str(step)
     try:
-        saved = item(manager, step, RECORD, ocp.args.JsonRestore())["arrays"]
+        saved = restore_item(manager, step, RECORD, ocp.args.JsonRestore())["arrays"]
         wrong = digest.difference(saved, digest.kinds(like))
         if not wrong:
-            state = item(manager, step, STATE, ocp.args.StandardRestore(like))
+            state = restore_item(manager, step, STATE, ocp.args.StandardRestore(like))
             wrong = digest.difference(saved, digest.record(state))
     except (MemoryError, PermissionError, ConnectionError, TimeoutError):
         raise
     except Exception as error:  # Orbax and TensorStore raise many kinds, plain Exception among them
-        if any(code in str(error)[:1000] for code in ELSEWHERE):
+        if any(code in str(error)[:1000] for code in NOT_DAMAGE):
             raise
-        raise Damaged(f"{culprit(folder, error)} cannot be read: {brief(error)}") from error
+        raise Damaged(f"{culprit(folder, error)} cannot be read: {shorten(error)}") from error
     if wrong:
         raise Damaged(f"{folder} is damaged: {wrong}")
     return state
 
 
-def item(manager: ocp.CheckpointManager, step: int, name: str, args: Any) -> Any:
+def restore_item(manager: ocp.CheckpointManager, step: int, name: str, args: Any) -> Any:
     return manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
 
 
@@ -137,13 +137,13 @@ def culprit(folder: epath.Path, error: Exception) -> epath.Path:
     return folder
 
 
-def brief(error: Exception) -> str:
+def shorten(error: Exception) -> str:
     """The head of an error; TensorStore's go on for pages."""
     words = " ".join(str(error).split()) or type(error).__name__
     return words if len(words) <= 300 else words[:300] + " ..."
 
 
-def newest(
+def restore_newest(
     directory: epath.Path, like: State, tell: Callable[[str], None]
 ) -> tuple[int, State, set[int]] | None:
     """The newest whole checkpoint: its step, its state, and the newer steps that are damaged.
@@ -151,7 +151,7 @@ def newest(
     None if there is no checkpoint at all. 'tell' hears of the damaged ones. Raises Damaged if no
     whole one is left.
     """
-    if not any_in(directory):
+    if not exists(directory):
         return None
     damaged: dict[int, Damaged] = {}
     with reader(directory) as manager:
@@ -191,12 +191,12 @@ def abstract(state: State, shardings: State) -> State:
     )
 
 
-def any_in(directory: epath.Path) -> bool:
+def exists(directory: epath.Path) -> bool:
     """Whether a finished checkpoint is there, without opening it; one being written has a suffix."""
-    return bool(steps_in(directory))
+    return bool(list_steps(directory))
 
 
-def steps_in(directory: epath.Path) -> list[int]:
+def list_steps(directory: epath.Path) -> list[int]:
     """The steps of the finished checkpoints, whole or damaged, oldest first."""
     if not directory.exists():
         return []

@@ -32,7 +32,7 @@ def digest(array: Array) -> UInt32[Array, ""]:
     return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
 
 
-def named(tree: Any) -> dict[str, Any]:
+def leaves_by_path(tree: Any) -> dict[str, Any]:
     """The leaves of a tree by their paths: "params/conv_in/kernel"."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
@@ -40,7 +40,7 @@ def named(tree: Any) -> dict[str, Any]:
 
 def kinds(tree: Any) -> Record:
     """Dtype and shape of every array, or of what stands for one."""
-    return {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in named(tree).items()}
+    return {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves_by_path(tree).items()}
 
 
 def record(tree: Any) -> Record:
@@ -48,12 +48,12 @@ def record(tree: Any) -> Record:
 
     One small program per shape: a single one over all arrays takes long to compile.
     """
-    digests = jax.device_get([started(leaf) for leaf in jax.tree.leaves(tree)])
+    digests = jax.device_get([start_digest(leaf) for leaf in jax.tree.leaves(tree)])
     pairs = zip(kinds(tree).items(), digests, strict=True)
     return {name: [*kind, int(value)] for (name, kind), value in pairs}
 
 
-def started(array: Array) -> UInt32[Array, ""]:
+def start_digest(array: Array) -> UInt32[Array, ""]:
     """The digest, perhaps still being computed.
 
     Of an array that is spread over devices it is waited for: many programs that sum over devices, all

@@ -16,7 +16,7 @@ def write(path: epath.Path, content: str | bytes) -> None:
 
     Of several processes the first does.
     """
-    if not mesh.first_process():
+    if not mesh.is_first_process():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
@@ -42,12 +42,12 @@ def check_writable(workdir: epath.Path, *names: str, flag: str = "--workdir") ->
             raise ValueError(f"{flag} {workdir}: {there} is no folder that can be written")
 
 
-def in_file_name(split: str) -> str:
+def file_name_part(split: str) -> str:
     """ "train[95%:]" as "train-95to": no sign that a file system or a shell minds."""
     return re.sub(r"\W+", "-", split.replace("%", "").replace(":", "to")).strip("-")
 
 
-def nearest(name: str, known) -> str:
+def suggest(name: str, known) -> str:
     """A hint for a misspelt name: the names near it, or if none is near, all there are."""
     close = difflib.get_close_matches(name, list(known), n=3)
     if close:

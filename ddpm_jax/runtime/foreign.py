@@ -81,10 +81,10 @@ def tensorflow_prefix(path: epath.Path) -> epath.Path | None:
         return path
     inside = path.glob("*.index") if path.is_dir() else ()
     stems = [found.with_name(found.name.removesuffix(".index")) for found in inside]
-    return max(stems, key=lambda stem: step_of(stem.name) or 0, default=None)
+    return max(stems, key=lambda stem: parse_step(stem.name) or 0, default=None)
 
 
-def step_of(name: str) -> int | None:
+def parse_step(name: str) -> int | None:
     """ "model.ckpt-790000" and "model-790000.ckpt" are of step 790000; other names do not say."""
     match = re.fullmatch(r"model(?:\.ckpt)?-(\d{1,9})(?:\.\w+)?", name)
     return int(match[1]) if match else None

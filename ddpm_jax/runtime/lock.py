@@ -38,27 +38,27 @@ def owner() -> dict:
 
 
 @contextmanager
-def held(folder: epath.Path) -> Iterator[None]:
+def hold(folder: epath.Path) -> Iterator[None]:
     """Keeps the folder, made if it is not there, to this process and those it leads.
 
     Raises InUse, naming the owner.
     """
-    if not mesh.first_process():
+    if not mesh.is_first_process():
         yield
         return
     path = folder / "lock"
-    with by_system(path) or by_heartbeat(path):
+    with system_lock(path) or heartbeat_lock(path):
         yield
 
 
 @contextmanager
-def awaited(folder: epath.Path) -> Iterator[None]:
+def wait_for(folder: epath.Path) -> Iterator[None]:
     """Keeps the folder to this process alone; who comes meanwhile waits for its turn."""
     path, told = folder / "lock", False
     with ExitStack() as stack:
         while True:
             try:
-                stack.enter_context(by_system(path) or by_heartbeat(path))
+                stack.enter_context(system_lock(path) or heartbeat_lock(path))
                 break
             except InUse as error:
                 if not told:
@@ -69,7 +69,7 @@ def awaited(folder: epath.Path) -> Iterator[None]:
         yield
 
 
-def by_system(path: epath.Path) -> IO | None:
+def system_lock(path: epath.Path) -> IO | None:
     """The open, locked file, or None where there are no such locks."""
     if "://" in str(path):
         return None
@@ -80,7 +80,7 @@ def by_system(path: epath.Path) -> IO | None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
-            raise in_use(path, file.read()) from error
+            raise in_use_error(path, file.read()) from error
         except OSError:  # some network drives
             file.close()
             return None
@@ -94,7 +94,7 @@ def by_system(path: epath.Path) -> IO | None:
 
 
 @contextmanager
-def by_heartbeat(path: epath.Path, beat: float = BEAT, silence: float = SILENCE) -> Iterator[None]:
+def heartbeat_lock(path: epath.Path, beat: float = BEAT, silence: float = SILENCE) -> Iterator[None]:
     """No clocks are compared, only whether the file changes while it is watched."""
     watch(path, beat, silence)
     me, stop = owner() | {"nonce": secrets.token_hex(8)}, threading.Event()
@@ -103,22 +103,22 @@ def by_heartbeat(path: epath.Path, beat: float = BEAT, silence: float = SILENCE)
         path.write_text(json.dumps(me | {"beats": count}) + "\n")
 
     def ours() -> bool:
-        return f'"{me["nonce"]}"' in content(path)
+        return f'"{me["nonce"]}"' in read_text(path)
 
     def keep_beating():
         for count in itertools.count(1):
             if stop.wait(beat):
                 return
             with suppress(Exception):  # a bucket that cannot be reached now may be at the next beat
-                if content(path) and not ours():
-                    end_process(lost(path))
+                if read_text(path) and not ours():
+                    end_process(exit_as_lost(path))
                     return
                 write(count)
 
     write(0)
     time.sleep(min(beat, 2.0))  # of several that begin together the last to write is the owner
     if not ours():
-        raise in_use(path, content(path))
+        raise in_use_error(path, read_text(path))
     thread = threading.Thread(target=keep_beating, daemon=True)
     thread.start()
     try:
@@ -132,32 +132,32 @@ def by_heartbeat(path: epath.Path, beat: float = BEAT, silence: float = SILENCE)
 
 def watch(path: epath.Path, beat: float, silence: float) -> None:
     """Returns when the file has been silent, or gone; raises InUse when its owner lives."""
-    seen = content(path)
+    seen = read_text(path)
     if not seen:
         return
     console.say(f"{path} is there; watching for {silence:.0f} s whether its owner lives")
     deadline = time.monotonic() + silence
-    while time.monotonic() < deadline and (now := content(path)):
+    while time.monotonic() < deadline and (now := read_text(path)):
         signals.check("before anything was begun")
         if now != seen:
-            raise in_use(path, now)
+            raise in_use_error(path, now)
         time.sleep(beat / 3)
 
 
-def content(path: epath.Path) -> str:
+def read_text(path: epath.Path) -> str:
     try:
         return path.read_text()
     except FileNotFoundError:
         return ""
 
 
-def lost(path: epath.Path) -> int:
+def exit_as_lost(path: epath.Path) -> int:
     """Says that another has taken over, while this one was suspended, say; the exit status."""
-    print(f"ddpm_jax: {in_use(path, content(path))}", file=sys.stderr, flush=True)
+    print(f"ddpm_jax: {in_use_error(path, read_text(path))}", file=sys.stderr, flush=True)
     return 1
 
 
-def in_use(path: epath.Path, written: str) -> InUse:
+def in_use_error(path: epath.Path, written: str) -> InUse:
     try:
         by = "process {pid} on {host}, since {since}".format(**json.loads(written))
     except (ValueError, KeyError):  # its owner is just writing it

@@ -24,7 +24,7 @@ class Writer(NamedTuple):
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         row = {"step": step} | {name: float(value) for name, value in scalars.items()}
         self.rows.append(json.dumps(row) + "\n")
-        if not mesh.first_process():
+        if not mesh.is_first_process():
             return
         if "://" in str(self.metrics):  # object stores cannot append
             files.write(self.metrics, "".join(self.rows))
@@ -71,10 +71,10 @@ def writer(directory: epath.Path, step: int) -> Writer:
     metrics, kept = directory / "metrics.jsonl", []
     if metrics.exists():
         rows = metrics.read_bytes().decode(errors="replace").splitlines(keepends=True)
-        kept = [row for row in rows if step_of(row) <= step]
+        kept = [row for row in rows if parse_step(row) <= step]
         if kept != rows:
             files.write(metrics, "".join(kept))
-    if not mesh.first_process():
+    if not mesh.is_first_process():
         return Writer(metrics, kept, None)
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto import event_pb2
@@ -86,7 +86,7 @@ def writer(directory: epath.Path, step: int) -> Writer:
     return Writer(metrics, kept, events)
 
 
-def step_of(row: str) -> int | float:
+def parse_step(row: str) -> int | float:
     """The step of a row; infinity for what a killed process or a bad disk left of one."""
     try:
         return json.loads(row)["step"] if row.endswith("\n") else math.inf

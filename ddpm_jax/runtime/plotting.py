@@ -44,7 +44,7 @@ STYLE = {
 COLOURS = ("#1f4e79", "#b5482a", "#4d7c3a", "#8a8a8a", "#d9b13b")  # told apart in gray, too
 
 
-class Drawn(NamedTuple):
+class Figure(NamedTuple):
     """A figure: its pages by what their names end in, and the numbers behind it, as JSON has them."""
 
     pages: Mapping[str, Page]
@@ -78,7 +78,7 @@ def rgb(cells: Cells) -> UInt8[np.ndarray, "rows columns h w 3"]:
     return cells if cells.shape[-1] == 3 else np.repeat(cells[..., :1], 3, axis=-1)
 
 
-def tiled(cells: Cells, breaks: Sequence[int]) -> tuple[Raster, list[float], list[float]]:
+def tile(cells: Cells, breaks: Sequence[int]) -> tuple[Raster, list[float], list[float]]:
     """Every image, enlarged, on white; and the middles of the columns and of the rows, in pixels.
 
     There is a wider gap before the columns 'breaks'.
@@ -111,7 +111,7 @@ def sheet(
     import matplotlib
     from matplotlib.figure import Figure
 
-    raster, middles, levels = tiled(cells, breaks)
+    raster, middles, levels = tile(cells, breaks)
     height, width = raster.shape[:2]
     with matplotlib.rc_context(STYLE):
         left = max(map(text_width, rows), default=0.0) + 0.06 if rows else 0.0

@@ -17,7 +17,7 @@ Arrays = dict[str, np.ndarray]
 
 
 @contextmanager
-def beside(path: epath.Path, *decides: Any) -> Iterator[epath.Path]:
+def parts_folder(path: epath.Path, *decides: Any) -> Iterator[epath.Path]:
     """A hidden folder, ours alone, for the parts of a file to be; it goes when the file is made.
 
     'decides' is what the parts depend on beside the file's name: values that JSON knows. Raises
@@ -25,9 +25,9 @@ def beside(path: epath.Path, *decides: Any) -> Iterator[epath.Path]:
     """
     mark = zlib.crc32(json.dumps(decides).encode())
     folder = path.with_name(f".{path.name}-{mark:08x}")
-    with lock.held(folder):
+    with lock.hold(folder):
         yield folder
-        if mesh.first_process():
+        if mesh.is_first_process():
             folder.rmtree()
 
 
@@ -61,12 +61,12 @@ def collect(
         path = directory / f"{number:05d}.npz"
         part = read(path)
         if part is None:
-            signals.check_agreed(f"with {number} of {count} batches done")
+            signals.check_together(f"with {number} of {count} batches done")
             part = make(number)
             write(path, part)
         else:
             tick()
         found.append(part)
-        if not console.interactive():
+        if not console.is_interactive():
             console.say(f"batch {number + 1} of {count}")
     return found

@@ -12,8 +12,8 @@ import jax
 from jax.experimental import multihost_utils
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-received: list[str] = []  # a process has one set of signals, hence one of these
-places = itertools.count()  # at which the processes ask each other
+pending: list[str] = []  # a process has one set of signals, hence one of these
+sync_points = itertools.count()  # at which the processes ask each other
 
 
 class Stopped(Exception):
@@ -34,7 +34,7 @@ def listen() -> Callable[[], None]:
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
         os.close(written)  # which ends the thread
-        received.clear()
+        pending.clear()
 
     return stop
 
@@ -61,35 +61,35 @@ def watch(pipe: int) -> None:
         if jax.distributed.is_initialized():
             os.kill(os.getpid(), signal.SIGTERM)  # to jax's own handler, which tells the others
         else:
-            received.append(name)
+            pending.append(name)
         with suppress(OSError):  # Ctrl-C ends "| tee" too, and then nobody hears
             print(f"\n{name}: saving; once more ends it at once", file=sys.stderr, flush=True)
     os.close(pipe)
 
 
-def asked() -> str:
+def signal_name() -> str:
     """The signal's name, or "" as long as there was none."""
-    return received[0] if received else ""
+    return pending[0] if pending else ""
 
 
-def agreed() -> bool:
+def agree_to_stop() -> bool:
     """Whether to stop here: the same on all processes, each of which must ask at the same places.
 
     Where there are several, jax notes a SIGTERM to any of them, and settles a place to come.
     """
     several = jax.process_count() > 1
-    if several and multihost_utils.reached_preemption_sync_point(next(places)):
-        received.append("SIGTERM")
-    return bool(received)
+    if several and multihost_utils.reached_preemption_sync_point(next(sync_points)):
+        pending.append("SIGTERM")
+    return bool(pending)
 
 
-def check_agreed(done: str) -> None:
+def check_together(done: str) -> None:
     """Raises Stopped if it is agreed to stop here."""
-    agreed()
+    agree_to_stop()
     check(done)
 
 
 def check(done: str) -> None:
     """Raises Stopped if a signal has come."""
-    if asked():
-        raise Stopped(f"stopped by {asked()} {done}; the same command goes on from there")
+    if signal_name():
+        raise Stopped(f"stopped by {signal_name()} {done}; the same command goes on from there")

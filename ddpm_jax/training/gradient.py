@@ -42,15 +42,15 @@ def gradient(run: Run, params: Params, examples: Examples, dropout: Key[Array, "
     One group is the ordinary global clip; 8 groups is what the paper's eight cores did.
     """
     groups, devices = run.train.clip_groups, run.mesh.size
-    whole = mesh.gathered(run.layout, params)
+    whole = mesh.gather(run.layout, params)
     if groups == 1:
-        found = clipped(run, whole, examples, dropout)
+        found = clipped_gradient(run, whole, examples, dropout)
     elif groups % devices == 0:
         # Every device its own groups, as the paper's cores had them: nothing waits for another.
         shares, all_alike = PartitionSpec("data"), PartitionSpec()
 
         def local(*args):
-            losses, *averaged = of_groups(run, groups // devices, *args)
+            losses, *averaged = mean_over_groups(run, groups // devices, *args)
             return Gradient(losses, *jax.lax.pmean(averaged, "data"))
 
         found = jax.shard_map(
@@ -61,20 +61,20 @@ def gradient(run: Run, params: Params, examples: Examples, dropout: Key[Array, "
             check_vma=False,  # or jax would sum the gradients of what is whole before they are clipped
         )(whole, examples, jax.random.split(dropout, groups))
     else:
-        found = of_groups(run, groups, whole, examples, jax.random.split(dropout, groups))
-    places = mesh.of_state(run.layout, found.grads)
+        found = mean_over_groups(run, groups, whole, examples, jax.random.split(dropout, groups))
+    places = mesh.state_shardings(run.layout, found.grads)
     return found._replace(grads=jax.lax.with_sharding_constraint(found.grads, places))
 
 
-def of_groups(run: Run, groups: int, params: Params, examples: Examples, keys) -> Gradient:
+def mean_over_groups(run: Run, groups: int, params: Params, examples: Examples, keys) -> Gradient:
     """The mean of the groups' clipped gradients."""
     split = jax.tree.map(lambda a: a.reshape(groups, -1, *a.shape[1:]), examples)
     # One group after another: jax 0.7 cannot vmap the convolutions' gradient on CPUs.
-    losses, *each = jax.lax.map(lambda group: clipped(run, params, *group), (split, keys))
+    losses, *each = jax.lax.map(lambda group: clipped_gradient(run, params, *group), (split, keys))
     return Gradient(losses.reshape(-1), *jax.tree.map(lambda leaf: leaf.mean(axis=0), each))
 
 
-def clipped(run: Run, params: Params, examples: Examples, dropout: Key[Array, ""]) -> Gradient:
+def clipped_gradient(run: Run, params: Params, examples: Examples, dropout: Key[Array, ""]) -> Gradient:
     def of_mean(examples: Examples, dropout: Key[Array, ""]) -> tuple[PerImage, Params]:
         x_0, t, eps, weight, labels = examples
 
@@ -86,11 +86,11 @@ def clipped(run: Run, params: Params, examples: Examples, dropout: Key[Array, ""
         grads, losses = jax.grad(loss, has_aux=True)(params)
         return losses, grads
 
-    losses, grads = in_parts(of_mean, run.layout.accumulation, examples, dropout)
+    losses, grads = accumulate(of_mean, run.layout.accumulation, examples, dropout)
     return Gradient(losses, *optimizer.clip(grads, run.train.clip))
 
 
-def in_parts(of_mean: Callable, parts: int, examples: Examples, dropout: Key[Array, ""]):
+def accumulate(of_mean: Callable, parts: int, examples: Examples, dropout: Key[Array, ""]):
     """The losses, and the mean of the gradients of parts, taken one after another: memory is a part's.
 
     Part j has the examples j, j + parts, ...: a share of every device's, wherever they are.

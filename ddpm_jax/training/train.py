@@ -49,7 +49,7 @@ def train_step(run: Run, state: TrainState, batch: source.Batch) -> TrainState:
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     moved, stayed = (params, opt_state, memory), (state.params, state.opt_state, state.memory)
     kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stayed)
-    window = states.seen(state.window, state.step + 1, loss, norm, finite)
+    window = states.add_step(state.window, state.step + 1, loss, norm, finite)
     return TrainState(state.step + 1, *kept, window)
 
 
@@ -57,7 +57,7 @@ def compiled_step(run: Run) -> Callable[[TrainState, source.Batch], TrainState]:
     places = states.shardings(run)
     return jax.jit(
         lambda state, batch: train_step(run, state, batch),
-        in_shardings=(places, mesh.by_image(run.mesh)),
+        in_shardings=(places, mesh.batch_sharding(run.mesh)),
         out_shardings=places,
         donate_argnums=0,
     )
@@ -75,34 +75,34 @@ def begin(run: Run) -> TrainState:
         f"{count:,} parameters, {shape} images of {run.data.name},"
         f" {run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
     )
-    found = states.newest(run)
+    found = states.read_newest(run)
     if found is None:
         return jax.jit(lambda: states.initial(run), out_shardings=states.shardings(run))()
     step, state, damaged = found
-    aside = damaged if mesh.first_process() else ()
+    aside = damaged if mesh.is_first_process() else ()
     for path in checkpoint.set_aside(run.checkpoints, aside):
         console.say(f"set aside as {path}")
     console.say(f"resuming from step {step}")
-    return states.resumed(run, state)
+    return states.forget_skipped(run, state)
 
 
-def grids(run: Run) -> Callable[[TrainState], image_output.Grid]:
+def grid_program(run: Run) -> Callable[[TrainState], image_output.Grid]:
     """Draws the EMA's sample grid, of the same images at every step of training."""
     sample = sampling.make_program(run.model, run.train.grid.chain)
     wanted = run.train.grid.count
     count = -(-wanted // run.mesh.size) * run.mesh.size
     numbers = np.arange(count)
-    keys = sampling.keys_of(run, run.sample.seed, numbers)
+    keys = sampling.image_keys(run, run.sample.seed, numbers)
 
     def draw(state: TrainState) -> image_output.Grid:
-        params = sampling.given(run, states.ema(run, state), run.train.grid.chain, numbers)
+        params = sampling.program_inputs(run, states.ema(run, state), run.train.grid.chain, numbers)
         images = mesh.fetch(sample(params, keys))
         return image_output.grid(pixels.quantize(images[:wanted], run.model.levels))
 
     return draw
 
 
-def due(step: int, every: int) -> bool:
+def is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
@@ -117,9 +117,9 @@ def train(run: Run) -> None:
         return
     labelled = run.model.network.classes > 0
     source = data_batches.loaded(run.data.open(run.data.split), labelled)
-    record.store(run.directory, run.config, run.model.shape, run.model.levels)
-    step_fn, draw = compiled_step(run), grids(run)
-    rows = mesh.rows(settings.batch_size)
+    record.write(run.directory, run.config, run.model.shape, run.model.levels)
+    step_fn, draw = compiled_step(run), grid_program(run)
+    rows = mesh.local_rows(settings.batch_size)
     keep = (settings.keep, settings.keep_every, settings.keep_best)
     rate = None
     with (
@@ -131,54 +131,54 @@ def train(run: Run) -> None:
         console.progress("training", last, first) as bar,
     ):
         scalars = writer.newest()
-        while step < last and not signals.agreed():
+        while step < last and not signals.agree_to_stop():
             batch = next(batches)
             step += 1
             state = step_fn(state, mesh.put(run.mesh, batch))
-            processes.at(f"step {step}")
+            processes.report_place(f"step {step}")
             bar.update()
             if rate is None:  # the first step compiles, and is not counted
                 jax.block_until_ready(state.step)
                 rate = console.Rate.start(step)
-            if due(step, settings.log_every):
-                scalars = averages(checked(run, source, state))
-                state = states.with_empty_window(run, state)
+            if is_due(step, settings.log_every):
+                scalars = window_means(check_finite(run, source, state))
+                state = states.reset_window(run, state)
                 scalars |= speed(rate, step, settings.batch_size)
                 writer.write_scalars(step, scalars)
-                console.training_row(bar, step, last, scalars)
+                console.show_training_row(bar, step, last, scalars)
                 rate = console.Rate.start(step)
             last_grid = step == last and settings.sample_every > 0
-            if due(step, settings.sample_every) or last_grid:
+            if is_due(step, settings.sample_every) or last_grid:
                 image = draw(state)
                 writer.write_images(step, {"samples": image})
                 image_output.write_png(run.directory / "samples" / f"{step}-grid.png", image)
                 rate = console.Rate.start(step)
-            if due(step, settings.checkpoint_every):
+            if is_due(step, settings.checkpoint_every):
                 save(run, source, manager, state, scalars)
         if step > first:
             save(run, source, manager, state, scalars)
         manager.wait_until_finished()
     signals.check(f"at step {step} of {last}")
-    loss = (scalars | averages(state.window)).get("loss", math.nan)
+    loss = (scalars | window_means(state.window)).get("loss", math.nan)
     console.say(f"trained to step {step}, loss {loss:.4f}")
 
 
 def save(run: Run, source: source.Source, manager, state: TrainState, scalars) -> None:
     """All processes come here first: Orbax waits for them too, but does not say for whom."""
-    checked(run, source, state)
+    check_finite(run, source, state)
     step = int(state.step)
     processes.barrier(f"the save of step {step}")
     checkpoint.save(manager, step, state, {"loss": scalars.get("loss", math.inf)})
 
 
-def averages(window: states.Window) -> dict[str, float]:
+def window_means(window: states.Window) -> dict[str, float]:
     """Means since the last logged row, and the steps left out of them; none right after it."""
     found = {"loss": window.loss, "grad_norm": window.grad_norm}
     scalars = {name: float(mean.compute()) for name, mean in found.items() if mean.count > 0}
     return scalars | ({"skipped": float(window.skipped)} if window.skipped > 0 else {})
 
 
-def checked(run: Run, source: source.Source, state: TrainState) -> states.Window:
+def check_finite(run: Run, source: source.Source, state: TrainState) -> states.Window:
     """The window, before anything of it is logged or saved.
 
     Raises FloatingPointError where a loss or gradient was not finite: at the first one, having

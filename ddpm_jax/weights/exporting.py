@@ -27,7 +27,7 @@ def check_export(run: Run, target: str | None, format: str, weights: str = "ema"
         raise ValueError(
             f"--weights=raw goes with --format=diffusers; --format={format} samples from the EMA"
         )
-    path = checkpoint.absolute(epath.Path(target))
+    path = checkpoint.absolute_path(epath.Path(target))
     if path.exists() and (format == "npz" or not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"--target {target} already exists; give another")
     files.check_writable(path.parent, "", flag="--target")
@@ -40,7 +40,7 @@ def check_export(run: Run, target: str | None, format: str, weights: str = "ema"
 
 def export(run: Run, target: str, format: str, weights: str) -> None:
     """Writes 'target' in a format of EXPORTS, with "ema" or "raw" weights."""
-    EXPORTS[format](run, checkpoint.absolute(epath.Path(target)), weights)
+    EXPORTS[format](run, checkpoint.absolute_path(epath.Path(target)), weights)
     console.say(f"exported {target}")
 
 
@@ -72,7 +72,7 @@ def new_folder(target: epath.Path) -> Iterator[epath.Path]:
 
 def to_diffusers(run: Run, target: epath.Path, weights: str) -> None:
     """Writes a folder that DDPMPipeline.from_pretrained loads."""
-    _, params = state.averaged(run) if weights == "ema" else state.raw(run)
+    _, params = state.read_ema(run) if weights == "ema" else state.read_raw(run)
     tensors = formats.to_tensors("diffusers", jax.device_get(params))
     content = safetensors.numpy.save(tensors, metadata={"format": "pt"})
     with new_folder(target) as folder:
@@ -83,9 +83,9 @@ def to_diffusers(run: Run, target: epath.Path, weights: str) -> None:
 
 def samples(run: Run) -> np.ndarray:
     """Returns sample.count images of the newest checkpoint, drawing them unless a file has them."""
-    step, params = state.averaged(run)
-    drawn = sampling.found(run, step, run.sample.count)
-    return sampling.images(run, step, params) if drawn is None else drawn
+    step, params = state.read_ema(run)
+    drawn = sampling.find_samples(run, step, run.sample.count)
+    return sampling.write_samples(run, step, params) if drawn is None else drawn
 
 
 def to_png(run: Run, target: epath.Path, weights: str) -> None:

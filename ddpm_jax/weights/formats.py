@@ -181,7 +181,7 @@ def to_our_layout(format: Format, array: np.ndarray, dimensions: int) -> np.ndar
 
 def tensor_names(format: str, like: Any, suffix: str = "") -> dict[str, str]:
     """The paths of our parameters, in the tree's order, and the name of each in the format."""
-    paths = digest.named(like)
+    paths = digest.leaves_by_path(like)
     levels = sum(path.startswith("down_") for path in like)
     return {path: FORMATS[format].tensor_name(path, levels) + suffix for path in paths}
 
@@ -191,7 +191,7 @@ def check_tensors(format: str, tensors: Tensors, like: Any, suffix: str = "") ->
 
     The names end with 'suffix'; 'like' has the shapes of our parameters.
     """
-    names, leaves = tensor_names(format, like, suffix), digest.named(like)
+    names, leaves = tensor_names(format, like, suffix), digest.leaves_by_path(like)
     missing = [name for name in names.values() if name not in tensors]
     if missing:
         raise ValueError(
@@ -208,7 +208,7 @@ def check_tensors(format: str, tensors: Tensors, like: Any, suffix: str = "") ->
 
 def to_params(format: str, tensors: Tensors, like: Any, suffix: str = "") -> Any:
     """Our parameters, as float32, from tensors that check_tensors has passed."""
-    leaves = digest.named(like)
+    leaves = digest.leaves_by_path(like)
     arrays = []
     for path, name in tensor_names(format, like, suffix).items():
         ours = to_our_layout(FORMATS[format], tensors[name], len(leaves[path].shape))
@@ -218,7 +218,7 @@ def to_params(format: str, tensors: Tensors, like: Any, suffix: str = "") -> Any
 
 def to_tensors(format: str, params: Any) -> dict[str, np.ndarray]:
     """The tensors of the format, by their names, from our parameters."""
-    leaves, layout = digest.named(params), FORMATS[format]
+    leaves, layout = digest.leaves_by_path(params), FORMATS[format]
     return {
         name: np.ascontiguousarray(to_foreign_layout(layout, path, np.asarray(leaves[path])))
         for path, name in tensor_names(format, params).items()

@@ -36,7 +36,7 @@ def build_for(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
 
     Raises ValueError if the weights' images and the data set's have different channels.
     """
-    shape, levels = data.of(config.data.to_dict()).declared()
+    shape, levels = data.data_source(config.data.to_dict()).declared()
     if shape[0] == source.shape[0]:
         shape = (*source.shape[:2], shape[2])  # a folder of pictures is declared square
     if shape[2] != source.shape[2]:
@@ -50,7 +50,7 @@ def build_for(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
 def check_import(run: Run, source: Source) -> None:
     """Raises ValueError if the folder holds a run already, or the tensors do not fit the network."""
     check_alone()
-    if checkpoint.any_in(run.checkpoints):
+    if checkpoint.exists(run.checkpoints):
         raise ValueError(f"{run.directory} already holds a run; import into another --workdir")
     check_weights(source, state.abstract(run).params)
 
@@ -101,7 +101,7 @@ def import_weights(run: Run, source: Source) -> None:
     like = state.abstract(run)
     weights = read_weights(source, like.params)
     train_state = make_state(like, weights, step_of(source))
-    record.store(run.directory, run.config, run.model.shape, run.model.levels)
+    record.write(run.directory, run.config, run.model.shape, run.model.levels)
     keep = (run.train.keep, run.train.keep_every, run.train.keep_best)
     with closing(checkpoint.manager(run.checkpoints, *keep)) as manager:
         placed = jax.device_put(train_state, state.shardings(run))

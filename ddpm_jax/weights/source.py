@@ -51,13 +51,13 @@ def open_source(path: epath.Path) -> Source:
     prefix = foreign.tensorflow_prefix(path)
     if prefix is not None:
         tensors = foreign.read_tensorflow(prefix, GET_AGAIN)
-        return from_release(prefix, tensors, foreign.step_of(prefix.name))
+        return from_release(prefix, tensors, foreign.parse_step(prefix.name))
     if path.is_dir():
         return from_folder(path)
     tensors = read_tensors(path)
     if formats.detect(tensors) == "diffusers":
         return from_folder(path.parent, path)
-    return from_release(path, tensors, foreign.step_of(path.name))
+    return from_release(path, tensors, foreign.parse_step(path.name))
 
 
 def read_tensors(path: epath.Path) -> Tensors:

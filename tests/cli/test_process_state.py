@@ -43,7 +43,7 @@ def state():
         "flags": {name: flags.FLAGS[name].value for name in flags.FLAGS},
         "parsed": flags.FLAGS.is_parsed(),
         "handlers": [signal.getsignal(number) for number in signals.SIGNALS],
-        "received": list(signals.received),
+        "received": list(signals.pending),
         "levels": [logging.getLogger(name).level for name in ("", "absl", "asyncio")],
         "warnings": list(warnings.filters),
         "unraisable": sys.unraisablehook,
@@ -105,7 +105,7 @@ def test_a_stopped_call_can_be_followed_by_one_that_runs_to_its_end(tmp_path, mo
     def interrupted(run, topology):
         if not done:
             os.kill(os.getpid(), signal.SIGTERM)
-            while not signals.asked():
+            while not signals.signal_name():
                 time.sleep(0.001)
         done.append(run)
         signals.check("in the middle")

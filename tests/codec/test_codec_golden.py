@@ -44,10 +44,10 @@ def plan_of(kept):
 def weights(of):
     params = jax.eval_shape(lambda key: models.initial(of, key), jax.random.key(0))
     flat, filled = np.load(GOLDEN / "weights.npy").astype(np.float32), {}
-    for name, leaf in sorted(digest.named(params).items()):
+    for name, leaf in sorted(digest.leaves_by_path(params).items()):
         filled[name], flat = flat[: leaf.size].reshape(leaf.shape), flat[leaf.size :]
     assert not flat.size
-    return jax.tree.unflatten(jax.tree.structure(params), [filled[n] for n in digest.named(params)])
+    return jax.tree.unflatten(jax.tree.structure(params), [filled[n] for n in digest.leaves_by_path(params)])
 
 
 @pytest.mark.parametrize(

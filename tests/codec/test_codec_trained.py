@@ -128,7 +128,7 @@ def test_drift_of_half_the_margin_changes_nothing_and_of_a_millionth_is_noticed(
 
 
 def test_weights_off_by_a_hundredth_are_noticed_even_if_their_hash_is_forged(trained, codec, files):
-    random, params = np.random.default_rng(0), jax.device_get(state.averaged(trained)[1])
+    random, params = np.random.default_rng(0), jax.device_get(state.read_ema(trained)[1])
     off = jax.tree.map(
         lambda leaf: (leaf * (1.0 + 0.01 * random.normal(size=leaf.shape))).astype(leaf.dtype),
         params,

@@ -27,7 +27,7 @@ ROWS = {
 def built(config, tmp_path, shape=(32, 32, 3), levels=256):
     """As from a run's own record of its images: no data set is needed."""
     directory = epath.Path(tmp_path)
-    record.store(directory, config.to_dict(), shape, levels)
+    record.write(directory, config.to_dict(), shape, levels)
     return build.run(config, directory)
 
 

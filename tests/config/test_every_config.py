@@ -52,7 +52,7 @@ def test_an_epoch_is_every_image_once_over_1_2_and_4_processes(name, data_dir, m
         parts = []
         for process in range(processes):
             monkeypatch.setattr(jax, "process_index", lambda k=process: k)
-            rows = mesh.rows(size)
+            rows = mesh.local_rows(size)
             parts.append(
                 [data_batches.indices_of(count, seed, size, n, rows) for n in range(needed)]
             )
@@ -84,4 +84,4 @@ def opened(name, data_dir):
     config.data.data_dir = str(data_dir)
     if name == "image_folder":
         config.data.path = str(data_dir / "pictures")
-    return data.of(config.data.to_dict()).open(config.data.split)
+    return data.data_source(config.data.to_dict()).open(config.data.split)

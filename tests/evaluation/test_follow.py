@@ -63,7 +63,7 @@ def test_every_checkpoint_is_evaluated_once_and_the_best_can_be_sampled_from(
     }
     assert [path.name for path in (tmp_path / "best" / "checkpoints").iterdir()] == [f"{best}"]
     alone = build.run(config_of(digits), epath.Path(tmp_path / "best"))
-    step, params = state.averaged(alone)
+    step, params = state.read_ema(alone)
     assert step == best and alone.model.shape == (8, 8, 1)
     assert (tmp_path / "figures" / "history.png").exists()
     assert not list((tmp_path / "following").iterdir())
@@ -115,14 +115,14 @@ def test_stopped_it_goes_on_with_what_is_left(trained, tmp_path, monkeypatch):
 
     def interrupted(run, step):
         look(run, step)
-        signals.received.append("SIGTERM")
+        signals.pending.append("SIGTERM")
 
-    monkeypatch.setattr(signals, "received", [])
+    monkeypatch.setattr(signals, "pending", [])
     monkeypatch.setattr(follow, "look", interrupted)
     with pytest.raises(signals.Stopped):
         follow.follow(trained)
     assert len(rows(tmp_path)) < 3
-    monkeypatch.setattr(signals, "received", [])
+    monkeypatch.setattr(signals, "pending", [])
     monkeypatch.setattr(follow, "look", look)
     follow.follow(trained)
     assert list(rows(tmp_path)) == ["2", "4", "6"]

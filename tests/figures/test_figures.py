@@ -58,7 +58,7 @@ def folder(original, tmp_path):
 
 @pytest.fixture(scope="module")
 def weights(digits, original):
-    return state.averaged(run_of(digits, original))
+    return state.read_ema(run_of(digits, original))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def trained(digits, folder, weights, tmp_path):
 
 def ordinary(trained, numbers):
     """Samples of these numbers by --mode=sample's way."""
-    keys = sampling.keys_of(trained.run, trained.run.sample.seed, np.asarray(numbers))
+    keys = sampling.image_keys(trained.run, trained.run.sample.seed, np.asarray(numbers))
     return np.asarray(trained.program(trained.params, keys))
 
 
@@ -264,7 +264,7 @@ def test_table_4_is_drawn_beside_cifar10_s_own_curve_only(trained, tmp_path):
 @pytest.mark.parametrize("shape", [(8, 8, 1), (5, 9, 3), (300, 40, 3), (6, 4, 2)])
 def test_every_image_of_a_sheet_is_enlarged_by_whole_pixels(shape, tmp_path):
     cells = np.random.default_rng(0).integers(0, 256, (2, 3, *shape), dtype=np.uint8)
-    raster, _, _ = plotting.tiled(cells, (1,))
+    raster, _, _ = plotting.tile(cells, (1,))
     sheet = plotting.sheet(cells, ["one", "two"], [plotting.Header(1, 2, "$x_t$")], (1,))
     plotting.save(epath.Path(tmp_path) / "sheet", sheet)
     png = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
@@ -334,13 +334,13 @@ def test_a_stopped_call_goes_on_where_it_was(trained, monkeypatch):
     def go_on(*args):
         taken.append(args[3:])
         if len(taken) == 2:
-            monkeypatch.setattr(signals, "received", ["SIGTERM"])
+            monkeypatch.setattr(signals, "pending", ["SIGTERM"])
         return it.program.go_on(*args)
 
     counting = it._replace(program=it.program._replace(go_on=go_on))
     with pytest.raises(signals.Stopped, match="in walk|batches done"):
         trajectories.go(counting, "walk", walks)
-    monkeypatch.setattr(signals, "received", [])
+    monkeypatch.setattr(signals, "pending", [])
     np.testing.assert_array_equal(trajectories.go(counting, "walk", walks), whole)
     assert taken == [(0, 8)] * 3  # each of three batches once
 
@@ -396,7 +396,7 @@ def test_guidance_is_drawn_of_a_classifier_s_too(trained, digits, tmp_path, monk
     fields = {"diffusion.loss": "classification", "model.classes": 10}
     train.train(run_of(digits, tmp_path / "classifier", **fields))
     made = trained(**{"sample.classifier": str(tmp_path / "classifier")})
-    run = guide.guided(made.run)
+    run = guide.open_guide(made.run)
     guidance.check(run)
     drawn = guidance.guidance(made._replace(run=run))
     assert drawn.facts["weights_of_guidance"] == [0.0, 1.0, 2.0, 4.0]
@@ -408,15 +408,15 @@ def test_guided_walks_share_their_noise_and_keep_their_classes(digits, tmp_path)
     """w = 0 of the figure is what --mode=sample draws without guidance."""
     run = run_of(digits, tmp_path, **{"model.classes": 10, "train.label_dropout": 0.5})
     train.train(run)
-    weights = state.averaged(run)
+    weights = state.read_ema(run)
     it = Chains(
         run,
         *weights,
         sampling.make_program(run.model, run.sample.chain),
         epath.Path(tmp_path) / "k",
     )
-    keys = sampling.keys_of(run, 0, np.arange(8))
-    given = sampling.given(run, it.params, run.sample.chain, np.arange(8))
+    keys = sampling.image_keys(run, 0, np.arange(8))
+    given = sampling.program_inputs(run, it.params, run.sample.chain, np.arange(8))
     close(guidance.sampled(it, 0.0, 8), it.program(given, keys))
 
 

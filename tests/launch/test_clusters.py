@@ -45,7 +45,7 @@ def on_a_tpu(monkeypatch):
 
 
 def found():
-    coordinator, *rest = processes.found_by_cluster(10.0)
+    coordinator, *rest = processes.detect_cluster(10.0)
     return coordinator.partition(":")[0], *rest
 
 
@@ -66,16 +66,16 @@ def test_a_slice_on_gke_is_read_off_its_environment(on_a_tpu, metadata, number):
 def test_one_host_s_tpu_as_on_colab_asks_nobody(on_a_tpu):
     on_a_tpu.setenv("GCE_METADATA_IP", "127.0.0.1:1")
     on_a_tpu.setenv("TPU_WORKER_HOSTNAMES", "localhost")
-    assert processes.found_by_cluster(10.0)[1] == 1
+    assert processes.detect_cluster(10.0)[1] == 1
     on_a_tpu.delenv("TPU_WORKER_HOSTNAMES")
     on_a_tpu.setenv("TPU_SKIP_MDS_QUERY", "1")
-    assert processes.found_by_cluster(10.0)[1] == 1
+    assert processes.detect_cluster(10.0)[1] == 1
 
 
 def test_a_tpu_machine_that_does_not_tell_is_no_lone_one(on_a_tpu):
     on_a_tpu.setenv("GCE_METADATA_IP", "127.0.0.1:1")
     with pytest.raises(ValueError, match="--num_processes=1 if it is alone"):
-        processes.found_by_cluster(10.0)
+        processes.detect_cluster(10.0)
 
 
 def test_slurm_tells_number_and_count(monkeypatch):
@@ -90,4 +90,4 @@ def test_slurm_tells_number_and_count(monkeypatch):
         monkeypatch.setenv(f"SLURM_{name}", value)
     assert found() == ("gpu03", 2, 1, [0])
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert processes.found_by_cluster(10.0)[1] == 1
+    assert processes.detect_cluster(10.0)[1] == 1

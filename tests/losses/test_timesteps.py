@@ -56,8 +56,8 @@ def test_a_run_trains_in_continuous_time_and_samples_by_what_is_there(digits, tm
     config.sample.solver = "predictor_corrector"
     run = build.run(config, epath.Path(tmp_path))
     train.train(run)
-    step, params = state.averaged(run)
-    assert step == 6 and sampling.images(run, step, params).std() > 0
+    step, params = state.read_ema(run)
+    assert step == 6 and sampling.write_samples(run, step, params).std() > 0
 
 
 def test_t_is_drawn_by_the_root_mean_square_of_its_losses():
@@ -109,7 +109,7 @@ def test_what_is_remembered_is_in_the_checkpoint_and_the_run_goes_on_by_it(digit
     train.train(run_of("whole", 6))
     train.train(run_of("parts", 4))
     train.train(run_of("parts", 6))
-    (_, whole, _), (_, parts, _) = (state.newest(run_of(name, 6)) for name in ("whole", "parts"))
+    (_, whole, _), (_, parts, _) = (state.read_newest(run_of(name, 6)) for name in ("whole", "parts"))
     assert int(whole.memory.seen.sum()) == 6 * 16 and float(whole.memory.losses.sum()) > 0
     same = jax.tree.map(np.array_equal, jax.device_get(whole), jax.device_get(parts))
     assert all(jax.tree.leaves(same))

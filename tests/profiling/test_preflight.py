@@ -106,7 +106,7 @@ def test_a_real_program_says_what_it_does():
 
     whole = NamedSharding(mesh, PartitionSpec())
     a = jax.ShapeDtypeStruct((16, 64), jnp.float32, sharding=shared)
-    b = jax.ShapeDtypeStruct((64, 24), jnp.float32, sharding=meshes.by_image(mesh))
+    b = jax.ShapeDtypeStruct((64, 24), jnp.float32, sharding=meshes.batch_sharding(mesh))
     found = compiler_report.summary(jax.jit(product, out_shardings=whole).lower(a, b).compile())
     assert found["collectives"] == {"all-reduce": {"count": 1, "bytes": 4 * 16 * 24}}
     products, sums = 2 * 16 * 24 * (64 // 8), 16 * 24

@@ -18,7 +18,7 @@ from ddpm_jax.training import train
 
 # TensorStore's asynchronous tasks are left behind where a file cannot be read.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-EVERYWHERE = meshes.replicated(meshes.mesh(1))
+EVERYWHERE = meshes.replicated_sharding(meshes.mesh(1))
 
 
 def abstract(tree):
@@ -56,7 +56,7 @@ def read(folder):
     """The newest whole checkpoint, what was told on the way, and the damaged steps."""
     told = []
     like = abstract(jax.eval_shape(lambda: tree(0)))
-    step, found, damaged = checkpoint.newest(folder, like, told.append)
+    step, found, damaged = checkpoint.restore_newest(folder, like, told.append)
     assert_equal(found, tree(step))  # whatever was done to it: never a wrong number
     return step, told, damaged
 
@@ -166,7 +166,7 @@ def test_a_bucket_s_first_checkpoint_that_was_cut_off_is_none(tmp_path, monkeypa
     """There Orbax writes into the step's own folder, and marks it when it is whole."""
     (tmp_path / "2").mkdir()
     monkeypatch.setattr(checkpoint, "reader", lambda directory: Reader())
-    assert checkpoint.newest(epath.Path(tmp_path), {}, print) is None
+    assert checkpoint.restore_newest(epath.Path(tmp_path), {}, print) is None
 
 
 class Reader:

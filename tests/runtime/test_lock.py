@@ -25,14 +25,14 @@ def ended(monkeypatch):
 
 
 def test_the_second_is_refused_and_told_who_the_first_is(folder):
-    with lock.held(folder):
+    with lock.hold(folder):
         written = json.loads((folder / "lock").read_text())
         with (
             pytest.raises(lock.InUse, match=f"in use by process {written['pid']} on .* since"),
-            lock.held(folder),
+            lock.hold(folder),
         ):
             pass
-    with lock.held(folder):
+    with lock.hold(folder):
         pass
 
 
@@ -40,14 +40,14 @@ def test_a_heartbeat_keeps_others_out_and_silence_lets_them_in(folder):
     """What buckets need, tried on a folder with a clock a hundred times as fast."""
     folder.mkdir()
     path, fast = folder / "lock", {"beat": 0.1, "silence": 2.0}
-    with lock.by_heartbeat(path, **fast):
+    with lock.heartbeat_lock(path, **fast):
         time.sleep(0.05)
-        with pytest.raises(lock.InUse, match="in use by process"), lock.by_heartbeat(path, **fast):
+        with pytest.raises(lock.InUse, match="in use by process"), lock.heartbeat_lock(path, **fast):
             pass
         assert path.exists()  # the refused one took nothing away
     assert not path.exists()
     path.write_text(json.dumps({"pid": 1, "host": "gone", "since": "then"}))
-    with lock.by_heartbeat(path, **fast):
+    with lock.heartbeat_lock(path, **fast):
         time.sleep(0.05)
         assert json.loads(path.read_text())["host"] != "gone"
 
@@ -58,7 +58,7 @@ def test_of_two_that_begin_together_one_enters(folder):
 
     def begin():
         try:
-            with lock.by_heartbeat(folder / "lock", beat=0.4, silence=5.0):
+            with lock.heartbeat_lock(folder / "lock", beat=0.4, silence=5.0):
                 entered.append(1)
                 time.sleep(1.5)
         except lock.InUse:
@@ -74,17 +74,17 @@ def test_of_two_that_begin_together_one_enters(folder):
 
 def test_a_beat_that_fails_is_followed_by_others(folder, monkeypatch):
     folder.mkdir()
-    path, content = folder / "lock", lock.content
-    with lock.by_heartbeat(path, beat=0.1, silence=1.0):
+    path, content = folder / "lock", lock.read_text
+    with lock.heartbeat_lock(path, beat=0.1, silence=1.0):
         failed = []
 
         def unreachable(path):
             failed.append(1)
             raise OSError("503")
 
-        monkeypatch.setattr(lock, "content", unreachable)
+        monkeypatch.setattr(lock, "read_text", unreachable)
         time.sleep(0.4)
-        monkeypatch.setattr(lock, "content", content)
+        monkeypatch.setattr(lock, "read_text", content)
         before = path.read_text()
         time.sleep(0.4)
         assert failed and path.read_text() != before
@@ -94,7 +94,7 @@ def test_an_owner_whose_place_was_taken_ends_with_1_and_says_by_whom(folder, end
     """And leaves the other's lock as it is."""
     folder.mkdir()
     path = folder / "lock"
-    with lock.by_heartbeat(path, beat=0.05, silence=1.0):
+    with lock.heartbeat_lock(path, beat=0.05, silence=1.0):
         other = json.dumps({"pid": 77, "host": "elsewhere", "since": "then", "nonce": "other"})
         path.write_text(other)
         deadline = time.monotonic() + 10.0
@@ -110,7 +110,7 @@ def test_a_drive_without_locks_falls_back_to_heartbeats_at_once(folder, monkeypa
 
     monkeypatch.setattr(lock.fcntl, "flock", unsupported)
     started = time.monotonic()
-    with lock.held(folder):
+    with lock.hold(folder):
         assert "nonce" in (folder / "lock").read_text()
     assert time.monotonic() - started < 20.0
 
@@ -121,5 +121,5 @@ def test_an_owner_that_ends_while_another_watches_makes_way(folder):
     path.write_text("{}")
     threading.Timer(0.3, path.unlink).start()
     started = time.monotonic()
-    with lock.by_heartbeat(path, beat=0.1, silence=60.0):
+    with lock.heartbeat_lock(path, beat=0.1, silence=60.0):
         assert time.monotonic() - started < 30.0

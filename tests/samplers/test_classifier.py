@@ -145,7 +145,7 @@ def guided(digits, folders, **fields):
     config.train.steps = 2
     config.sample.classifier = str(folders / "classifier")
     config.update_from_flattened_dict(fields)
-    return guide.guided(build.run(config, epath.Path(folders / "model")))
+    return guide.open_guide(build.run(config, epath.Path(folders / "model")))
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_a_classifier_learns_and_its_accuracy_is_told_by_noise(digits, tmp_path,
 def test_samples_are_guided_and_named_after_their_classifier(digits, folders, solver):
     def images(**fields):
         run = guided(digits, folders, **{"sample.solver": solver} | fields)
-        return run, sampling.images(run, *state.averaged(run))
+        return run, sampling.write_samples(run, *state.read_ema(run))
 
     run, plain = images(**{"sample.classifier": ""})
     assert "-by-" not in run.sample.chain.name
@@ -206,7 +206,7 @@ def test_a_run_stored_before_a_field_was_there_is_the_same_run(digits, folders):
     run = build.run(tiny_config(digits), epath.Path(folders / "older"))
     config = {name: dict(s) if isinstance(s, dict) else s for name, s in run.config.items()}
     del config["sample"]["spacing"], config["sample"]["classifier"]
-    record.store(run.directory, config, run.model.shape, run.model.levels)
+    record.write(run.directory, config, run.model.shape, run.model.levels)
     again = build.run(stored_config.get_config(run.directory), run.directory)
     assert again.config["sample"] == run.config["sample"]
 

@@ -141,7 +141,7 @@ def test_the_network_hears_its_label(digits, tmp_path):
 def test_samples_of_a_label_are_guided_by_it_and_named_after_it(digits, folder):
     def images(**fields):
         run = conditional(digits, folder, **fields)
-        return run, sampling.images(run, *state.averaged(run))
+        return run, sampling.write_samples(run, *state.read_ema(run))
 
     run, plain = images()
     assert run.sample.chain.name == "ancestral-8"
@@ -152,13 +152,13 @@ def test_samples_of_a_label_are_guided_by_it_and_named_after_it(digits, folder):
     assert (guided_run.directory / "samples" / name).exists()
     assert (guided_run.directory / "samples" / "2-ancestral-8-label3-8-seed0.npz").exists()
     np.testing.assert_array_equal(third[3], plain[3])  # sample 3 is of class 3 as it is
-    assert sampling.found(run, 2, 8) is not None
-    np.testing.assert_array_equal(sampling.found(run, 2, 8), plain)
+    assert sampling.find_samples(run, 2, 8) is not None
+    np.testing.assert_array_equal(sampling.find_samples(run, 2, 8), plain)
 
 
 def test_guidance_of_weight_0_is_the_conditional_model_itself(digits, folder):
     run = conditional(digits, folder)
-    _, params = state.averaged(run)
+    _, params = state.read_ema(run)
     x, t, labels = jnp.ones((3, 8, 8, 1)), jnp.full(3, 4), jnp.array([1, 2, 3])
     network = model.network(run.model, params, labels=labels)
     plain = parameterization.denoiser(run.model.parameterization, run.model.sched, network)

@@ -92,7 +92,7 @@ def numbers(folder):
 def final(folder):
     """The state at the end, parameters and EMA among it."""
     directory = epath.Path(folder)
-    step, found, _ = state.newest(build.run(stored_config.get_config(str(folder)), directory))
+    step, found, _ = state.read_newest(build.run(stored_config.get_config(str(folder)), directory))
     assert step == LAST
     return found
 

@@ -72,7 +72,7 @@ def test_the_u_net_s_step_is_the_same_spread_over_8_devices_and_computed_twice(
 
 
 def parts(final):
-    return final.params, optimizer.averaged(final.opt_state), final.opt_state[0].mu
+    return final.params, optimizer.ema_params(final.opt_state), final.opt_state[0].mu
 
 
 LAYOUTS = {
@@ -121,11 +121,11 @@ def test_a_run_goes_on_and_is_sampled_from_in_another_layout(tiny, tmp_path, mon
     whole = run_of(
         tiny, tmp_path / "spread", **{"parallel.devices": 1, "parallel.params": "replicated"}
     )
-    step, found = state.averaged(whole)
-    _, same = state.averaged(run)
+    step, found = state.read_ema(whole)
+    _, same = state.read_ema(run)
     assert step == 4
     for a, b in zip(leaves(found), leaves(same), strict=True):
         np.testing.assert_array_equal(a, b)
     assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(same))
     train.train(whole._replace(train=whole.train._replace(steps=6)))
-    assert checkpoint.steps_in(whole.checkpoints)[-1] == 6
+    assert checkpoint.list_steps(whole.checkpoints)[-1] == 6

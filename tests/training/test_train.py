@@ -112,9 +112,9 @@ def test_the_train_step_asks_the_objective_about_normalised_images_and_every_t(t
 
 def test_samples_and_the_bound_are_of_the_average(tiny, tmp_path):
     final = trained(stub_of(tiny, tmp_path, **{"train.steps": 4, "optimizer.learning_rate": 0.01}))
-    step, weights = state.averaged(stub_of(tiny, tmp_path))
+    step, weights = state.read_ema(stub_of(tiny, tmp_path))
     assert step == 4
-    assert_equal(weights, optimizer.averaged(final.opt_state))
+    assert_equal(weights, optimizer.ema_params(final.opt_state))
     assert not np.allclose(weights["Conv_0"]["kernel"], final.params["Conv_0"]["kernel"])
 
 
@@ -165,9 +165,9 @@ def test_steps_that_are_not_finite_are_skipped_where_asked_for_and_counted(tiny,
 
 def test_a_bucket_is_not_taken_for_a_folder(tmp_path, monkeypatch):
     bucket = epath.Path("gs://bucket/run/checkpoints")
-    assert str(checkpoint.absolute(bucket)) == "gs://bucket/run/checkpoints"
+    assert str(checkpoint.absolute_path(bucket)) == "gs://bucket/run/checkpoints"
     monkeypatch.chdir(tmp_path)
-    assert checkpoint.absolute(epath.Path("runs/x")) == epath.Path(tmp_path / "runs" / "x")
+    assert checkpoint.absolute_path(epath.Path("runs/x")) == epath.Path(tmp_path / "runs" / "x")
 
 
 def test_the_train_step_is_traced_once(tiny, tmp_path, monkeypatch):
@@ -213,7 +213,7 @@ def test_the_loss_falls_the_average_follows_and_a_grid_is_drawn(tiny, tmp_path):
     final = trained(run)
     losses = [row["loss"] for row in rows(tmp_path)]
     assert losses[-1] < losses[0] and losses[-1] < 0.75  # a network that says nothing has 1
-    gap = jax.tree.map(jnp.subtract, final.params, optimizer.averaged(final.opt_state))
+    gap = jax.tree.map(jnp.subtract, final.params, optimizer.ema_params(final.opt_state))
     assert 0.0 < float(optax.global_norm(gap)) < 0.2 * float(optax.global_norm(final.params))
     grid = np.asarray(Image.open(tmp_path / "samples" / "60-grid.png"))
     assert grid.shape == (17 * 30, 17 * 30)  # 2x2 images of 8 pixels and a line, 30 times enlarged
@@ -263,19 +263,19 @@ def test_sampling_goes_on_with_the_batches_it_has(tiny, tmp_path, monkeypatch):
     whole = np.load(path)["arr_0"]
     assert whole.shape[0] == 20
     path.unlink()
-    drawn, draw = [], sampling.draw
+    drawn, draw = [], sampling.draw_batch
 
     def stopped_by_a_signal(run, program, params, number, *args):
         drawn.append(number)
         if drawn == [0, 1]:
-            monkeypatch.setattr(signals, "received", ["SIGTERM"])
+            monkeypatch.setattr(signals, "pending", ["SIGTERM"])
         return draw(run, program, params, number, *args)
 
-    monkeypatch.setattr(sampling, "draw", stopped_by_a_signal)
+    monkeypatch.setattr(sampling, "draw_batch", stopped_by_a_signal)
     with pytest.raises(signals.Stopped, match="SIGTERM at step 0 of 8 of batch 2"):
         sampling.generate(run)
     assert not list(tmp_path.glob("samples/2-*.npz"))
-    monkeypatch.setattr(signals, "received", [])
+    monkeypatch.setattr(signals, "pending", [])
     sampling.generate(run)
     assert drawn == [0, 1, 1, 2]
     np.testing.assert_array_equal(np.load(path)["arr_0"], whole)

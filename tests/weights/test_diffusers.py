@@ -85,7 +85,7 @@ def test_the_networks_agree(theirs, ours):
     size = ours.model.shape[0]
     x = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
     predict = jax.jit(lambda params, x, t: model.network(ours.model, params)(x, t))
-    _, params = state.averaged(ours)
+    _, params = state.read_ema(ours)
     for t in (1, 1000):
         with torch.no_grad():
             wanted = pipeline.unet(torch.tensor(x), t - 1).sample.numpy().transpose(0, 2, 3, 1)
@@ -131,7 +131,7 @@ def test_the_hubs_flat_folder_and_old_names_are_the_same(theirs, ours, tmp_path)
     )
     source = weights_source.read(str(tmp_path), "diffusers")
     again = importing.read_weights(source, state.abstract(ours).params).params
-    assert jax.tree.all(jax.tree.map(np.array_equal, again, state.averaged(ours)[1]))
+    assert jax.tree.all(jax.tree.map(np.array_equal, again, state.read_ema(ours)[1]))
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def copy_of(run, folder):
 
 def test_weights_ema_and_moments_go_where_they_belong(imported, checkpoint):
     run = imported
-    step, found, _ = state.newest(run)
+    step, found, _ = state.read_newest(run)
     name = "model/up_1/block_2/nin_shortcut/W"
     assert step == 790_000 == found.step
 
@@ -166,7 +166,7 @@ def test_one_set_of_weights_is_the_ema_too_and_the_optimiser_begins_anew(checkpo
     source = source_of(release.by_pesser(raw), "pesser", 790_000)
     run = run_of(source, tmp_path)
     importing.import_weights(run, source)
-    _, found, _ = state.newest(run)
+    _, found, _ = state.read_newest(run)
     same = jax.tree.map(np.array_equal, found.params, optax.tree.get(found.opt_state, "ema"))
     assert jax.tree.all(same) and int(found.step) == 790_000
     assert np.array_equal(found.params["conv_in"]["kernel"], checkpoint["model/conv_in/W"])
@@ -180,7 +180,7 @@ def test_a_run_of_ours_by_their_names_is_the_same_run(tiny, tmp_path):
     tiny.train.update(steps=4, keep_best="", checkpoint_every=4)
     ours = build.run(tiny, epath.Path(tmp_path / "ours"))
     train.train(ours)
-    _, made, _ = state.newest(ours)
+    _, made, _ = state.read_newest(ours)
     slots = {"": made.params, importing.EMA: optax.tree.get(made.opt_state, "ema")}
     slots |= {
         suffix: optax.tree.get(made.opt_state, name) for name, suffix in importing.MOMENTS.items()
@@ -197,7 +197,7 @@ def test_a_run_of_ours_by_their_names_is_the_same_run(tiny, tmp_path):
     importing.import_weights(theirs, source)
     for one in (ours, theirs):
         train.train(one._replace(train=one.train._replace(steps=6)))
-    (_, one, _), (_, two, _) = state.newest(ours), state.newest(theirs)
+    (_, one, _), (_, two, _) = state.read_newest(ours), state.read_newest(theirs)
     assert jax.tree.all(
         jax.tree.map(np.array_equal, one._replace(window=None), two._replace(window=None))
     )
@@ -257,7 +257,7 @@ def test_what_is_exported_is_imported_again(exported, checkpoint, tmp_path):
     run = run_of(source, tmp_path)
     assert (run.model.shape, run.model.network.multipliers) == ((32, 32, 3), (1, 2))
     importing.import_weights(run, source)
-    _, params = state.averaged(run)
+    _, params = state.read_ema(run)
     name = "model/conv_in/W/ExponentialMovingAverage"
     assert np.array_equal(params["conv_in"]["kernel"], checkpoint[name])
 

@@ -46,8 +46,8 @@ def test_its_output_depends_on_weights_time_label_and_dropout(loud_run, kind):
 
 def test_it_is_read_and_resumed_like_any_other_run(loud_run):
     run = loud_run()
-    step, average = state.averaged(run)
-    _, raw = state.raw(run)
+    step, average = state.read_ema(run)
+    _, raw = state.read_raw(run)
     like = state.abstract(run).params
     assert step == loud.STEP
     for found, draw in ((average, loud.EMA), (raw, loud.RAW)):

@@ -100,7 +100,7 @@ def test_unfinished_parts_are_taken_up_by_the_same_weights_and_settings_only(
 
     def folder(draw=loud.EMA, **fields):
         run = loud_run(kind, **{"eval.images": 12} | fields)
-        monkeypatch.setattr(state, "averaged", lambda run: (loud.STEP, drawn(run, draw)))
+        monkeypatch.setattr(state, "read_ema", lambda run: (loud.STEP, drawn(run, draw)))
         return reach(monkeypatch, resumable, "collect", lambda: program(run))[0]
 
     usual = folder()
@@ -116,17 +116,17 @@ def test_samples_that_are_there_are_found_by_step_solver_seed_and_number(loud_ru
     run = loud_run()
     images = np.arange(6 * 64, dtype=np.uint8).reshape(6, 8, 8, 1)
     image_output.write_npz(run.directory / "samples" / "4-ancestral-8-6-seed5.npz", images)
-    np.testing.assert_array_equal(sampling.found(run, 4, 5), images[:5])
-    assert sampling.found(run, 4, 7) is None
-    assert sampling.found(run, 14, 5) is None and sampling.found(run, 2, 5) is None
+    np.testing.assert_array_equal(sampling.find_samples(run, 4, 5), images[:5])
+    assert sampling.find_samples(run, 4, 7) is None
+    assert sampling.find_samples(run, 14, 5) is None and sampling.find_samples(run, 2, 5) is None
     for field, value in {"seed": 50, "solver": "ddim", "steps": 7}.items():
-        assert sampling.found(loud_run(**{f"sample.{field}": value}), 4, 5) is None, field
+        assert sampling.find_samples(loud_run(**{f"sample.{field}": value}), 4, 5) is None, field
 
 
 def test_scores_are_of_as_many_samples_as_are_asked_for_by_the_samples_seed(loud_run, monkeypatch):
     run = loud_run(**{"eval.quality.samples": 6})
     images, calls = np.zeros((6, 8, 8, 1), np.uint8), []
-    monkeypatch.setattr(sampling, "images", lambda *args: calls.append(args) or images)
+    monkeypatch.setattr(sampling, "write_samples", lambda *args: calls.append(args) or images)
     _, how = quality.samples(run, 4, "weights")
     ((asked, step, params),) = calls
     assert (asked.sample.count, asked.sample.seed, step, params) == (6, 5, 4, "weights")
@@ -229,7 +229,7 @@ def test_a_figure_s_noise_images_and_latents_are_of_the_samples_seed(loud_run):
         trained = trajectories.Chains(run, 4, None, None, None)
         indices, x_0 = trajectories.real_images(trained, "test", 4)
         (x_t,) = trajectories.noised(trained, np.zeros_like(x_0), [8])
-        keys = jax.random.key_data(sampling.keys_of(run, run.sample.seed, np.arange(4)))
+        keys = jax.random.key_data(sampling.image_keys(run, run.sample.seed, np.arange(4)))
         return indices, x_t, np.asarray(keys)
 
     for one, other in zip(made(5), made(6), strict=True):

@@ -46,14 +46,14 @@ def test_samples_are_of_the_average_without_dropout_and_no_more_than_asked_for(r
 def test_sample_i_is_of_label_i_modulo_their_number_guided_away_from_none(run_of_average):
     fields = {"sample.count": 12, "sample.batch_size": 12, "sample.guidance": 1.5}
     run = run_of_average("conditional", **fields)
-    found = sampling.images(run, *state.averaged(run))
+    found = sampling.write_samples(run, *state.read_ema(run))
     guided = by_hand.denoiser(run, by_hand.average(run), np.arange(12) % 10, w=1.5)
     assert_same(found, by_hand.samples(run, guided, np.arange(12), seed=5))
 
 
 def test_a_label_that_is_asked_for_is_every_sample_s(run_of_average):
     run = run_of_average("conditional", **{"sample.label": 7})
-    made = sampling.given(run, "weights", run.sample.chain, np.arange(12))
+    made = sampling.program_inputs(run, "weights", run.sample.chain, np.arange(12))
     np.testing.assert_array_equal(made.labels, np.full(12, 7))
     assert made.params == "weights"
 
@@ -61,8 +61,8 @@ def test_a_label_that_is_asked_for_is_every_sample_s(run_of_average):
 def test_a_classifier_guides_by_its_own_average_without_dropout_and_by_label_i(run_of_average):
     classifier = run_of_average("classifier")
     fields = {"sample.classifier": str(classifier.directory), "sample.guidance": 20.0}
-    run = guide.guided(run_of_average(**{"sample.count": 12, "sample.batch_size": 12} | fields))
-    found = sampling.images(run, *state.averaged(run))
+    run = guide.open_guide(run_of_average(**{"sample.count": 12, "sample.batch_size": 12} | fields))
+    found = sampling.write_samples(run, *state.read_ema(run))
     of_classifier, rows = by_hand.average(classifier), np.arange(12)
 
     def log_p(x_t, t):
@@ -78,7 +78,7 @@ def test_a_classifier_guides_by_its_own_average_without_dropout_and_by_label_i(r
 
 def test_training_s_grid_is_of_the_average_and_the_first_samples(run_of_average):
     run = run_of_average("conditional", **{"train.grid.count": 3})
-    _, current, _ = state.newest(run)
+    _, current, _ = state.read_newest(run)
     denoise = by_hand.denoiser(run, by_hand.average(run), np.arange(3))
     expected = by_hand.samples(run, denoise, np.arange(3), seed=5)
-    assert_same(train.grids(run)(current), images.grid(expected))
+    assert_same(train.grid_program(run)(current), images.grid(expected))

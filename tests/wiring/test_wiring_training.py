@@ -103,7 +103,7 @@ def test_training_keeps_the_checkpoints_that_the_config_says(loud_run, batches_s
     fields = {"train.steps": 11, "train.checkpoint_every": 1}
     run = loud_run(**fields, **{"train.keep": 2, "train.keep_every": 3})
     train.train(run)
-    assert checkpoint.steps_in(run.checkpoints) == [6, 9, 10, 11]
+    assert checkpoint.list_steps(run.checkpoints) == [6, 9, 10, 11]
 
 
 def test_importance_remembers_losses_as_they_are_and_not_weighted(loud_run):
@@ -142,5 +142,5 @@ def test_every_number_of_the_optimiser_is_adam_s(loud_run):
         x -= 0.1 * min(count, 1) * scale * m / (v**0.5 + 0.05)
         average = 0.75 * average + 0.25 * x
         assert float(params["x"]) == pytest.approx(x, rel=1e-5)
-        assert float(optimizer.averaged(current)["x"]) == pytest.approx(average, rel=1e-5)
+        assert float(optimizer.ema_params(current)["x"]) == pytest.approx(average, rel=1e-5)
     assert x != 2.0

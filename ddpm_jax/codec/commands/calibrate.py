@@ -29,7 +29,7 @@ def refuse_existing(path: epath.Path) -> None:
 
 def calibrate(run: Run) -> None:
     """Writes codec/<step>-codec.json for the newest checkpoint."""
-    step, params = state.averaged(run)
+    step, params = state.read_ema(run)
     path = calibration.file_path(run.directory, step)
     refuse_existing(path)  # again, as this may be an older step if the newest checkpoint is damaged
     source = run.data.open(run.data.split)
@@ -58,4 +58,4 @@ def calibrate(run: Run) -> None:
 
 
 def newest_step(run: Run) -> int:
-    return checkpoint.steps_in(run.checkpoints)[-1]
+    return checkpoint.list_steps(run.checkpoints)[-1]

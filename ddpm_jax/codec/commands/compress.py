@@ -21,7 +21,7 @@ def check_compress(run: Run, request: Request) -> None:
             f" {file_header.MAX_HEADER_SIZE}, to leave room for the header"
         )
     if request.profile not in model.PROFILES:
-        raise ValueError(f"--profile: {files.nearest(request.profile, model.PROFILES)}")
+        raise ValueError(f"--profile: {files.suggest(request.profile, model.PROFILES)}")
     if not 8 <= request.nu <= 16:
         raise ValueError(f"--nu is {request.nu}; it must lie between 8 and 16")
     model.check(run.model)

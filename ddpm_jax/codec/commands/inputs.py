@@ -30,7 +30,7 @@ class Request(NamedTuple):
 
 def open_codec(run: Run, profile: str) -> Codec:
     """Builds the codec of a run's newest checkpoint."""
-    step, params = state.averaged(run)
+    step, params = state.read_ema(run)
     plan = calibration.read(calibration.file_path(run.directory, step))
     return model.codec(run.model, run.config, params, plan, profile)
 

@@ -30,7 +30,7 @@ def check(input: Sequence[str], output: str | None) -> None:
         raise ValueError("nothing to read; give files or folders, --input=FILES or --input=DIR")
     if not output:
         raise ValueError("nowhere to write; give a folder, --output=DIR")
-    files.check_writable(checkpoint.absolute(epath.Path(output)), "", flag="--output")
+    files.check_writable(checkpoint.absolute_path(epath.Path(output)), "", flag="--output")
 
 
 def jobs(

@@ -214,14 +214,14 @@ def space(
             f"there is no resize rule {resize!r}; there is {', '.join(resizing.RULES)}"
         )
     meshes.check_batch(mesh or meshes.mesh(1), batch_size, "the Inception batch size")
-    place = meshes.replicated(mesh) if mesh else None
+    place = meshes.replicated_sharding(mesh) if mesh else None
     placed = jax.device_put({name: np.asarray(weights[name]) for name in shapes()}, place)
     run = jax.jit(lambda weights, images: apply(weights, resizing.RULES[resize](images)))
 
     def batch(images: Bytes) -> dict[str, np.ndarray]:
         missing = batch_size - len(images)
         images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)), mode="edge")
-        given = meshes.put(mesh, images[meshes.rows(batch_size)]) if mesh else images
+        given = meshes.put(mesh, images[meshes.local_rows(batch_size)]) if mesh else images
         found = meshes.fetch(run(placed, given))
         return {name: rows[: batch_size - missing] for name, rows in found.items()}
 
