@@ -38,7 +38,7 @@ def fail(error: BaseException, status: int) -> int:
         traceback.print_exception(error)
     processes = sys.modules.get("ddpm_jax.distributed.processes")
     if processes:
-        processes.failed(error, in_words(error), status)
+        processes.fail(error, in_words(error), status)
     print(f"ddpm_jax: {in_words(error)}", file=sys.stderr)
     return status
 

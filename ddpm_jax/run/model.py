@@ -61,7 +61,9 @@ def denoiser(model: Model, params: Any, labels: Labels | None = None, w: float =
     return parameterization.clip(unclipped_denoiser(model, params, labels, w))
 
 
-def unclipped_denoiser(model: Model, params: Any, labels: Labels | None = None, w: float = 0.0) -> Denoiser:
+def unclipped_denoiser(
+    model: Model, params: Any, labels: Labels | None = None, w: float = 0.0
+) -> Denoiser:
     """Returns the denoiser without its clip, smooth in x_t, as solving an ODE both ways needs it."""
 
     def denoiser_of(labels: Labels | None) -> Denoiser:

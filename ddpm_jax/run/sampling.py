@@ -47,7 +47,9 @@ def make_program(model: Model, chain: runs.Chain, clip: bool = True) -> loop.Pro
         w = 0.0 if chain.guide else chain.guidance
         denoise = models.unclipped_denoiser(model, program_inputs.params, labels, w)
         if chain.guide:
-            told = models.network(chain.guide.model, program_inputs.guide, labels=program_inputs.labels)
+            told = models.network(
+                chain.guide.model, program_inputs.guide, labels=program_inputs.labels
+            )
             denoise = chain.classifier_guidance(chain.guidance, model.sched, denoise, told)
         return parameterization.clip(denoise) if clip else denoise
 
@@ -143,7 +145,9 @@ def draw_batch(run: Run, program: loop.Program, params, number: int, path: epath
     left = resumable.read(path)
     if left is not None:
         done = int(left["done"])
-        leaves = [jax.device_put(left[f"{i}"], leaf.sharding) for i, leaf in enumerate_leaves(current)]
+        leaves = [
+            jax.device_put(left[f"{i}"], leaf.sharding) for i, leaf in enumerate_leaves(current)
+        ]
         current = jax.tree.unflatten(jax.tree.structure(current), leaves)
         tick(done)
     for first, last in program.spans(done):

@@ -40,7 +40,9 @@ def leaves_by_path(tree: Any) -> dict[str, Any]:
 
 def kinds(tree: Any) -> Record:
     """Dtype and shape of every array, or of what stands for one."""
-    return {name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves_by_path(tree).items()}
+    return {
+        name: [str(leaf.dtype), list(leaf.shape)] for name, leaf in leaves_by_path(tree).items()
+    }
 
 
 def record(tree: Any) -> Record:

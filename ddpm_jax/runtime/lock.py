@@ -94,7 +94,9 @@ def system_lock(path: epath.Path) -> IO | None:
 
 
 @contextmanager
-def heartbeat_lock(path: epath.Path, beat: float = BEAT, silence: float = SILENCE) -> Iterator[None]:
+def heartbeat_lock(
+    path: epath.Path, beat: float = BEAT, silence: float = SILENCE
+) -> Iterator[None]:
     """No clocks are compared, only whether the file changes while it is watched."""
     watch(path, beat, silence)
     me, stop = owner() | {"nonce": secrets.token_hex(8)}, threading.Event()

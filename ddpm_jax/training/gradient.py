@@ -74,7 +74,9 @@ def mean_over_groups(run: Run, groups: int, params: Params, examples: Examples, 
     return Gradient(losses.reshape(-1), *jax.tree.map(lambda leaf: leaf.mean(axis=0), each))
 
 
-def clipped_gradient(run: Run, params: Params, examples: Examples, dropout: Key[Array, ""]) -> Gradient:
+def clipped_gradient(
+    run: Run, params: Params, examples: Examples, dropout: Key[Array, ""]
+) -> Gradient:
     def of_mean(examples: Examples, dropout: Key[Array, ""]) -> tuple[PerImage, Params]:
         x_0, t, eps, weight, labels = examples
 

@@ -47,7 +47,9 @@ def weights(of):
     for name, leaf in sorted(digest.leaves_by_path(params).items()):
         filled[name], flat = flat[: leaf.size].reshape(leaf.shape), flat[leaf.size :]
     assert not flat.size
-    return jax.tree.unflatten(jax.tree.structure(params), [filled[n] for n in digest.leaves_by_path(params)])
+    return jax.tree.unflatten(
+        jax.tree.structure(params), [filled[n] for n in digest.leaves_by_path(params)]
+    )
 
 
 @pytest.mark.parametrize(

@@ -318,7 +318,7 @@ def test_nearest_is_in_features_too_where_the_run_has_some(digits, folder):
 def test_the_grid_takes_samples_that_are_there(digits, folder, trained, monkeypatch):
     made = samples.first_samples(trained(), 64)
     assert len(made) == 8  # sample.count
-    monkeypatch.setattr(samples.sampling, "images", None)
+    monkeypatch.setattr(samples.sampling, "write_samples", None)
     np.testing.assert_array_equal(samples.first_samples(trained(), 5), made[:5])
     np.testing.assert_array_equal(
         made, pixels.quantize(ordinary(trained(), np.arange(8)), trained().run.model.levels)

@@ -109,7 +109,9 @@ def test_what_is_remembered_is_in_the_checkpoint_and_the_run_goes_on_by_it(digit
     train.train(run_of("whole", 6))
     train.train(run_of("parts", 4))
     train.train(run_of("parts", 6))
-    (_, whole, _), (_, parts, _) = (state.read_newest(run_of(name, 6)) for name in ("whole", "parts"))
+    (_, whole, _), (_, parts, _) = (
+        state.read_newest(run_of(name, 6)) for name in ("whole", "parts")
+    )
     assert int(whole.memory.seen.sum()) == 6 * 16 and float(whole.memory.losses.sum()) > 0
     same = jax.tree.map(np.array_equal, jax.device_get(whole), jax.device_get(parts))
     assert all(jax.tree.leaves(same))

@@ -42,7 +42,10 @@ def test_a_heartbeat_keeps_others_out_and_silence_lets_them_in(folder):
     path, fast = folder / "lock", {"beat": 0.1, "silence": 2.0}
     with lock.heartbeat_lock(path, **fast):
         time.sleep(0.05)
-        with pytest.raises(lock.InUse, match="in use by process"), lock.heartbeat_lock(path, **fast):
+        with (
+            pytest.raises(lock.InUse, match="in use by process"),
+            lock.heartbeat_lock(path, **fast),
+        ):
             pass
         assert path.exists()  # the refused one took nothing away
     assert not path.exists()

@@ -70,7 +70,7 @@ def test_every_variable_of_the_release_has_one_place_here(what, tensors, format,
     if format == "pesser":
         theirs = release.by_pesser(shapes_only(shapes))
         form = formats.FORMATS[format]
-        for path, leaf in formats.digest.named(params).items():
+        for path, leaf in formats.digest.leaves_by_path(params).items():
             there = formats.to_foreign_layout(
                 form, path, np.broadcast_to(np.float32(0), leaf.shape)
             )
@@ -78,7 +78,7 @@ def test_every_variable_of_the_release_has_one_place_here(what, tensors, format,
 
 
 def found_by(known, params):
-    return [(known[path], leaf) for path, leaf in formats.digest.named(params).items()]
+    return [(known[path], leaf) for path, leaf in formats.digest.leaves_by_path(params).items()]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def reach(monkeypatch, module, name, program):
 
 
 PROGRAMS = {  # what takes weights, and the function that is then called with them
-    "sample": (sampling.generate, sampling, "images", 2),
+    "sample": (sampling.generate, sampling, "write_samples", 2),
     "quality": (quality.quality, quality, "samples", 2),
     "bound": (evaluate.evaluate, bound, "bounds", 1),
     "figures": (lambda run: program.figures(run, ["grid"]), program, "Chains", 2),
@@ -53,7 +53,7 @@ PROGRAMS = {  # what takes weights, and the function that is then called with th
     "compress": (lambda run: inputs.open_codec(run, "portable"), inputs.model, "codec", 2),
     "export samples": (
         lambda run: exporting.export(run, f"{run.directory}/out.npz", "npz", "ema"),
-        *(sampling, "images", 2),
+        *(sampling, "write_samples", 2),
     ),
     "export": (
         lambda run: exporting.export(run, f"{run.directory}/out", "diffusers", "ema"),
