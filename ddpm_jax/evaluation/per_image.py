@@ -37,7 +37,7 @@ def measured(
         numbers = np.arange(number * size, (number + 1) * size)
         rows = np.minimum(numbers, count - 1)[mesh.local_rows(size)]
         local = source.batch(rows, run.model.network.classes > 0)
-        keys = sampling.image_keys(run, run.eval.seed, number * size, size)
+        keys = sampling.image_keys(run, run.eval.seed, numbers)
         found = mesh.fetch(compiled(params, mesh.put(run.mesh, local), keys))
         bar.update()
         return found._asdict() | {"seconds": np.asarray(time.monotonic() - started)}

@@ -73,9 +73,10 @@ def collected(trained: Chains, x_0: trajectories.Floats) -> Arrays:
 
     def batch(number: int) -> Arrays:
         signals.check(f"in ode, batch {number + 1} of {batches}")
-        rows = np.minimum(np.arange(number * size, (number + 1) * size), count - 1)
+        numbers = np.arange(number * size, (number + 1) * size)
+        rows = np.minimum(numbers, count - 1)
         local = x_0[rows][mesh.local_rows(size)]
-        keys = sampling.image_keys(run, run.sample.seed, number * size, size)
+        keys = sampling.image_keys(run, run.sample.seed, numbers)
         found = of_batch(trained.params, mesh.put(run.mesh, local), keys)
         bar.update()
         return {name: mesh.fetch(each) for name, each in found.items()}

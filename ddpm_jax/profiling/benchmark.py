@@ -95,7 +95,7 @@ def sampling(run: Run) -> tuple[SamplingSteps, Facts]:
     """Compiles the sampling step; returns a function that runs it with random weights, and its facts."""
     program, facts = compile_program(run, preflight.sampling_step)
     begin = drawing.make_program(run.model, run.sample.chain).begin
-    keys = drawing.image_keys(run, run.sample.seed, 0, run.sample.batch_size)
+    keys = drawing.image_keys(run, run.sample.seed, np.arange(run.sample.batch_size))
     state = jax.jit(begin, out_shardings=mesh.batch_sharding(run.mesh))(keys)
     initial = partial(model.initial, run.model, jax.random.key(run.seed))
     params = jax.jit(initial, out_shardings=mesh.replicated_sharding(run.mesh))()

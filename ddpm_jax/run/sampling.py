@@ -35,25 +35,23 @@ class ProgramInputs(NamedTuple):
 
 
 def make_program(model: Model, chain: runs.Chain, clip: bool = True) -> loop.Program:
-    """Called with parameters, or what 'given' makes of them where images have labels.
+    """The sampling program, called with parameters, or with ProgramInputs where images have labels.
 
     Network, parameterization, guidance, clip: in this order.
     """
 
-    def of_params(given: Any) -> Denoiser:
-        if not isinstance(program_inputs, ProgramInputs):
-            program_inputs = ProgramInputs(program_inputs, None)
-        labels = program_inputs.labels if model.network.classes else None
+    def denoiser(inputs: Any) -> Denoiser:
+        if not isinstance(inputs, ProgramInputs):
+            inputs = ProgramInputs(params=inputs, labels=None)
+        labels = inputs.labels if model.network.classes else None
         w = 0.0 if chain.guide else chain.guidance
-        denoise = models.unclipped_denoiser(model, program_inputs.params, labels, w)
+        denoise = models.unclipped_denoiser(model, inputs.params, labels, w)
         if chain.guide:
-            told = models.network(
-                chain.guide.model, program_inputs.guide, labels=program_inputs.labels
-            )
-            denoise = chain.classifier_guidance(chain.guidance, model.sched, denoise, told)
+            classifier = models.network(chain.guide.model, inputs.guide, labels=inputs.labels)
+            denoise = chain.classifier_guidance(chain.guidance, model.sched, denoise, classifier)
         return parameterization.clip(denoise) if clip else denoise
 
-    return loop.program(model.sched, chain.sampler, of_params, chain.times, model.shape)
+    return loop.program(model.sched, chain.sampler, denoiser, chain.times, model.shape)
 
 
 def program_inputs(run: Run, params: Any, chain: runs.Chain, numbers: Numbers) -> Any:
@@ -75,13 +73,8 @@ def weight_digests(params: Any, chain: runs.Chain) -> digest.Record:
     return digest.record((params, chain.guide and chain.guide.params))
 
 
-def image_keys(run: Run, seed: int, first: int, count: int) -> Key[Array, " count"]:
-    """The keys of the images first..first + count - 1, spread over the mesh."""
-    return image_keys(run, seed, np.arange(first, first + count))
-
-
 def image_keys(run: Run, seed: int, numbers: Numbers) -> Key[Array, " n"]:
-    """The keys of any images, spread over the mesh; those with one number share their noise."""
+    """The keys of images by their numbers, spread over the mesh; equal numbers share their noise."""
 
     def made(numbers):
         return loop.image_keys(jax.random.key(seed), numbers)
