@@ -33,7 +33,9 @@ import pytest  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 from scipy import stats  # noqa: E402
 from support import loud  # noqa: E402
+from threadpoolctl import threadpool_limits  # noqa: E402
 
+threadpool_limits(1)  # for what a plugin has imported before the variables above were set
 CONFIGS = ROOT / "configs"
 
 

@@ -94,6 +94,7 @@ def test_another_archive_than_the_authors_is_refused(published, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif("DDPM_JAX_TFDS" not in os.environ, reason="no prepared CIFAR-10 was named")
 def test_the_whole_of_it_equals_what_tfds_prepares_record_by_record(published, tmp_path):
+    """All 60,000 images, against TFDS's own preparation."""
     original = Path(os.environ["DDPM_JAX_TFDS"])
 
     def split(name):

@@ -103,6 +103,7 @@ def test_a_decoder_with_only_file_and_checkpoint_returns_every_pixel(folder, tmp
 
 @pytest.mark.slow
 def test_reported_sizes_are_those_on_disk(folder):
+    """Of files that a trained run's codec wrote, which takes it half a minute to make."""
     status, out, _ = codec(folder, "inspect", "--input=files")
     paths = sorted((folder / "files").iterdir())
     assert status == 0 and len(out.splitlines()) == 4
@@ -215,6 +216,7 @@ BAD_ARCHIVES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("how", BAD_ARCHIVES, ids=lambda f: f.__name__)
 def test_a_bad_archive_is_refused_in_one_line(folder, tmp_path, how):
+    """Of an archive that a trained run's codec wrote."""
     status, words = BAD_ARCHIVES[how]
     shutil.copytree(folder / "run", tmp_path / "run")
     shutil.copy(folder / "archive" / "pictures.djxa", tmp_path / "all.djxa")
@@ -230,6 +232,7 @@ def test_a_bad_archive_is_refused_in_one_line(folder, tmp_path, how):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", BAD_FILES, ids=lambda f: f.__name__)
 def test_a_bad_file_is_refused_in_one_line(folder, tmp_path, how):
+    """Of a file that a trained run's codec wrote."""
     status, words = BAD_FILES[how]
     shutil.copytree(folder / "run", tmp_path / "run")
     shutil.copy(folder / "files" / "0.djx", tmp_path / "0.djx")
@@ -282,6 +285,7 @@ def test_a_bad_file_is_refused_in_one_line(folder, tmp_path, how):
     ],
 )
 def test_a_usage_error_is_refused_before_anything_is_written(folder, mode, args, words):
+    """Beside files that a trained run's codec wrote."""
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "odd.png")
     Image.fromarray(np.full((8, 8), 100, np.uint8)).save(folder / "grey.png")
     (folder / "other").mkdir(exist_ok=True)
@@ -294,6 +298,7 @@ def test_a_usage_error_is_refused_before_anything_is_written(folder, mode, args,
 
 @pytest.mark.slow
 def test_a_prefix_decodes_to_a_picture_reported_as_lossy(folder, tmp_path):
+    """By the commands, three of which decode: each compiles the network."""
     made = codec(folder, "compress", "--input=pictures", f"--output={tmp_path}/s", "--max_bytes=80")
     assert made[0] == 0 and all(path.stat().st_size <= 80 for path in (tmp_path / "s").iterdir())
     for source in (folder / "files", tmp_path / "s"):
@@ -325,6 +330,7 @@ def test_changed_weights_are_noticed_even_if_their_hash_is_forged(folder, tmp_pa
 
 @pytest.mark.slow
 def test_an_existing_archive_is_kept_and_missing_pictures_are_written(folder):
+    """By the commands, on an archive that one of them made."""
     before = (folder / "archive" / "pictures.djxa").stat().st_mtime_ns
     status, out, err = codec(
         folder, "compress", "--archive", "--input=pictures", "--output=archive"

@@ -120,6 +120,7 @@ def test_initial_weights_make_much_larger_files(trained, codec, files):
 
 
 def test_drift_of_half_the_margin_changes_nothing_and_of_a_millionth_is_noticed(codec, files):
+    """Of a trained network's files: an untrained one's predictions hardly matter to them."""
     half = drifting(codec, lambda t: 0.5 * chain.MARGIN / codec.signal[t])
     for image, path in files:
         assert (image_file.decompress(path.read_bytes(), half).image == image).all()
@@ -128,6 +129,7 @@ def test_drift_of_half_the_margin_changes_nothing_and_of_a_millionth_is_noticed(
 
 
 def test_weights_off_by_a_hundredth_are_noticed_even_if_their_hash_is_forged(trained, codec, files):
+    """Of a trained network's files: an untrained one's weights hardly matter to them."""
     random, params = np.random.default_rng(0), jax.device_get(state.read_ema(trained)[1])
     off = jax.tree.map(
         lambda leaf: (leaf * (1.0 + 0.01 * random.normal(size=leaf.shape))).astype(leaf.dtype),

@@ -57,6 +57,7 @@ FAST = "mu-vlb-learned", "eps-simple"
     "row", [row if row in FAST else pytest.param(row, marks=pytest.mark.slow) for row in ROWS]
 )
 def test_every_row_of_table_2_is_a_config_that_trains(row, tmp_path):
+    """Two rows in every run of the tests; the others compile a network each."""
     output, is_learned = ROWS[row]
     config = load("ablation", row)
     run = built(config, tmp_path)

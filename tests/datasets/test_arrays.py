@@ -89,6 +89,7 @@ def test_a_damaged_file_is_refused(tmp_path, content):
 
 @pytest.mark.slow
 def test_gray_and_not_square_goes_through_every_program(tmp_path):
+    """The network's shapes, trained, sampled and measured end to end: no single function sees them all."""
     np.save(tmp_path / "some.npy", rows())
     (tmp_path / "data").mkdir()
     config = load("image_folder")

@@ -15,6 +15,7 @@ pytestmark = [
 
 
 def test_it_trains_checkpoints_resumes_and_samples(tmp_path):
+    """On the real data set, which nothing small stands for."""
     args = [
         "--config=configs/cifar10.py",
         f"--config.data.data_dir={DATA}",

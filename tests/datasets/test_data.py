@@ -134,6 +134,7 @@ def test_what_is_not_there_is_named(digits, name, data_dir, split, size, fault):
 @pytest.mark.skipif("DDPM_JAX_TFDS" not in os.environ, reason="no prepared CIFAR-10 was named")
 @pytest.mark.slow
 def test_cifar10_as_tfds_prepares_it():
+    """On the real data set, which nothing small stands for."""
     source = batches.loaded(sources.source("cifar10", os.environ["DDPM_JAX_TFDS"], "train", 32))
     assert (source.count, source.shape, source.levels) == (50_000, (32, 32, 3), 256)
     mean, std = source.records.mean(axis=(0, 1, 2)), source.records.std(axis=(0, 1, 2))

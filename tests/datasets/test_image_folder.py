@@ -211,6 +211,7 @@ print(image_folder.prepared(epath.Path(sys.argv[2]), epath.Path(sys.argv[3]), 64
 
 @pytest.mark.slow
 def test_a_preparation_that_is_killed_goes_on_and_ends_the_same(tmp_path, monkeypatch):
+    """SIGKILL can be had only by a real process."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "many"
     folder.mkdir()

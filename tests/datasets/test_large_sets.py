@@ -187,6 +187,7 @@ def test_with_no_room_it_says_so_and_goes_on_later(faces, tmp_path):
 
 @pytest.mark.slow
 def test_two_that_prepare_one_folder_wait_for_each_other(church, tmp_path):
+    """Three real processes that race for one folder."""
     args = command("lsun_church256", tmp_path, f"--source={church[0]}")
     processes = [
         subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -202,6 +203,7 @@ def test_two_that_prepare_one_folder_wait_for_each_other(church, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["lsun_church256", "celebahq256", "image_folder"])
 def test_killed_it_goes_on_with_the_same_result_and_trains(church, faces, tmp_path, name):
+    """SIGKILL can be had only by a real process, and a network at 256x256 only by compiling one."""
     if name == "image_folder":
         folder = tmp_path / "pictures"
         folder.mkdir()

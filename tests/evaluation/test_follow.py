@@ -154,6 +154,7 @@ def test_the_faithful_run_is_read_off_between_its_points():
 
 @pytest.mark.slow
 def test_it_follows_a_run_that_deletes_its_checkpoints(digits, tmp_path):
+    """Two real processes that race for the same checkpoints."""
     common = [
         f"--config={ROOT}/configs/digits.py",
         f"--workdir={tmp_path / 'run'}",

@@ -56,7 +56,6 @@ def test_the_training_images_themselves_are_at_distance_nought(tiny, trained, tm
     assert scores["is_classifier_1437"] == pytest.approx(scores["is_classifier_1437_train"])
 
 
-@pytest.mark.slow
 def test_noise_is_far_and_the_reference_is_computed_once(tiny, trained, tmp_path, monkeypatch):
     noise = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1)).astype(np.uint8)
     np.save(tmp_path / "noise.npy", noise)

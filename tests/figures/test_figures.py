@@ -282,6 +282,7 @@ def contents(folder):
 
 @pytest.mark.slow
 def test_all_figures_are_files_and_the_same_files_again(digits, folder, capsys):
+    """All of them: each compiles and draws on its own."""
     run = run_of(digits, folder)
     program.figures(run, ["all"])
     assert "--mode=evaluate" in capsys.readouterr().out  # of rate_distortion, which is left out
@@ -377,6 +378,7 @@ def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(fo
 
 @pytest.mark.slow
 def test_guidance_draws_every_class_at_every_weight(digits, tmp_path, monkeypatch):
+    """A trained conditional network at five weights, each compiled."""
     monkeypatch.setattr(guidance, "EACH", 2)
     fields = {"model.classes": 10, "train.label_dropout": 0.5}
     run = run_of(digits, tmp_path, **fields)
@@ -392,6 +394,7 @@ def test_guidance_draws_every_class_at_every_weight(digits, tmp_path, monkeypatc
 
 @pytest.mark.slow
 def test_guidance_is_drawn_of_a_classifier_s_too(trained, digits, tmp_path, monkeypatch):
+    """Two networks, one of which is differentiated, at four weights."""
     monkeypatch.setattr(guidance, "EACH", 2)
     fields = {"diffusion.loss": "classification", "model.classes": 10}
     train.train(run_of(digits, tmp_path / "classifier", **fields))
@@ -422,6 +425,7 @@ def test_guided_walks_share_their_noise_and_keep_their_classes(digits, tmp_path)
 
 @pytest.mark.slow
 def test_the_figure_of_the_ode_is_of_held_out_images_and_their_bound(trained, tmp_path):
+    """The ODE there and back, and its divergence: minutes of compilation without these few steps."""
     made = trained(**{"eval.steps": 8})
     drawn = ode.ode(made)
     facts = drawn.facts

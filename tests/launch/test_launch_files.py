@@ -261,6 +261,7 @@ SHORT = """--config.model.channels=4 --config.model.multipliers=(1,) --config.mo
 
 @pytest.mark.slow
 def test_the_notebook_trains_samples_and_shows_grids_and_figures_from_a_clone(digits, tmp_path):
+    """In a kernel of its own, from a clone, as Colab runs it."""
     origin = copied(tmp_path / "origin")
     commit = "git init -q && git add -A && git -c user.name=a -c user.email=a@b commit -qm all"
     subprocess.run(["sh", "-c", commit], cwd=origin, check=True)

@@ -50,6 +50,7 @@ def test_continuous_time_is_uniform_between_its_ends():
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["simple", "likelihood"])
 def test_a_run_trains_in_continuous_time_and_samples_by_what_is_there(digits, tmp_path, loss):
+    """The train step and the chain, each compiled for continuous time."""
     config = tiny_config(digits)
     config.diffusion.schedule.name = "vp"
     config.diffusion.update(timesteps="continuous", loss=loss)
@@ -100,6 +101,8 @@ def test_the_history_is_the_last_ten_losses_of_each_t_image_by_image():
 
 @pytest.mark.slow
 def test_what_is_remembered_is_in_the_checkpoint_and_the_run_goes_on_by_it(digits, tmp_path):
+    """Memory is filled by as many steps as it takes."""
+
     def run_of(name, steps):
         config = tiny_config(digits)
         config.diffusion.update(variance="learned_range", loss="vlb", timesteps="importance")

@@ -387,6 +387,7 @@ def as_torch(images):
 def test_a_pth_holds_the_same_weights_and_cut_short_or_another_is_refused(
     weights, tmp_path, zipped
 ):
+    """By torch's own file format."""
     torch = pytest.importorskip("torch")
     tensors = {
         inception_weights.torch_name(name): torch.from_numpy(
@@ -412,6 +413,7 @@ def test_a_pth_holds_the_same_weights_and_cut_short_or_another_is_refused(
 
 @pytest.mark.slow
 def test_features_are_torch_fidelitys(peer, cifar, tmp_path):
+    """Against torch-fidelity's network."""
     import torch
 
     network, path = peer
@@ -433,6 +435,7 @@ def test_features_are_torch_fidelitys(peer, cifar, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(32, 32), (256, 256), (320, 211), (299, 299)])
 def test_resizing_is_theirs_to_the_bit(size):
+    """Against torch-fidelity's own."""
     theirs = peers.torch_fidelity("interpolate_compat_tensorflow")
     import torch
 

@@ -212,6 +212,7 @@ def test_splits_are_in_the_order_given():
 
 @pytest.mark.slow
 def test_scores_are_torch_fidelitys():
+    """Against torch-fidelity itself."""
     fid, kid = peers.torch_fidelity("metric_fid"), peers.torch_fidelity("metric_kid")
     isc, prc = peers.torch_fidelity("metric_isc"), peers.torch_fidelity("metric_prc")
     import torch

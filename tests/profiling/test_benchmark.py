@@ -31,7 +31,6 @@ def run(tiny, tmp_path):
     return stubbed(build.run(tiny, epath.Path(tmp_path)))
 
 
-@pytest.mark.slow
 def test_it_leaves_every_part_s_numbers_and_says_them(run, capsys):
     benchmark.benchmark(run._replace(name="tiny"), ["all"])
     (path,) = (run.directory / "benchmark").iterdir()
@@ -100,6 +99,7 @@ def test_the_median_is_that_of_the_units_whatever_the_order():
 
 @pytest.mark.slow
 def test_parts_that_read_no_images_need_none(tiny, tmp_path):
+    """Only a compiled program of the real network has FLOPs to compare."""
     tiny.data.data_dir = ""
     tiny.data.name = "cifar10"  # which is not prepared, and not asked for
     tiny.data.image_size = 32
@@ -125,6 +125,7 @@ def test_bad_use_is_exit_2_and_writes_nothing(argument, fault, tmp_path):
 
 @pytest.mark.slow
 def test_as_a_command_it_needs_no_checkpoint(digits, tmp_path):
+    """The command with the real network, whose compilation is what it times."""
     where = f"--config.data.data_dir={digits}", f"--workdir={tmp_path}/made"
     status, out, err = ddpm(
         *TINY, *where, "--mode=benchmark", "--benchmark=train_step,input_pipeline"

@@ -312,6 +312,7 @@ def test_fsdp_over_256_chips_gathers_what_is_spread(compiler, tmp_path):
 
 @pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_told_what_makes_it_fit(compiler, tmp_path):
+    """Only the TPU's own compiler says what fits."""
     made, out = compiled_for("v3:2x2", tmp_path, "--config.train.batch_size=28672")
     assert not made["fits"] and made["peak_bytes"] is None
     assert made["fits_with"] == "--config.parallel.accumulation=2" and made["then"]["fits"]
@@ -320,6 +321,7 @@ def test_a_batch_that_does_not_fit_is_told_what_makes_it_fit(compiler, tmp_path)
 
 @pytest.mark.slow
 def test_a_batch_that_256_chips_cannot_share(compiler, tmp_path):
+    """Only the TPU's own compiler has 256 chips."""
     status, _, err = ddpm(*SMALL_NETWORK, "--topology=v5e:16x16", cwd=tmp_path)
     assert status == 2 and "train.batch_size is 128, which 256 devices cannot share" in err
     assert not list(tmp_path.iterdir())
@@ -327,6 +329,7 @@ def test_a_batch_that_256_chips_cannot_share(compiler, tmp_path):
 
 @pytest.mark.slow
 def test_who_has_the_compiler_and_no_tpu_trains_quietly(compiler, digits, tmp_path):
+    """libtpu speaks to the standard error of a real process."""
     args = [*TINY, f"--config.data.data_dir={digits}", f"--workdir={tmp_path}"]
     status, out, err = ddpm(*args)
     assert status == 0 and not err and "cpu device" in out

@@ -11,6 +11,7 @@ from conftest import ROOT
 
 @pytest.mark.slow
 def test_both_networks_are_one_size_and_both_are_timed():
+    """Against torch itself."""
     pytest.importorskip("torch")
     pytest.importorskip("diffusers")
     command = [sys.executable, "launch/versus_torch.py", "--config=configs/digits.py", "--eager"]

@@ -150,6 +150,7 @@ def guided(digits, folders, **fields):
 
 @pytest.mark.slow
 def test_a_classifier_learns_and_its_accuracy_is_told_by_noise(digits, tmp_path, capsys):
+    """Learning takes its 200 steps: a classifier that learns nothing is at chance."""
     run = of_classifier(digits, tmp_path)
     train.train(run)
     evaluate.evaluate(run)
@@ -163,6 +164,8 @@ def test_a_classifier_learns_and_its_accuracy_is_told_by_noise(digits, tmp_path,
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", ["ancestral", "ddim"])
 def test_samples_are_guided_and_named_after_their_classifier(digits, folders, solver):
+    """The chain, whole, beside a trained classifier's gradient: six programs to compile."""
+
     def images(**fields):
         run = guided(digits, folders, **{"sample.solver": solver} | fields)
         return run, sampling.write_samples(run, *state.read_ema(run))
@@ -213,6 +216,7 @@ def test_a_run_stored_before_a_field_was_there_is_the_same_run(digits, folders):
 
 @pytest.mark.slow
 def test_a_classifier_s_run_is_for_guiding_others_by_command(digits, tmp_path):
+    """From one run's folder to another's samples: what two folders have to say to each other."""
     data, folder = f"--config.data.data_dir={digits}", f"--workdir={tmp_path / 'classifier'}"
     as_classifier = ["--config.diffusion.loss=classification", "--config.model.classes=10"]
     status, out, err = ddpm(*TINY, *as_classifier, "--config.train.sample_every=0", data, folder)

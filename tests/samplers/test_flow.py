@@ -62,6 +62,7 @@ def test_probes_of_both_kinds_give_the_divergence_on_average(x64):
 
 @pytest.mark.slow
 def test_what_is_encoded_is_decoded_and_its_latents_are_normal():
+    """Thousands of latents through the ODE: normality takes that many."""
     sched = PROCESSES["vp"]
     denoiser = mixture(sched, MEANS, STDS, WEIGHTS)
     left = jax.random.bernoulli(jax.random.key(0), WEIGHTS[0], (64, 2, 2, 1))

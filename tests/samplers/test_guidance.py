@@ -139,6 +139,8 @@ def test_the_network_hears_its_label(digits, tmp_path):
 
 @pytest.mark.slow
 def test_samples_of_a_label_are_guided_by_it_and_named_after_it(digits, folder):
+    """Three chains of a conditional network, each compiled."""
+
     def images(**fields):
         run = conditional(digits, folder, **fields)
         return run, sampling.write_samples(run, *state.read_ema(run))

@@ -199,6 +199,7 @@ def done(folder):
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_second_signal_ends_it_at_once_even_while_it_compiles(digits, tmp_path, name):
+    """A process that is ended cannot be this one."""
     number = signal.Signals[name]
     args = [*ARGS, f"--config.data.data_dir={digits}", f"--workdir={tmp_path}"]
     command = Command(tmp_path / "log", *args)
@@ -281,6 +282,7 @@ def test_ctrl_c_saves_though_the_listener_behind_a_pipe_is_gone(digits, tmp_path
 
 
 def test_a_folder_in_use_is_refused_with_its_owner_named_and_a_dead_owner_is_none(digits, tmp_path):
+    """Two real owners: the system's lock goes with the process that is killed."""
     args = [*ARGS, f"--config.data.data_dir={digits}", f"--workdir={tmp_path}"]
     first = Command(tmp_path / "log-1", *args)
     first.wait_for(lambda: checkpoints(tmp_path))

@@ -24,11 +24,20 @@ LONG += ["--config.train.sample_every=0", "--config.parallel.devices=0"]
 LONG += ["--config.sample.batch_size=8", "--config.sample.count=8", "--config.eval.batch_size=8"]
 
 
+# The command, with a peer taken for dead after 15 s of silence instead of 40.
+IMPATIENT = """
+import runpy
+from ddpm_jax import processes
+processes.SILENCE = 15.0
+runpy.run_module("ddpm_jax.main", run_name="__main__", alter_sys=True)
+"""
+
+
 def start(args, devices, number=0, processes=1, port=0, env=(), **options):
     """One process of a run, with so many forced devices of its own."""
     flags = f"--xla_force_host_platform_device_count={devices} {CHEAP}"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags} | dict(env)
-    command = [sys.executable, "-m", "ddpm_jax.main", *map(str, args)]
+    command = [sys.executable, "-c", IMPATIENT, *map(str, args)]
     if processes > 1:
         command += [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}"]
         command += [f"--process_id={number}"]
@@ -108,6 +117,7 @@ def test_a_state_that_is_spread_over_two_processes_moves_to_one(digits, tmp_path
 
 
 def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(digits, tmp_path):
+    """Two real processes and a signal: they agree through jax's own service."""
     args = [*run_in(digits, tmp_path), "--config.train.log_every=1", "--config.train.steps=100000"]
     first, second = start_all(args, 1, 2)
     for line in first.stdout:
@@ -125,6 +135,7 @@ def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(digits, tmp_path
 
 
 def test_sigterm_to_one_of_two_stops_the_sampling_of_both_and_it_goes_on(alone, tmp_path):
+    """Two real processes and a signal, in the middle of a batch."""
     (tmp_path / "config.json").write_bytes((alone / "config.json").read_bytes())
     (tmp_path / "checkpoints").symlink_to(alone / "checkpoints")
     args = [f"--workdir={tmp_path}", "--mode=sample", "--config.sample.count=4000"]
@@ -148,6 +159,7 @@ HOST = socket.gethostname()
 def test_one_of_two_is_killed_the_other_ends_and_says_who_and_one_process_goes_on(
     alone, digits, tmp_path, victim
 ):
+    """A real death: jax waits in a collective that nobody will finish."""
     for attempt in range(3):
         folder = tmp_path / f"{attempt}"
         args = [*run_in(digits, folder), "--config.train.checkpoint_every=3"]
@@ -186,6 +198,7 @@ def test_a_process_that_fails_tells_the_others_why(digits, tmp_path):
 
 
 def test_who_does_not_come_is_named(digits, tmp_path):
+    """Real processes that wait for one that was never started."""
     args = [*run_in(digits, tmp_path), "--join_timeout=6"]
     port = free_port()
     two = [start(args, 1, number, 3, port) for number in (0, 2)]
@@ -202,6 +215,7 @@ def test_who_does_not_come_is_named(digits, tmp_path):
 
 
 def test_processes_with_unlike_configs_are_told_the_difference(digits, tmp_path):
+    """Two real processes: they compare what they were told before jax joins them."""
     args, port = run_in(digits, tmp_path), free_port()
     unlike = [
         start([*args, f"--config.train.batch_size={8 * (1 + i)}"], 1, i, 2, port) for i in (0, 1)
@@ -217,6 +231,7 @@ SLURM = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "127.0.0.1", "
 
 
 def test_processes_find_each_other_under_slurm(digits, tmp_path):
+    """jax's own reading of SLURM's environment, by two real processes."""
     told = [SLURM | {"SLURM_PROCID": f"{i}", "SLURM_LOCALID": f"{i}"} for i in range(2)]
     args = [*run_in(digits, tmp_path), "--config.train.steps=2"]
     said = finish(*[start(args, 1, env=told[i]) for i in range(2)])

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from support.stub import stubbed
-from test_train import leaves, run_of
+from test_train import leaves, run_of, stub_of
 
 from ddpm_jax import optimizer
 from ddpm_jax.datasets import batches
@@ -112,13 +112,12 @@ def test_fsdp_leaves_each_device_its_share_of_parameters_averages_and_moments(
     assert kernel.addressable_shards[0].data.size == kernel.size // 8
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_and_is_sampled_from_in_another_layout(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(mesh, "SMALL", 1)
     spread = {"parallel.devices": 8, "parallel.params": "fsdp"}
-    run = run_of(tiny, tmp_path / "spread", **{"train.steps": 4} | spread)
+    run = stub_of(tiny, tmp_path / "spread", **{"train.steps": 4} | spread)
     train.train(run)
-    whole = run_of(
+    whole = stub_of(
         tiny, tmp_path / "spread", **{"parallel.devices": 1, "parallel.params": "replicated"}
     )
     step, found = state.read_ema(whole)

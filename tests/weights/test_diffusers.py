@@ -79,6 +79,7 @@ def ours(theirs, tmp_path_factory):
 
 
 def test_the_networks_agree(theirs, ours):
+    """Against torch itself."""
     import torch
 
     pipeline, _ = theirs
@@ -94,6 +95,7 @@ def test_the_networks_agree(theirs, ours):
 
 
 def test_what_goes_out_is_what_came_in(theirs, ours, tmp_path):
+    """Through diffusers' own reader."""
     pipeline, folder = theirs
     target = tmp_path / "out"
     exporting.check_export(ours, str(target), "diffusers")
@@ -158,6 +160,7 @@ def test_an_ancestral_step_is_ddpm_schedulers(theirs, ours, t, s, tables):
     "t, s, eta", [(1000, 980, 0.0), (500, 480, 0.0), (500, 480, 0.7), (20, 0, 0.0)]
 )
 def test_a_ddim_step_is_ddim_schedulers(theirs, ours, t, s, eta):
+    """Against diffusers itself."""
     from diffusers import DDIMScheduler
 
     x_t, eps, noise = drawn(t)

@@ -49,6 +49,7 @@ def written(folder, what, step):
     ],
 )
 def test_a_checkpoint_of_the_authors_becomes_a_run(what, name, config, count, tmp_path):
+    """Through TensorFlow's own file format."""
     folder = tmp_path / name
     folder.mkdir()
     written(folder, what, 790_000)
@@ -64,6 +65,7 @@ def test_a_checkpoint_of_the_authors_becomes_a_run(what, name, config, count, tm
 
 
 def test_what_is_wrong_with_one_is_told_and_nothing_written(tmp_path):
+    """Through TensorFlow's own file format."""
     (tmp_path / "whole").mkdir()
     prefix, _ = written(tmp_path / "whole", SMALL, 7)
     data = f"{prefix.name}.data-00000-of-00001"
@@ -136,6 +138,7 @@ def test_it_is_sampled_from_measured_trained_on_and_handed_out(tmp_path):
 
 
 def test_pessers_files_are_read_and_no_code_in_them_is_run(tmp_path):
+    """Through torch's own file format."""
     torch = pytest.importorskip("torch")
     (tmp_path / "ema_cifar10").mkdir()
     path = tmp_path / "ema_cifar10" / "model-790000.ckpt"
