@@ -8,9 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import jax
-from jax.experimental import multihost_utils
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 pending: list[str] = []  # a process has one set of signals, hence one of these
 sync_points = itertools.count()  # at which the processes ask each other
@@ -58,7 +55,8 @@ def watch(pipe: int) -> None:
         if noted:
             os._exit(128 + number)
         noted.append(name)
-        if jax.distributed.is_initialized():
+        jax = sys.modules.get("jax")
+        if jax and jax.distributed.is_initialized():
             os.kill(os.getpid(), signal.SIGTERM)  # to jax's own handler, which tells the others
         else:
             pending.append(name)
@@ -77,6 +75,9 @@ def agree_to_stop() -> bool:
 
     Where there are several, jax notes a SIGTERM to any of them, and settles a place to come.
     """
+    import jax  # here: the command line listens before it has loaded jax
+    from jax.experimental import multihost_utils
+
     several = jax.process_count() > 1
     if several and multihost_utils.reached_preemption_sync_point(next(sync_points)):
         pending.append("SIGTERM")

@@ -110,3 +110,16 @@ def test_a_traceback_is_for_those_who_ask(tmp_path):
     args = [f"--config={ROOT}/configs/digits.py", "--config.train.batch_size=0", "--verbosity=1"]
     status, _, err = command.ddpm(*args, cwd=tmp_path)
     assert status == 2 and "Traceback" in err and "train.batch_size is 0" in err
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--config=configs/digits.py", "--wrokdir=x"]])
+def test_help_and_a_mistyped_flag_cost_less_than_loading_jax(args):
+    """In a process of its own, since this one has jax: what loads it makes both several times slower."""
+    code = (
+        "import sys; from ddpm_jax import main\n"
+        "try: status = main.main(['main', *sys.argv[1:]])\n"
+        "except SystemExit as ended: status = ended.code\n"
+        "sys.exit(9 if {'jax', 'tensorflow_datasets', 'scipy'} & set(sys.modules) else status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], cwd=ROOT, capture_output=True)
+    assert done.returncode == (0 if args == ["--help"] else 2), done.stderr
