@@ -14,7 +14,7 @@ def is_array(path: epath.Path) -> bool:
     return path.suffix.lower() in (".npy", ".npz")
 
 
-def check_there(path: epath.Path, field: str = "data.path") -> None:
+def check_exists(path: epath.Path, field: str = "data.path") -> None:
     if not path.is_file():
         raise ValueError(f"{field} {path} does not exist")
 

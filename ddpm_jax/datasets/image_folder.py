@@ -104,7 +104,7 @@ def prepared(
     """
     cache = data_dir / NAME
     if arrays.is_array(root):
-        arrays.check_there(root)
+        arrays.check_exists(root)
         content = content_hash(root.parent, [root.name], cache)
         made = arrays.recipe(root, f"{NAME}/{content[:16]}-array", size, channels)
     else:

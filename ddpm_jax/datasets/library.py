@@ -32,7 +32,7 @@ def prepared(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
     Raises ValueError if there is no such data set or no such 'data_dir'; "" is TFDS's own place.
     """
-    check_there(data_dir)
+    check_exists(data_dir)
     builder = found(name, data_dir)
     if builder.is_prepared():
         return builder
@@ -50,7 +50,7 @@ def place(data_dir: str) -> epath.Path:
     return epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
 
 
-def check_there(data_dir: str) -> None:
+def check_exists(data_dir: str) -> None:
     if data_dir and not place(data_dir).is_dir():
         raise ValueError(f"data.data_dir {data_dir} does not exist")
 
@@ -89,7 +89,7 @@ def make(name: str, data_dir: str, source: str) -> None:
     """
     if name not in FROM_SOURCE:
         raise ValueError(f"data set {name!r} takes no --source")
-    check_there(data_dir)
+    check_exists(data_dir)
     check_writable(place(data_dir))
     recipe = FROM_SOURCE[name].recipe(name, epath.Path(source))
     console.say(f"preparing {name} from {source} in {shards.directory(place(data_dir), recipe)}")

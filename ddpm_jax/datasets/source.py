@@ -100,7 +100,7 @@ def folder(
         raise ValueError(
             "data.path is not set; say which folder of pictures, --config.data.path=DIR"
         )
-    library.check_there(data_dir)
+    library.check_exists(data_dir)
     form = (image_size, channels, background, skip_unreadable)
     directory = image_folder.prepared(epath.Path(path), library.place(data_dir), *form)
     return opened(tfds.builder_from_directory(directory), split, image_size)

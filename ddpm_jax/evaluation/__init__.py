@@ -1,1 +1,1 @@
-"""Numbers about a trained run: the bound, scores of samples, accuracy."""
+"""Measurements of a trained run: the bound, sample quality, accuracy."""

@@ -1,4 +1,4 @@
-"""How often a classifier of noisy images is right, and how sure it is, from clean images to noise."""
+"""Accuracy and cross-entropy of a classifier of noisy images, from clean images to pure noise."""
 
 from typing import NamedTuple
 
@@ -20,8 +20,8 @@ from ddpm_jax.samplers import loop
 TIMES = 11
 
 
-class Told(NamedTuple):
-    """Of each image, at each time."""
+class Predictions(NamedTuple):
+    """How each image is classified, at each time."""
 
     right: Float[Array, "b n"]
     nats: Float[Array, "b n"]  # -log p(label | x_t)
@@ -32,34 +32,37 @@ def times(T: int) -> np.ndarray:
 
 
 def accuracy(run: Run, split: str, images: int) -> None:
-    """With EMA weights, one draw of noise an image and time; writes eval/<step>-accuracy-<split>.json."""
+    """Accuracy with EMA weights, with one draw of noise per image and time.
+
+    Writes eval/<step>-accuracy-<split>.json. Raises Stopped on a stop signal; the next call resumes
+    after the last finished batch.
+    """
     source = run.data.open(split)
     count, at = min(images, source.count), times(run.model.sched.T)
     step, params = state.read_ema(run)
     path = run.directory / "eval" / f"{step}-accuracy-{files.file_name_part(split)}.json"
 
-    def of_batch(params, batch: sources.Batch, keys) -> Told:
+    def predict(params, batch: sources.Batch, keys) -> Predictions:
         x_0 = pixels.normalize(batch.images, run.model.levels)
 
-        def of_time(t):
+        def predict_at(t):
             eps = loop.draw(keys, t, x_0.shape[1:])
-            of_images = jnp.full(len(x_0), t)
-            x_t = diffusion.q_sample(run.model.sched, x_0, of_images, eps)
-            log_p = model.network(run.model, params)(x_t, of_images)
-            of_label = jnp.take_along_axis(log_p, batch.labels[:, None], axis=1)[:, 0]
-            return (log_p.argmax(axis=1) == batch.labels).astype(jnp.float32), -of_label
+            t_of_images = jnp.full(len(x_0), t)
+            x_t = diffusion.q_sample(run.model.sched, x_0, t_of_images, eps)
+            log_p = model.network(run.model, params)(x_t, t_of_images)
+            log_p_label = jnp.take_along_axis(log_p, batch.labels[:, None], axis=1)[:, 0]
+            return (log_p.argmax(axis=1) == batch.labels).astype(jnp.float32), -log_p_label
 
-        right, nats = jax.lax.map(of_time, jnp.asarray(at))
-        return Told(right.T, nats.T)
+        right, nats = jax.lax.map(predict_at, jnp.asarray(at))
+        return Predictions(right=right.T, nats=nats.T)
 
-    decides = (count, run.eval.batch_size, run.eval.seed, digest.record(params))
-    with resumable.parts_folder(path, *decides, *runs.rounding(run)) as kept:
-        found, seconds = per_image.measured(run, params, source, count, kept, "accuracy", of_batch)
-        right, nats = (found[name].mean(axis=0).tolist() for name in Told._fields)
-        error = [per_image.standard_error(of_time) for of_time in found["right"].T]
+    fingerprint = (count, run.eval.batch_size, run.eval.seed, digest.record(params))
+    with resumable.parts_folder(path, *fingerprint, *runs.rounding(run)) as parts:
+        values, seconds = per_image.measure(run, params, source, count, parts, "accuracy", predict)
+        right, nats = (values[name].mean(axis=0).tolist() for name in Predictions._fields)
         record = {
             "accuracy": right,
-            "standard_error": error,
+            "standard_error": [per_image.standard_error(column) for column in values["right"].T],
             "cross_entropy": nats,
             "t": at.tolist(),
             "images": count,

@@ -18,22 +18,32 @@ from ddpm_jax.runtime import console, digest, files, resumable
 Values = Float64[np.ndarray, " n"]
 
 
-def bound_of(run: Run, split: str, images: int) -> None:
-    """Rate, distortion and their sum, with EMA weights, x_0 clipped. Eq. 5 and Sec. 4.3.
+def record_path(run: Run, step: int, split: str) -> epath.Path:
+    """The file with the bound of a split at a step."""
+    return run.directory / "eval" / f"{step}-likelihood-{files.file_name_part(split)}.json"
 
-    Writes eval/<step>-likelihood-<split>.json. Raises Stopped if asked to; what an interrupted call
-    has computed is not computed again.
+
+def record_paths(run: Run, step: int) -> list[epath.Path]:
+    """The files that exist with the bounds of any splits at a step."""
+    return sorted((run.directory / "eval").glob(f"{step}-likelihood-*.json"))
+
+
+def likelihood(run: Run, split: str, images: int) -> None:
+    """Rate, distortion and their sum, with EMA weights and clipped x_0. Eq. 5 and Sec. 4.3.
+
+    Writes eval/<step>-likelihood-<split>.json. Raises Stopped on a stop signal; the next call
+    resumes after the last finished batch.
     """
     source = run.data.open(split)
     count = min(images, source.count)
     step, params = state.read_ema(run)
-    path = run.directory / "eval" / f"{step}-likelihood-{files.file_name_part(split)}.json"
-    chosen, T = run.eval.strata, run.model.sched.T
-    steps = len(chosen.first)
-    decides = (count, steps, run.eval.batch_size, run.eval.seed, digest.record(params))
-    with resumable.parts_folder(path, *decides, *runs.rounding(run)) as kept:
-        values, seconds = bounds(run, params, source, count, kept)
-        made = {
+    path = record_path(run, step, split)
+    strata, T = run.eval.strata, run.model.sched.T
+    steps = len(strata.first)
+    fingerprint = (count, steps, run.eval.batch_size, run.eval.seed, digest.record(params))
+    with resumable.parts_folder(path, *fingerprint, *runs.rounding(run)) as parts:
+        values, seconds = bounds(run, params, source, count, parts)
+        origin = {
             "images": count,
             "steps": steps,
             "of_steps": T,
@@ -42,7 +52,7 @@ def bound_of(run: Run, split: str, images: int) -> None:
             "seed": run.eval.seed,
             "seconds": round(seconds, 1),
         }
-        record = summary(values) | made | {"terms": terms(values, chosen)}
+        record = summary(values) | origin | {"terms": terms(values, strata)}
         files.write_json(path, record)
     bits, error = (record[name] for name in ("bits_per_dim", "standard_error"))
     console.say(f"{split} bound  {bits:.3f} bits/dim ({count} images, {steps} of {T} steps)")
@@ -53,45 +63,48 @@ def bound_of(run: Run, split: str, images: int) -> None:
 
 
 def bounds(
-    run: Run, params, source: sources.Source, count: int, kept: epath.Path
+    run: Run, params, source: sources.Source, count: int, parts: epath.Path
 ) -> tuple[Bound, float]:
-    """Every image's bound, and the seconds they took; each batch is kept in the folder 'kept'."""
+    """The bound of every image, and the seconds it took; finished batches go to the folder 'parts'."""
 
-    def of_batch(params, batch: sources.Batch, keys) -> Bound:
+    def measure(params, batch: sources.Batch, keys) -> Bound:
         model, x_0 = run.model, pixels.normalize(batch.images, run.model.levels)
         denoiser = models.denoiser(model, params, batch.labels)
         return bound.bound(
             model.sched, model.variance, denoiser, x_0, keys, run.eval.strata, model.levels
         )
 
-    found, seconds = per_image.measured(run, params, source, count, kept, "bound", of_batch)
-    return Bound(**found), seconds
+    values, seconds = per_image.measure(run, params, source, count, parts, "bound", measure)
+    return Bound(**values), seconds
 
 
 def summary(values: Bound) -> dict[str, float | None]:
     """Means over images in bits/dim with their standard errors; RMSE of x_0-hat(x_1) on 0..255."""
+    columns = {
+        "bits_per_dim": values.total,
+        "rate": values.rate,
+        "distortion": values.distortion,
+        "prior": values.prior,
+    }
     found = {}
-    parts_of_it = ("bits_per_dim", values.total), ("rate", values.rate)
-    for name, each in (*parts_of_it, ("distortion", values.distortion), ("prior", values.prior)):
-        found |= {
-            name: float(each.mean()),
-            f"{name}_standard_error": per_image.standard_error(each),
-        }
+    for name, column in columns.items():
+        found[name] = float(column.mean())
+        found[f"{name}_standard_error"] = per_image.standard_error(column)
     found["standard_error"] = found.pop("bits_per_dim_standard_error")
     return found | {"rmse": float(rmse(values)[0])}
 
 
 def rmse(values: Bound) -> Values:
-    """Of x_0-hat at each stratum, over all images and pixels, on 0..255. Table 4."""
+    """RMSE of x_0-hat at each stratum, over all images and pixels, on 0..255. Table 4."""
     return 127.5 * np.sqrt(values.mse.mean(axis=0))
 
 
-def terms(values: Bound, chosen: bound.Strata) -> dict[str, list]:
-    """Every stratum: its first t and how many there are, their L_{t-1} summed, x_0-hat's RMSE."""
+def terms(values: Bound, strata: bound.Strata) -> dict[str, list]:
+    """For every stratum its first t, its size, the sum of its L_{t-1}, and the RMSE of x_0-hat."""
     return {
-        "first": chosen.first.tolist(),
-        "size": chosen.size.tolist(),
+        "first": strata.first.tolist(),
+        "size": strata.size.tolist(),
         "bits_per_dim": values.terms.mean(axis=0).tolist(),
-        "standard_error": [per_image.standard_error(each) for each in values.terms.T],
+        "standard_error": [per_image.standard_error(column) for column in values.terms.T],
         "rmse": rmse(values).tolist(),
     }

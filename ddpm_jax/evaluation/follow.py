@@ -1,7 +1,7 @@
-"""--mode=evaluate --follow: each checkpoint of a run in training, as it comes, and the best one kept.
+"""--mode=evaluate --follow: evaluates each checkpoint as training writes it, and keeps the best.
 
-The paper reports the lowest FID over training: whoever follows has the whole curve, and the weights of
-its best point as a run of their own, in best/.
+The paper reports the lowest FID over training: --follow yields the whole curve, and the weights at its
+best point as a run of their own, in best/.
 """
 
 import json
@@ -13,77 +13,83 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ddpm_jax.evaluation import evaluate
+from ddpm_jax.evaluation import evaluate, quality
+from ddpm_jax.metrics import frechet
 from ddpm_jax.run import record as records
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import checkpoint, console, files, lock, plotting, signals
 
-POLL = 10.0  # seconds between two looks
-HIGHER = ("is_", "precision_", "recall_")  # scores that are better the higher they are
+POLL = 10.0  # seconds between checks for a new checkpoint
+BOUND = "bits_per_dim"
 # FID against the training set, 50,000 samples, of a faithful CIFAR-10 run (tqch/ddpm-torch's README).
 FAITHFUL = {46_800: 9.162, 93_600: 5.778, 187_200: 4.083, 421_200: 3.31, 795_600: 3.188}
+FAITHFUL_METRIC = "fid_50k_train"
+
+Row = dict[str, float]
 
 
 def follow(run: Run) -> None:
-    """Evaluates every checkpoint that has not been, until training's last step; writes eval/history.json.
+    """Evaluates every new checkpoint up to training's last step; writes eval/history.json.
 
-    Raises Stopped if asked to, ValueError if eval.best names no number; called again it goes on.
+    A later call resumes with the checkpoints that are not in the history. Raises Stopped on a stop
+    signal, ValueError if eval.best matches no number.
     """
     while True:
         for step in checkpoint.list_steps(run.checkpoints):
             if step not in history(run):
-                look(run, step)
+                evaluate_step(run, step)
         if run.train.steps in history(run):
             return
-        waited = time.monotonic() + POLL
-        while time.monotonic() < waited:
-            signals.check("while it waited for the next checkpoint")
+        deadline = time.monotonic() + POLL
+        while time.monotonic() < deadline:
+            signals.check("while waiting for the next checkpoint")
             time.sleep(0.2)
 
 
-def look(run: Run, step: int) -> None:
-    """Evaluates one checkpoint, on a copy: training deletes its older ones."""
-    mine = run.directory / "following" / f"{step}"
-    if not copied(run.checkpoints / f"{step}", mine / "checkpoints" / f"{step}"):
+def evaluate_step(run: Run, step: int) -> None:
+    """Evaluates a copy of one checkpoint, since training deletes old ones, and updates the history."""
+    folder = run.directory / "following" / f"{step}"
+    if not copy(run.checkpoints / f"{step}", folder / "checkpoints" / f"{step}"):
         return
     console.say(f"checkpoint {step}")
     try:
-        evaluate.evaluate(run._replace(checkpoints=mine / "checkpoints"))
+        evaluate.evaluate(run._replace(checkpoints=folder / "checkpoints"))
     except checkpoint.Damaged:
         if (run.checkpoints / f"{step}").exists():
             raise
-        console.say(f"checkpoint {step} was being deleted while it was copied, and is left out")
-        mine.rmtree()
+        console.say(f"checkpoint {step} was deleted while it was being copied, and is skipped")
+        folder.rmtree()
         return
     except lock.InUse:
         if step != run.train.steps:
-            raise  # another follower is at work
-        return  # training measures its last step itself; it is looked at again
-    rows = history(run) | {step: numbers(run, step)}
+            raise  # another follower is running
+        return  # training itself measures its last step; the next poll tries again
+    rows = history(run) | {step: read_numbers(run, step)}
     name = criterion(run.eval.best, rows[step])
-    files.write_json(run.directory / "eval" / "history.json", packed(run, rows))
+    record = {"asked": settings(run), "rows": {f"{each}": rows[each] for each in sorted(rows)}}
+    files.write_json(run.directory / "eval" / "history.json", record)
     draw(run, rows, name)
-    best = (max if name.startswith(HIGHER) else min)(rows, key=lambda row: rows[row][name])
+    best = (max if quality.higher_is_better(name) else min)(rows, key=lambda row: rows[row][name])
     if best == step:
-        keep(run, mine, step, {"step": step, name: rows[step][name]})
-    mine.rmtree()
+        keep(run, folder, step, {"step": step, name: rows[step][name]})
+    folder.rmtree()
     console.say(f"best so far  step {best}, {name} {rows[best][name]:.4g}")
-    on_track(run, step, rows[step])
+    print_comparison(run, step, rows[step])
 
 
-def copied(source: epath.Path, target: epath.Path) -> bool:
-    """Whether it could be: a checkpoint may be deleted while it is copied. On a disk it takes no room."""
+def copy(source: epath.Path, target: epath.Path) -> bool:
+    """Copies a checkpoint, by hard links where possible; False if it was deleted meanwhile."""
     temporary = target.with_name(f"{target.name}.tmp")
-    for left in (temporary, target):
-        if left.exists():
-            left.rmtree()
+    for leftover in (temporary, target):
+        if leftover.exists():
+            leftover.rmtree()
     try:
         if "://" in str(source):
             for path in source.rglob("*"):
                 if not path.is_dir():
                     path.copy(temporary / path.relative_to(source))
         else:
-            shutil.copytree(source, temporary, copy_function=linked)
+            shutil.copytree(source, temporary, copy_function=link)
     except (OSError, shutil.Error) as error:
         if source.exists():
             raise
@@ -93,8 +99,8 @@ def copied(source: epath.Path, target: epath.Path) -> bool:
     return True
 
 
-def linked(source: str, target: str) -> None:
-    """Orbax writes no file twice, so another name for it is as good as a copy."""
+def link(source: str, target: str) -> None:
+    """Hard-links a file, or copies it: Orbax never rewrites a file, so a link is as good as a copy."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -103,70 +109,67 @@ def linked(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def history(run: Run) -> dict[int, dict[str, float]]:
-    """What was found of each step, by the same settings."""
+def history(run: Run) -> dict[int, Row]:
+    """The numbers of every step evaluated so far with the same settings."""
     path = run.directory / "eval" / "history.json"
     if not path.exists():
         return {}
     record = json.loads(path.read_text())
-    if records.add_later_fields(record["asked"]) != asked(run):
+    if records.add_later_fields(record["asked"]) != settings(run):
         return {}
     return {int(step): row for step, row in record["rows"].items()}
 
 
-def asked(run: Run) -> dict[str, Any]:
-    """What decides the numbers, as JSON has it."""
+def settings(run: Run) -> dict[str, Any]:
+    """The sections of the config that decide the numbers, as JSON has them."""
     sections = {name: run.config[name] for name in ("eval", "sample")}
     return json.loads(json.dumps(sections))
 
 
-def packed(run: Run, rows: dict[int, dict[str, float]]) -> dict[str, Any]:
-    return {"asked": asked(run), "rows": {f"{step}": rows[step] for step in sorted(rows)}}
-
-
-def numbers(run: Run, step: int) -> dict[str, float]:
-    """All that the evaluation has written of a step, by name."""
-    found = {}
+def read_numbers(run: Run, step: int) -> Row:
+    """All numbers that evaluations have written for a step, by name."""
+    numbers = {}
     for path in sorted((run.directory / "eval").glob(f"{step}-*.json")):
         record = json.loads(path.read_text())
-        if "bits_per_dim" in record:
-            found[f"bits_per_dim_{files.file_name_part(record['split'])}"] = record["bits_per_dim"]
-        found |= record.get("scores", {})
-    return found
+        if BOUND in record:
+            numbers[f"{BOUND}_{files.file_name_part(record['split'])}"] = record[BOUND]
+        numbers |= record.get("scores", {})
+    return numbers
 
 
-def criterion(best: str, row: dict[str, float]) -> str:
-    """The number that decides which step is best: that of eval.best, or a distance, or the bound.
+def criterion(best: str, row: Row) -> str:
+    """The name of the number that decides which step is best: the first that starts with eval.best.
 
-    Raises ValueError if there is none of that name.
+    Where that is empty, a Frechet distance, else the bound. Raises ValueError if no name matches.
     """
-    wanted = [best] if best else ["fid_", "frechet_", "bits_per_dim_"]
-    for beginning in wanted:
+    distance = frechet.FRECHET
+    starts = [best] if best else [f"{distance.inception_name}_", f"{distance.name}_", f"{BOUND}_"]
+    for start in starts:
         for name in row:
-            if name.startswith(beginning):
+            if name.startswith(start):
                 return name
     raise ValueError(f"eval.best is {best!r}; {files.suggest(best, row)}")
 
 
-def keep(run: Run, mine: epath.Path, step: int, record: dict[str, Any]) -> None:
-    """The best checkpoint in best/, which is a workdir to sample from."""
+def keep(run: Run, folder: epath.Path, step: int, record: dict[str, Any]) -> None:
+    """Moves the best checkpoint to best/, a workdir to sample from, and deletes the one before."""
     best = run.directory / "best"
     files.write_json(best / "best.json", record)
     files.write(best / "config.json", (run.directory / "config.json").read_text())
     (best / "checkpoints").mkdir(parents=True, exist_ok=True)
     before = checkpoint.list_steps(best / "checkpoints")
     if step not in before:
-        (mine / "checkpoints" / f"{step}").rename(best / "checkpoints" / f"{step}")
+        (folder / "checkpoints" / f"{step}").rename(best / "checkpoints" / f"{step}")
     for other in set(before) - {step}:
         (best / "checkpoints" / f"{other}").rmtree()
 
 
-def draw(run: Run, rows: dict[int, dict[str, float]], name: str) -> None:
-    """figures/history: the number that decides, and the bound, against the step."""
+def draw(run: Run, rows: dict[int, Row], name: str) -> None:
+    """Draws figures/history: the deciding number, and the bound, against the step."""
     steps = sorted(rows)
-    bound = [other for other in rows[steps[-1]] if other.startswith("bits_per_dim_")]
+    bounds = [other for other in rows[steps[-1]] if other.startswith(f"{BOUND}_")]
     panels = []
-    for each in dict.fromkeys([name, *bound]):
+    for each in dict.fromkeys([name, *bounds]):
         lines = [plotting.Line(steps, [rows[step].get(each) for step in steps])]
         if comparable(run, each):
             known = plotting.Line(list(FAITHFUL), list(FAITHFUL.values()), "a faithful run", "o")
@@ -176,17 +179,18 @@ def draw(run: Run, rows: dict[int, dict[str, float]], name: str) -> None:
 
 
 def comparable(run: Run, name: str) -> bool:
-    return name == "fid_50k_train" and run.data.name == "cifar10"
+    """Whether a number can be compared with the faithful run's."""
+    return name == FAITHFUL_METRIC and run.data.name == "cifar10"
 
 
-def on_track(run: Run, step: int, row: dict[str, float]) -> None:
-    """Answers whether a run of the paper's CIFAR-10 config is where a faithful one was."""
-    if "fid_50k_train" in row and comparable(run, "fid_50k_train"):
-        ours = row["fid_50k_train"]
-        console.say(f"  FID {ours:.3g}; a faithful run has {faithful(step):.3g} about here")
+def print_comparison(run: Run, step: int, row: Row) -> None:
+    """Prints a CIFAR-10 run's FID beside that of a faithful run at the same step."""
+    if FAITHFUL_METRIC in row and comparable(run, FAITHFUL_METRIC):
+        own = row[FAITHFUL_METRIC]
+        console.say(f"  FID {own:.3g}; a faithful run has {faithful(step):.3g} about here")
 
 
 def faithful(step: int) -> float:
-    """That run's FID, read off between its points on logarithmic scales."""
+    """The faithful run's FID, interpolated between its points on logarithmic scales."""
     steps, values = np.log(list(FAITHFUL)), np.log(list(FAITHFUL.values()))
     return float(np.exp(np.interp(np.log(step), steps, values)))

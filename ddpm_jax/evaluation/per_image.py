@@ -1,4 +1,4 @@
-"""Something measured of every image of a split, batch by batch: an interrupted call loses one."""
+"""Per-image measurements on a split, in resumable batches: an interrupted call loses one batch."""
 
 import time
 from collections.abc import Callable
@@ -16,21 +16,22 @@ from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, resumable
 
 
-def measured(
+def measure(
     run: Run,
     params: Any,
     source: source.Source,
     count: int,
-    kept: epath.Path,
+    parts: epath.Path,
     name: str,
-    of_batch: Callable[..., Any],
+    measure_batch: Callable[..., Any],
 ) -> tuple[resumable.Arrays, float]:
-    """What 'of_batch' says of the first 'count' images, in float64, and the seconds that it took.
+    """Measures the first 'count' images; returns float64 arrays by field, and the seconds it took.
 
-    It is compiled, is called with parameters, a data.Batch and a key per image, and returns a NamedTuple of
-    arrays, a row an image. Batches are equal; the last is filled up by repeating its last image.
+    'measure_batch' is jitted and called with the parameters, a source.Batch and a key per image; it
+    returns a NamedTuple of arrays, one row per image. All batches have the same size; the last one is
+    padded by repeating its last image, and the padding is cut off.
     """
-    size, compiled = run.eval.batch_size, jax.jit(of_batch)
+    size, compiled = run.eval.batch_size, jax.jit(measure_batch)
 
     def batch(number: int) -> resumable.Arrays:
         started = time.monotonic()
@@ -38,21 +39,21 @@ def measured(
         rows = np.minimum(numbers, count - 1)[mesh.local_rows(size)]
         local = source.batch(rows, run.model.network.classes > 0)
         keys = sampling.image_keys(run, run.eval.seed, numbers)
-        found = mesh.fetch(compiled(params, mesh.put(run.mesh, local), keys))
+        values = mesh.fetch(compiled(params, mesh.put(run.mesh, local), keys))
         bar.update()
-        return found._asdict() | {"seconds": np.asarray(time.monotonic() - started)}
+        return values._asdict() | {"seconds": np.asarray(time.monotonic() - started)}
 
     batches = -(-count // size)
     with console.progress(name, batches, unit="batch") as bar:
-        made = resumable.collect(kept, batches, batch, bar.update)
-    names = made[0].keys() - {"seconds"}
-    joined = {name: np.concatenate([part[name] for part in made])[:count] for name in names}
-    whole = {name: values.astype(np.float64) for name, values in joined.items()}
-    return whole, sum(float(part["seconds"]) for part in made)
+        done = resumable.collect(parts, batches, batch, bar.update)
+    fields = done[0].keys() - {"seconds"}
+    values = {name: np.concatenate([part[name] for part in done])[:count] for name in fields}
+    doubles = {name: array.astype(np.float64) for name, array in values.items()}
+    return doubles, sum(float(part["seconds"]) for part in done)
 
 
 def standard_error(values: Float64[np.ndarray, " n"]) -> float | None:
-    """Of a mean over images; None of a single one's."""
+    """The standard error of a mean over images; None for a single image."""
     if len(values) < 2:
         return None
     return float(values.std(ddof=1) / np.sqrt(len(values)))

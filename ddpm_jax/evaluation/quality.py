@@ -1,7 +1,7 @@
-"""How good samples are: Frechet distance, KID, precision and recall, Inception Score.
+"""Sample quality: Frechet distance, KID, precision and recall, Inception Score.
 
-In Inception's features these are the field's numbers, under their names. In any other space the space's
-name is part of theirs, and the distance of held-out from training images stands beside, as a floor.
+In Inception's features these are the field's numbers, under their usual names. In any other space the
+space's name is part of theirs, and the distance of held-out from training images is given as a floor.
 """
 
 import json
@@ -14,53 +14,69 @@ from etils import epath
 
 from ddpm_jax.datasets import batches, pixels
 from ddpm_jax.evaluation import embedding, sample_files
-from ddpm_jax.evaluation.embedding import Side
-from ddpm_jax.metrics import features, frechet, precision_recall, small_classifier
-from ddpm_jax.metrics import kid as kid_metric
+from ddpm_jax.metrics import (
+    features,
+    frechet,
+    inception_score,
+    kid,
+    metric,
+    precision_recall,
+    small_classifier,
+)
 from ddpm_jax.metrics import reference as references
-from ddpm_jax.metrics.features import Bytes, Space
+from ddpm_jax.metrics.features import Bytes, Embedding, Space
 from ddpm_jax.metrics.inception import network
 from ddpm_jax.metrics.inception import weights as inception_weights
+from ddpm_jax.metrics.metric import Metric, Value
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, files, foreign, resumable
 
+METRICS = (
+    frechet.FRECHET,
+    frechet.SPATIAL,
+    kid.KID,
+    precision_recall.PRECISION,
+    precision_recall.RECALL,
+    inception_score.INCEPTION_SCORE,
+)
 REFERENCE = 50_000  # real images at most
-FEW = 10_000  # samples below which a distance says more about their number
+FEW = 10_000  # samples below which a Frechet distance depends strongly on their number
 
 
 def quality(run: Run) -> None:
-    """Writes eval/<step>-quality.json, where eval.quality.samples asks for it.
+    """Writes eval/<step>-quality.json if eval.quality.samples is not 0.
 
-    Samples are the run's own, drawn now unless they are there, or those of eval.quality.path. Raises
-    ValueError for samples that are none or not of the data's shape, Stopped if asked to.
+    The samples are those of eval.quality.path, or the run's own: from samples/ if they are there,
+    else drawn now. Raises ValueError for unusable samples, Stopped on a stop signal.
     """
     settings, started = run.eval.quality, time.monotonic()
     if not settings.samples:
         return
-    # First what may be wrong with files; 50,000 samples take hours.
-    chosen = SPACES[settings.space](run)
-    real = {split: reference(run, chosen, split) for split in splits(run)}
+    # The files first, since they may be wrong: drawing 50,000 samples takes hours.
+    space = SPACES[settings.space](run)
+    real = {split: reference(run, space, split) for split in splits(run)}
     step, params = state.read_ema(run)
-    images, made_by = samples(run, step, params)
-    fake = embedding.side(chosen, len(images), lambda i: images[i], "samples")
+    images, origin = samples(run, step, params)
+    own = embedding.embed(space, len(images), lambda rows: images[rows], "samples")
+    values = measure(space, own, real)
     record = {
-        "scores": scores(chosen, fake, real),
+        "scores": flatten(values),
         "samples": len(images),
         "few_samples": len(images) < FEW,
         "references": {split: each.statistics.count for split, each in real.items()},
-        "space": chosen.name,
-        "settings": chosen.settings,
-        **made_by,
+        "space": space.name,
+        "settings": space.settings,
+        **origin,
         "seconds": round(time.monotonic() - started, 1),
     }
     path = run.directory / "eval" / f"{step}-quality.json"
     files.write_json(path, record)
-    tell(record)
+    print_values(values, len(images))
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for files that the config names and that are no good."""
+    """Raises ValueError for unusable files that the config names."""
     settings = run.eval.quality
     if not settings.samples:
         return
@@ -73,7 +89,7 @@ def check(run: Run) -> None:
 
 
 def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
-    """The images, and what made them."""
+    """The samples to measure, and where they come from."""
     settings = run.eval.quality
     if settings.path:
         images = sample_files.images(epath.Path(settings.path), run.model.shape)
@@ -86,16 +102,16 @@ def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
     return images, {"sampler": chosen.chain.name, "seed": chosen.seed, "weights": "ema"}
 
 
-def classifier_of(run: Run) -> Space:
-    """A classifier of the training images, trained now."""
+def classifier_space(run: Run) -> Space:
+    """The features of a small classifier, trained now on the training images."""
     source = run.data.open(run.data.split)
     rows = np.arange(source.count)
     images = pixels.stretch(batches.loaded(source).read(rows), source.levels)
     return small_classifier.classifier(images, source.labels(rows))
 
 
-def inception_of(run: Run) -> Space:
-    """Raises ValueError, saying what to get, where there are no weights."""
+def inception_space(run: Run) -> Space:
+    """Inception's features. Raises ValueError, saying what to get, without its weights."""
     path = run.eval.quality.inception
     if not path:
         raise ValueError(f"eval.quality.inception is not set; {inception_weights.GET}")
@@ -103,15 +119,16 @@ def inception_of(run: Run) -> Space:
     return network.space(weights, mesh=run.mesh, batch_size=8 * run.mesh.size)
 
 
-SPACES = {
-    "inception": inception_of,
-    "classifier": classifier_of,
-    "pixels": lambda run: features.pixels(),
-}
+def pixel_space(run: Run) -> Space:
+    """The pixels themselves, whatever the run."""
+    return features.pixels()
 
 
-def space_of(run: Run) -> Space | None:
-    """The space of the run's scores, where they are asked for and its weights are at hand."""
+SPACES = {"inception": inception_space, "classifier": classifier_space, "pixels": pixel_space}
+
+
+def available_space(run: Run) -> Space | None:
+    """The run's feature space, if its quality is to be measured and its weights are available."""
     settings = run.eval.quality
     if not settings.samples or (settings.space == "inception" and not settings.inception):
         return None
@@ -122,78 +139,84 @@ def splits(run: Run) -> list[str]:
     return [run.data.split] + ([run.data.held_out] if run.data.held_out else [])
 
 
-def reference(run: Run, chosen: Space, split: str) -> Side:
-    """A split's images in a space, out of eval/reference where they have been there before.
+def reference(run: Run, space: Space, split: str) -> Embedding:
+    """The embedding of a split's images, from eval/reference if an earlier call stored it there.
 
-    Of the first 50,000, if there are more: StyleGAN2's rule, by which the paper's LSUN figures are.
+    Only the first 50,000 of more images are embedded: StyleGAN2's rule, which the paper's LSUN
+    numbers follow.
     """
     if split == run.data.split and run.eval.quality.reference:
-        made = references.read(run.eval.quality.reference, chosen, run.model.shape)
-        return Side(made.statistics, made.vectors, made.spatial, None)
+        return references.read(run.eval.quality.reference, space, run.model.shape)
     source = run.data.open(split)
     count = min(source.count, REFERENCE)
     first = source.read(np.arange(min(count, 16)))
-    key = [chosen.name, chosen.settings, run.config["data"], split, count, zlib.crc32(first)]
-    name = f"{chosen.name}-{files.file_name_part(split)}-{zlib.crc32(json.dumps(key).encode()):08x}"
+    key = [space.name, space.settings, run.config["data"], split, count, zlib.crc32(first)]
+    name = f"{space.name}-{files.file_name_part(split)}-{zlib.crc32(json.dumps(key).encode()):08x}"
     path = run.directory / "eval" / "reference" / f"{name}.npz"
-    kept = resumable.read(path)
-    if kept is None:
+    stored = resumable.read(path)
+    if stored is None:
         read = batches.loaded(source).read
-        made = embedding.side(
-            chosen, count, lambda rows: pixels.stretch(read(rows), source.levels), split
+        embedded = embedding.embed(
+            space, count, lambda rows: pixels.stretch(read(rows), source.levels), split
         )
-        kept = embedding.packed(made, chosen, [run.data.name, split, count])
-        resumable.write(path, kept)
-    return embedding.unpacked(kept)
+        stored = references.pack(embedded, space, [run.data.name, split, count])
+        resumable.write(path, stored)
+    return references.unpack(stored)
 
 
-def scores(chosen: Space, fake: Side, real: dict[str, Side]) -> dict[str, Any]:
-    """Every number under a name that says space, count and split."""
-    of = "" if chosen.name == "inception" else f"_{chosen.name}"
-    frechet_, n = f"frechet{of}" if of else "fid", short(fake.statistics.count)
-    some = short(len(fake.vectors))
-    found: dict[str, Any] = inception_scores(of, "", fake)
-    for split, side in real.items():
-        at = files.file_name_part(split)
-        found[f"{frechet_}_{n}_{at}"] = frechet.distance(fake.statistics, side.statistics)
-        if fake.spatial is not None and side.spatial is not None:
-            found[f"s{frechet_}_{n}_{at}"] = frechet.distance(fake.spatial, side.spatial)
-        if side.vectors is None:  # a file of statistics alone
-            continue
-        kid = kid_metric.distance(fake.vectors, side.vectors)
-        found |= {f"kid{of}_{some}_{at}": kid.mean, f"kid{of}_{some}_{at}_std": kid.std}
-        near = precision_recall.precision_recall(fake.vectors, side.vectors)
-        found[f"precision{of}_{some}_{at}"] = near.precision
-        found[f"recall{of}_{some}_{at}"] = near.recall
-        found |= inception_scores(of, f"_{at}", side)
+def measure(space: Space, own: Embedding, real: dict[str, Embedding]) -> dict[str, Value]:
+    """Every metric of samples against every split, those of single image sets, and the floor."""
+    found = {}
+    for each in METRICS:
+        if not each.needs_reference:
+            found |= named(each, space, each.function(own))
+    for split, data in real.items():
+        for each in METRICS:
+            image_sets = (own, data) if each.needs_reference else (data,)
+            found |= named(each, space, each.function(*image_sets), split)
     if len(real) == 2:
-        (name, train), (other, held_out) = real.items()
-        floor = frechet.distance(held_out.statistics, train.statistics)
-        count = short(held_out.statistics.count)
-        found[f"floor_{frechet_}_{files.file_name_part(other)}_{count}_{name}"] = floor
+        (train_split, train), (split, held_out) = real.items()
+        value, start = frechet.whole(held_out, train), metric.stem(frechet.FRECHET, space.name)
+        count = abbreviate(value.count)
+        found[f"floor_{start}_{files.file_name_part(split)}_{count}_{train_split}"] = value
     return found
 
 
-def inception_scores(of: str, at: str, side: Side) -> dict[str, float]:
-    """Of samples, and of real images for comparison."""
-    if side.score is None:
+def named(each: Metric, space: Space, value: Value | None, split: str = "") -> dict[str, Value]:
+    """A value under its name in files, which states metric, space, image count and split."""
+    if value is None:
         return {}
-    name = f"is{of}_{short(side.statistics.count)}{at}"
-    return {name: side.score[0], f"{name}_std": side.score[1]}
+    parts = metric.stem(each, space.name), abbreviate(value.count), files.file_name_part(split)
+    return {"_".join(filter(None, parts)): value}
 
 
-def short(count: int) -> str:
+def flatten(values: dict[str, Value]) -> dict[str, float]:
+    """Values as files have them, each standard deviation under a name of its own."""
+    found = {}
+    for name, value in values.items():
+        found[name] = value.value
+        if value.std is not None:
+            found[f"{name}_std"] = value.std
+    return found
+
+
+def higher_is_better(name: str) -> bool:
+    """Which direction is better for a value of this name in files; lower for all but METRICS'."""
+    higher = (each for each in METRICS if each.higher_is_better)
+    stems = {stem for each in higher for stem in (each.name, each.inception_name) if stem}
+    return name.startswith(tuple(f"{stem}_" for stem in stems))
+
+
+def abbreviate(count: int) -> str:
     """50000 as "50k"."""
     return f"{count // 1000}k" if count % 1000 == 0 and count else str(count)
 
 
-def tell(record: dict[str, Any]) -> None:
-    for name, value in record["scores"].items():
-        if not name.endswith("_std"):
-            std = record["scores"].get(f"{name}_std")
-            console.say(f"{name}  {value:.4g}" + (f" +- {std:.2g}" if std is not None else ""))
-    if record["few_samples"]:
+def print_values(values: dict[str, Value], count: int) -> None:
+    for name, (value, _, std) in values.items():
+        console.say(f"{name}  {value:.4g}" + (f" +- {std:.2g}" if std is not None else ""))
+    if count < FEW:
         console.say(
-            f"  {record['samples']} samples are few: Frechet distances fall as they grow in number;"
-            f" compare such as are of equally many, or take {FEW} and more"
+            f"  {count} samples are few: Frechet distances fall as the number of samples grows;"
+            f" compare only equal numbers, or use {FEW} or more"
         )

@@ -1,4 +1,4 @@
-"""Samples that are there already, whoever made them: a .npz, a .npy or a folder of pictures."""
+"""Samples from files, whoever drew them: an .npz, an .npy or a folder of pictures."""
 
 import numpy as np
 from etils import epath
@@ -7,34 +7,36 @@ from ddpm_jax.datasets import arrays, image_folder
 from ddpm_jax.datasets.encoding import upright
 from ddpm_jax.metrics.features import Bytes
 
+FIELD = "eval.quality.path"
+
 
 def images(path: epath.Path, shape: tuple[int, int, int]) -> Bytes:
-    """Images of a .npz, a .npy or a folder. Raises ValueError unless they are uint8 and of 'shape'."""
+    """The images of a file or folder. Raises ValueError unless they are uint8 and of 'shape'."""
     if arrays.is_array(path):
-        arrays.check_there(path, "eval.quality.path")
-        found, _ = arrays.images_and_labels(path, "eval.quality.path")
+        arrays.check_exists(path, FIELD)
+        found, _ = arrays.images_and_labels(path, FIELD)
     else:
-        found = pictures(path, shape)
+        found = read_folder(path, shape)
     if found.shape[1:] != shape:
         raise ValueError(
-            f"the samples of {path} are of shape {found.shape[1:]}, the run's images of {shape}"
+            f"the samples in {path} have shape {found.shape[1:]}, the run's images {shape}"
         )
-    if len(found) < 4:  # precision and recall look at third neighbours
-        raise ValueError(f"{path} holds {len(found)} samples; scores need 4 or more")
+    if len(found) < 4:  # precision and recall need third-nearest neighbours
+        raise ValueError(f"{path} holds {len(found)} samples; metrics need 4 or more")
     return np.asarray(found)
 
 
-def pictures(folder: epath.Path, shape: tuple[int, int, int]) -> Bytes:
+def read_folder(folder: epath.Path, shape: tuple[int, int, int]) -> Bytes:
     """All pictures of a folder, in the order of their names."""
     images = []
-    for name in sorted(image_folder.pictures(folder, "eval.quality.path").paths):
+    for name in sorted(image_folder.pictures(folder, FIELD).paths):
         try:
             image = np.asarray(upright((folder / name).read_bytes(), shape[2], 255))
-        except Exception as error:  # pillow's plug-ins raise whatever they like
+        except Exception as error:  # pillow's plug-ins raise anything
             raise ValueError(f"{folder / name} cannot be read: {error}") from error
         images.append(image.reshape(*image.shape[:2], shape[2]))
         if images[-1].shape != shape:
             raise ValueError(
-                f"{folder / name} is of shape {images[-1].shape}, the run's images of {shape}"
+                f"{folder / name} has shape {images[-1].shape}, the run's images {shape}"
             )
     return np.stack(images)

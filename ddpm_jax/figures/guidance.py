@@ -53,7 +53,7 @@ def guidance(trained: Chains) -> Figure:
     run = trained.run
     classes, levels = sampling.class_count(run.model, run.sample.chain), run.model.levels
     labels = np.arange(classes * EACH) % classes
-    space = quality.classifier_of(run)
+    space = quality.classifier_space(run)
 
     def right(images: Bytes) -> list[float]:
         taken_for = space.features(images).logits.argmax(axis=1)

@@ -103,7 +103,7 @@ def nearest(trained: Chains) -> Figure:
     """
     figure, facts = nearest_in(trained, features.pixels(), (whole, centre))
     pages, by_space = {"": figure}, {"pixels": facts}
-    other = quality.space_of(trained.run)
+    other = quality.available_space(trained.run)
     if other is not None and other.name != "pixels":
         # Its vectors are of whole images; some spaces know no others.
         pages[f"-{other.name}"], by_space[other.name] = nearest_in(trained, other, (whole,))

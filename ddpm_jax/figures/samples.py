@@ -86,7 +86,7 @@ def asked(trained: Chains) -> int:
 def frechet_distance(trained: Chains) -> tuple[str, Callable[[Bytes], float]] | None:
     """Its name and itself, of images from the training images, in the space of the run's scores."""
     run = trained.run
-    space = quality.space_of(run)
+    space = quality.available_space(run)
     if space is None:
         return None
     real = quality.reference(run, space, run.data.split).statistics

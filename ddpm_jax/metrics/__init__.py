@@ -1,1 +1,1 @@
-"""Metrics of sample quality, pure functions of features."""
+"""Metrics of sample quality, as pure functions of features."""

@@ -1,39 +1,72 @@
-"""Spaces of features: the same distances run on any function from images to vectors.
+"""Feature spaces: every metric takes the features of images, from any function of them.
 
-A distance in one space says nothing about another's, so the space's name is part of a score's name,
-and what else decides the vectors (weights, resize rule) is recorded with every statistic.
+Distances in different spaces cannot be compared, so the space's name is part of a metric's name in
+files, and whatever else decides the features (weights, resize rule) is recorded with the statistics.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, Float64, UInt8
 
 Bytes = UInt8[np.ndarray, "n h w c"]
 Vectors = Float32[np.ndarray, "n d"]
 
 
 class Features(NamedTuple):
-    """What a space says about images, a row each."""
+    """The features of images, one row per image."""
 
     vectors: Vectors
-    logits: Float32[np.ndarray, "n k"] | None = None  # of a classifier; for the Inception Score
-    spatial: Float32[np.ndarray, "n s"] | None = None  # of places in the image; for spatial FID
+    logits: Float32[np.ndarray, "n k"] | None = None  # a classifier's; for the Inception Score
+    spatial: Float32[np.ndarray, "n s"] | None = None  # a feature map, flattened; for spatial FID
 
 
 class Space(NamedTuple):
-    """'features' takes uint8 images, 0..255 whatever their grey levels, in batches of any size."""
+    """A feature space; 'features' takes any number of uint8 images, stretched to 0..255."""
 
     name: str  # "inception", "classifier", "pixels"
-    settings: dict[str, Any]  # what else decides the vectors; JSON's types
+    settings: dict[str, Any]  # what else decides the vectors, as JSON types
     features: Callable[[Bytes], Features]
 
 
+class Statistics(NamedTuple):
+    """Mean and covariance (n - 1) of 'count' vectors; count is 0 where a foreign file omits it."""
+
+    mean: Float64[np.ndarray, " d"]
+    covariance: Float64[np.ndarray, "d d"]
+    count: int
+
+
+class Embedding(NamedTuple):
+    """Feature statistics of an image set, with the raw features of a subset."""
+
+    statistics: Statistics
+    spatial: Statistics | None = None
+    vectors: Float[np.ndarray, "n d"] | None = None  # None where a file has statistics only
+    inception_score: tuple[float, float] | None = None  # mean and standard deviation
+    record: dict[str, Any] | None = None  # space, settings and data, as our own files state them
+
+
 def pixels() -> Space:
-    """The pixels themselves, 0..1: distances that a closed form can check."""
+    """The pixels themselves, scaled to 0..1: distances that a closed form can check."""
 
     def features(images: Bytes) -> Features:
         return Features(images.reshape(len(images), -1).astype(np.float32) / 255.0)
 
     return Space("pixels", {}, features)
+
+
+def check_finite(vectors: Float[np.ndarray, "n d"], what: str) -> None:
+    """Raises ValueError, with the number of the first bad row, if any row has NaN or infinity."""
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"{what}: {len(bad)} of {len(vectors)} are not finite, the first is number {bad[0]}"
+        )
+
+
+def check_same_dimensions(a: int, b: int) -> None:
+    """Raises ValueError if the vectors of two image sets differ in dimensions."""
+    if a != b:
+        raise ValueError(f"vectors of {a} and of {b} dimensions; they are not of one space")

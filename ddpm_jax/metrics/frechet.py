@@ -1,7 +1,7 @@
-"""The Frechet distance of two clouds of vectors, each taken for a Gaussian. Heusel et al. 2017.
+"""The Frechet distance between two sets of vectors, each modelled as a Gaussian. Heusel et al. 2017.
 
-In Inception's space it is the FID. Everything is float64 on the host: an accelerator has no float64,
-and the trace of a square root of 2048 x 2048 numbers wants it.
+In Inception's features it is the FID. Everything is float64 on the host: accelerators have no
+float64, and the trace of the square root of a 2048 x 2048 matrix needs it.
 """
 
 from typing import NamedTuple
@@ -9,46 +9,33 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64
 
-CHUNK = 4096  # rows that are turned into float64 at a time
+from ddpm_jax.metrics import features
+from ddpm_jax.metrics.features import Embedding, Statistics
+from ddpm_jax.metrics.metric import Metric, Value
 
-
-class Statistics(NamedTuple):
-    """Mean and covariance (n - 1) of 'count' vectors; count 0 where a foreign file leaves it out."""
-
-    mean: Float64[np.ndarray, " d"]
-    covariance: Float64[np.ndarray, "d d"]
-    count: int
+CHUNK = 4096  # rows converted to float64 at a time
 
 
 class Sums(NamedTuple):
-    """What is left of vectors that nobody need hold any longer."""
+    """Running sums over vectors, from which their statistics follow."""
 
     count: int
     total: Float64[np.ndarray, " d"]
     outer: Float64[np.ndarray, "d d"]  # sum of v v^T
 
 
-def nothing(dimensions: int) -> Sums:
+def empty(dimensions: int) -> Sums:
     """The sums over no vectors."""
     return Sums(0, np.zeros(dimensions), np.zeros((dimensions, dimensions)))
 
 
-def check_finite(vectors: Float[np.ndarray, "n d"], what: str) -> None:
-    """Raises ValueError, with the first one's number, if some vectors have NaN or infinity."""
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"{what}: {len(bad)} of {len(vectors)} are not finite, the first is number {bad[0]}"
-        )
-
-
 def add(sums: Sums, vectors: Float[np.ndarray, "n d"]) -> Sums:
-    """The sums with more vectors. Raises ValueError for other dimensions, NaN or infinity."""
+    """Adds vectors to the sums. Raises ValueError for other dimensions, NaN or infinity."""
     if vectors.shape[1] != len(sums.total):
         raise ValueError(
             f"vectors of {vectors.shape[1]} dimensions among ones of {len(sums.total)}"
         )
-    check_finite(vectors, "image features")
+    features.check_finite(vectors, "image features")
     total, outer = sums.total.copy(), sums.outer.copy()
     for first in range(0, len(vectors), CHUNK):
         rows = vectors[first : first + CHUNK].astype(np.float64)
@@ -59,12 +46,12 @@ def add(sums: Sums, vectors: Float[np.ndarray, "n d"]) -> Sums:
 
 def combine(a: Sums, b: Sums) -> Sums:
     """The sums over the vectors of both. Raises ValueError for different dimensions."""
-    check_same_space(len(a.total), len(b.total))
+    features.check_same_dimensions(len(a.total), len(b.total))
     return Sums(a.count + b.count, a.total + b.total, a.outer + b.outer)
 
 
 def finish(sums: Sums) -> Statistics:
-    """Raises ValueError if there are fewer than two vectors: one has no covariance."""
+    """Mean and covariance. Raises ValueError for fewer than two vectors."""
     if sums.count < 2:
         raise ValueError(f"a covariance needs at least 2 images; there are {sums.count}")
     mean = sums.total / sums.count
@@ -73,26 +60,39 @@ def finish(sums: Sums) -> Statistics:
 
 
 def statistics(vectors: Float[np.ndarray, "n d"]) -> Statistics:
-    """All at once. Raises ValueError as 'add' and 'finish' do."""
-    return finish(add(nothing(vectors.shape[1]), vectors))
-
-
-def check_same_space(a: int, b: int) -> None:
-    if a != b:
-        raise ValueError(f"vectors of {a} and of {b} dimensions; they are not of one space")
+    """Mean and covariance of vectors. Raises ValueError as 'add' and 'finish' do."""
+    return finish(add(empty(vectors.shape[1]), vectors))
 
 
 def distance(a: Statistics, b: Statistics) -> float:
-    """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)). Heusel et al. 2017, Eq. 6, as TTUR has it.
+    """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)). Heusel et al. 2017, Eq. 6, as in TTUR.
 
-    The root's trace is the sum of the roots of the eigenvalues of C_a C_b. With fewer images than
-    dimensions that agrees with TTUR's sqrtm where roots of symmetric matrices drift (2e-5). Rounding
-    can leave a distance of zero a little below it. Raises ValueError for different dimensions.
+    The trace of the root is the sum of the square roots of the eigenvalues of C_a C_b. With fewer
+    images than dimensions this agrees with TTUR's sqrtm, whereas roots of symmetric matrices drift
+    (2e-5). Rounding can leave a zero distance slightly negative. Raises ValueError for different
+    dimensions.
     """
-    check_same_space(len(a.mean), len(b.mean))
+    features.check_same_dimensions(len(a.mean), len(b.mean))
     eigenvalues = np.linalg.eigvals(a.covariance @ b.covariance)
-    # Products of semidefinite matrices have none below 0: what is there is rounding, its root
-    # imaginary, and the real part drops it.
+    # A product of semidefinite matrices has no eigenvalue below 0: a negative one is rounding, its
+    # root is imaginary, and taking the real part drops it.
     trace = np.sqrt(eigenvalues.astype(np.complex128)).real.sum()
     shift = a.mean - b.mean
     return float(shift @ shift + np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * trace)
+
+
+def whole(samples: Embedding, reference: Embedding) -> Value:
+    """The distance over all images."""
+    a, b = samples.statistics, reference.statistics
+    return Value(distance(a, b), a.count)
+
+
+def spatial(samples: Embedding, reference: Embedding) -> Value | None:
+    """The distance of spatial features, where the space has some: Nash et al. 2021's sFID."""
+    if samples.spatial is None or reference.spatial is None:
+        return None
+    return Value(distance(samples.spatial, reference.spatial), samples.statistics.count)
+
+
+FRECHET = Metric("frechet", whole, higher_is_better=False, inception_name="fid")
+SPATIAL = Metric("sfrechet", spatial, higher_is_better=False, inception_name="sfid")

@@ -1,7 +1,7 @@
-"""The kernel distance of two clouds of vectors. Binkowski et al. 2018 (arXiv:1801.01401).
+"""The kernel distance between two sets of vectors. Binkowski et al. 2018 (arXiv:1801.01401).
 
-In Inception's space it is the KID. Its expectation does not depend on the number of images, where
-the Frechet distance's falls with it.
+In Inception's features it is the KID. Its expectation does not depend on the number of images,
+whereas the Frechet distance falls as it grows.
 """
 
 from typing import NamedTuple
@@ -9,16 +9,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64
 
-from ddpm_jax.metrics import frechet
+from ddpm_jax.metrics import features
+from ddpm_jax.metrics.features import Embedding
+from ddpm_jax.metrics.metric import Metric, Value
 
 
 class KernelDistance(NamedTuple):
-    """Over random subsets: their mean, their standard deviation, and what they were."""
+    """Mean and standard deviation over random subsets, with their number and size."""
 
     mean: float
     std: float
     subsets: int
-    size: int  # images of each cloud in a subset: fewer than asked for if a cloud is smaller
+    size: int  # images of each set in a subset: fewer than requested if a set is smaller
 
 
 def kernel(
@@ -31,11 +33,11 @@ def kernel(
 def mmd(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> float:
     """The unbiased estimate of the squared maximum mean discrepancy; it can be negative. Eq. 4."""
 
-    def among(z):
+    def within(z):
         pairs = kernel(z, z)
         return (pairs.sum() - np.trace(pairs)) / (len(z) * (len(z) - 1))
 
-    return float(among(x) + among(y) - 2.0 * kernel(x, y).mean())
+    return float(within(x) + within(y) - 2.0 * kernel(x, y).mean())
 
 
 def distance(
@@ -47,11 +49,11 @@ def distance(
 ) -> KernelDistance:
     """The mean of 'mmd' over random subsets.
 
-    Raises ValueError for different dimensions, NaN, infinity, or a cloud of fewer than two.
+    Raises ValueError for different dimensions, NaN, infinity, or a set of fewer than two vectors.
     """
-    frechet.check_same_space(x.shape[1], y.shape[1])
-    frechet.check_finite(x, "image features")
-    frechet.check_finite(y, "reference features")
+    features.check_same_dimensions(x.shape[1], y.shape[1])
+    features.check_finite(x, "image features")
+    features.check_finite(y, "reference features")
     size = min(size, len(x), len(y))
     if size < 2:
         raise ValueError(f"a kernel distance needs subsets of at least 2 images; they have {size}")
@@ -63,3 +65,14 @@ def distance(
         b = y[rng.choice(len(y), size, replace=False)].astype(np.float64)
         values.append(mmd(a, b))
     return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
+
+
+def of_embeddings(samples: Embedding, reference: Embedding) -> Value | None:
+    """The distance between the stored vectors, where both sets have some."""
+    if samples.vectors is None or reference.vectors is None:
+        return None
+    found = distance(samples.vectors, reference.vectors)
+    return Value(found.mean, len(samples.vectors), found.std)
+
+
+KID = Metric("kid", of_embeddings, higher_is_better=False)

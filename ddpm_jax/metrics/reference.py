@@ -1,68 +1,75 @@
-"""Reference statistics in files: ours, which say what they are of, and the ones in circulation.
+"""Reference statistics in files: our own, which state what they are of, and those in circulation.
 
-Ours is an .npz with TTUR's keys mu and sigma, which others' programs read too, and 'record', JSON.
+Ours is an .npz with TTUR's keys mu and sigma, which other programs read too, and 'record', as JSON.
 """
 
 import json
 import zipfile
 import zlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from etils import epath
-from jaxtyping import Float, UInt8
 
 from ddpm_jax.metrics import frechet
-from ddpm_jax.metrics.features import Space
-from ddpm_jax.metrics.frechet import Statistics
+from ddpm_jax.metrics.features import Embedding, Space, Statistics
 from ddpm_jax.runtime import foreign
 
-GET = "make statistics anew from the data, or get the file again"
+GET = "recompute the statistics from the data, or download the file again"
 KEYS = "mu and sigma (ours, TTUR's, EDM's), pool_3 (score_sde's) or arr_0 (images, OpenAI's)"
-CHUNK = 1000  # images whose features are made at a time
+CHUNK = 1000  # images embedded at a time
 
 
-class Reference(NamedTuple):
-    """What samples are compared with, and as much of it as its file holds."""
-
-    statistics: Statistics
-    record: dict[str, Any] | None  # space, settings, data; None: unrecorded, a foreign file
-    spatial: Statistics | None = None
-    vectors: Float[np.ndarray, "n d"] | None = None
-    images: UInt8[np.ndarray, "n h w c"] | None = None
-
-
-def packed(
-    statistics: Statistics, space: Space, data: Any, spatial: Statistics | None = None
-) -> dict[str, np.ndarray]:
-    """The arrays of a file: statistics in a space; 'data', of JSON's types, says what of."""
+def pack(embedding: Embedding, space: Space, data: Any) -> dict[str, np.ndarray]:
+    """The arrays of our own file; 'data', of JSON types, says which images it describes."""
+    statistics, spatial = embedding.statistics, embedding.spatial
     record = {"space": space.name, "settings": space.settings, "data": data}
     arrays = {"mu": statistics.mean, "sigma": statistics.covariance}
     arrays |= {"count": np.asarray(statistics.count), "record": np.asarray(json.dumps(record))}
-    if spatial:
+    if spatial is not None:
         arrays |= {"mu_s": spatial.mean, "sigma_s": spatial.covariance}
+    if embedding.vectors is not None:
+        arrays["vectors"] = embedding.vectors
+    if embedding.inception_score is not None:
+        arrays["inception_score"] = np.asarray(embedding.inception_score)
     return arrays
+
+
+def unpack(arrays: dict[str, np.ndarray]) -> Embedding:
+    """The Embedding that 'pack' stored, unchecked."""
+    count, spatial, score = int(arrays["count"]), None, None
+    if "mu_s" in arrays:
+        spatial = Statistics(arrays["mu_s"], arrays["sigma_s"], count)
+    if "inception_score" in arrays:
+        score = tuple(arrays["inception_score"].tolist())
+    return Embedding(
+        statistics=Statistics(arrays["mu"], arrays["sigma"], count),
+        spatial=spatial,
+        vectors=arrays.get("vectors"),
+        inception_score=score,
+        record=json.loads(str(arrays["record"])),
+    )
 
 
 def read(
     path: epath.PathLike, space: Space, shape: tuple[int, int, int] = (32, 32, 3)
-) -> Reference:
-    """The reference that a file holds, in a space; images without statistics are put into it.
+) -> Embedding:
+    """Reads anyone's reference file for a feature space; images without statistics are embedded.
 
-    An unrecorded file is held to the dimensions of the features of images of 'shape'.
-    Raises ValueError, one line, for statistics of another space or with other settings, other
-    dimensions, NaN, wrong shapes, or a file that is no such thing or is damaged.
+    A file without a record must have the dimensions of features of images of 'shape'. Raises
+    ValueError, one line, for statistics of another space or with other settings, other dimensions,
+    NaN, wrong shapes, or a file that is damaged or of another kind.
     """
     path = epath.Path(path)
     head = foreign.check(path, GET)
     if not head.startswith(b"PK\x03\x04"):
-        raise ValueError(f"{path} is no .npz; it begins {head[:8]!r}; {GET}")
+        raise ValueError(f"{path} is not an .npz file; it begins {head[:8]!r}; {GET}")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            wanted = [key for key in KINDS if key in arrays.files]
-            if not wanted:
+            known = [key for key in READERS if key in arrays.files]
+            if not known:
                 raise ValueError(f"it holds {', '.join(arrays.files) or 'nothing'}, not {KEYS}")
-            reference = KINDS[wanted[0]](arrays, space)
+            reference = READERS[known[0]](arrays, space)
     except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is truncated or damaged: {error}; {GET}") from error
     except ValueError as error:
@@ -72,28 +79,27 @@ def read(
     return reference
 
 
-def of_moments(arrays: np.lib.npyio.NpzFile, space: Space) -> Reference:
-    """A file with mu and sigma, whoever's."""
-    record = recorded(arrays, space) if "record" in arrays.files else None
+def read_moments(arrays: np.lib.npyio.NpzFile, space: Space) -> Embedding:
+    """Reads a file with mu and sigma, ours or another program's."""
+    record = read_record(arrays, space) if "record" in arrays.files else None
     count = int(arrays["count"]) if "count" in arrays.files else 0
     statistics = moments(arrays["mu"], arrays["sigma"], count)
     spatial = None
     if {"mu_s", "sigma_s"} <= set(arrays.files):
         spatial = moments(arrays["mu_s"], arrays["sigma_s"], count)
-    images = arrays["arr_0"] if "arr_0" in arrays.files else None
-    return Reference(statistics, record, spatial, images=images)
+    return Embedding(statistics=statistics, spatial=spatial, record=record)
 
 
-def of_vectors(arrays: np.lib.npyio.NpzFile, space: Space) -> Reference:
-    """A file of features, one row an image."""
+def read_vectors(arrays: np.lib.npyio.NpzFile, space: Space) -> Embedding:
+    """Reads a file of features, one row per image."""
     vectors = arrays["pool_3"]
     if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
         raise ValueError(f"its pool_3 is {vectors.dtype} {vectors.shape}, not rows of features")
-    return Reference(frechet.statistics(vectors), None, vectors=vectors)
+    return Embedding(statistics=frechet.statistics(vectors), vectors=vectors)
 
 
-def of_images(arrays: np.lib.npyio.NpzFile, space: Space) -> Reference:
-    """A file of images: what is in it is put into the space now, so the space is known."""
+def embed_images(arrays: np.lib.npyio.NpzFile, space: Space) -> Embedding:
+    """Embeds a file of images now, so its space is known."""
     images = arrays["arr_0"]
     if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
         raise ValueError(
@@ -104,25 +110,29 @@ def of_images(arrays: np.lib.npyio.NpzFile, space: Space) -> Reference:
     spatial = None
     if parts[0].spatial is not None:
         spatial = frechet.statistics(np.concatenate([part.spatial for part in parts]))
-    record = {"space": space.name, "settings": space.settings, "data": "images"}
-    return Reference(frechet.statistics(vectors), record, spatial, vectors, images)
+    return Embedding(
+        statistics=frechet.statistics(vectors),
+        spatial=spatial,
+        vectors=vectors,
+        record={"space": space.name, "settings": space.settings, "data": "images"},
+    )
 
 
-KINDS = {"mu": of_moments, "pool_3": of_vectors, "arr_0": of_images}
+READERS = {"mu": read_moments, "pool_3": read_vectors, "arr_0": embed_images}
 
 
-def recorded(arrays: np.lib.npyio.NpzFile, space: Space) -> dict[str, Any]:
-    """What the file says of itself. Raises ValueError if that is not this space."""
+def read_record(arrays: np.lib.npyio.NpzFile, space: Space) -> dict[str, Any]:
+    """What the file states of itself. Raises ValueError if it was made in another space."""
     record = json.loads(str(arrays["record"]))
     theirs = {"space": record["space"], **record["settings"]}
     ours = {"space": space.name, **json.loads(json.dumps(space.settings))}
-    other = [
+    differing = [
         f"{key} {theirs.get(key, 'unset')} (here {ours.get(key, 'unset')})"
         for key in sorted(theirs | ours)
         if theirs.get(key) != ours.get(key)
     ]
-    if other:
-        raise ValueError(f"its statistics were made with another {', '.join(other)}")
+    if differing:
+        raise ValueError(f"its statistics were made with another {', '.join(differing)}")
     return record
 
 
@@ -139,7 +149,7 @@ def moments(mean: np.ndarray, covariance: np.ndarray, count: int) -> Statistics:
 def check_dimensions(
     path: epath.Path, dimensions: int, space: Space, shape: tuple[int, int, int]
 ) -> None:
-    """Raises ValueError if the space's vectors have others; a black image tells how many it has."""
+    """Raises ValueError if the space's vectors, as a black image shows, have other dimensions."""
     here = space.features(np.zeros((1, *shape), np.uint8)).vectors.shape[1]
     if dimensions != here:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""A feature space for small labelled images: a classifier trained on the spot, in seconds.
+"""A feature space for small labelled images: a classifier trained when it is needed, in seconds.
 
-So a run without Inception's weights has a number too. It means something beside numbers of the same
-data set only, and beside its own floor: the distance of held-out images from training images.
+It gives runs without Inception's weights a number too, which can be compared only with numbers of the
+same data set, and with its own floor: the distance of held-out images from training images.
 """
 
 import hashlib
@@ -12,34 +12,36 @@ from jaxtyping import Int
 
 from ddpm_jax.metrics.features import Bytes, Features, Space
 
-HIDDEN = (64, 32)  # the last one is the space
-PASSES = 60  # over the images, at most
+HIDDEN = (64, 32)  # the last layer is the feature space
+EPOCHS = 60  # at most
 
 
 def classifier(images: Bytes, labels: Int[np.ndarray, " n"]) -> Space:
-    """The activations behind the last hidden layer; logits are the classes'.
+    """Trains the classifier; its features are the last hidden layer's activations, and its logits.
 
-    Raises ValueError if there is but one class.
+    Raises ValueError if the images have only one class.
     """
     if len(np.unique(labels)) < 2:
         raise ValueError(
-            "eval.space classifier needs images of two classes or more; take pixels or inception"
+            "eval.quality.space=classifier needs images of two or more classes; use pixels or"
+            " inception"
         )
+
     from sklearn.exceptions import ConvergenceWarning  # a second to import
     from sklearn.neural_network import MLPClassifier
 
-    network = MLPClassifier(HIDDEN, random_state=0, max_iter=PASSES)
+    network = MLPClassifier(HIDDEN, random_state=0, max_iter=EPOCHS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # PASSES is our choice
-        network.fit(scaled(images), labels)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # stopping at EPOCHS is intended
+        network.fit(flatten(images), labels)
     layers = list(zip(network.coefs_, network.intercepts_, strict=True))
 
     def features(images: Bytes) -> Features:
-        vectors = scaled(images)
+        vectors = flatten(images)
         for weights, bias in layers[:-1]:
             vectors = np.maximum(vectors @ weights + bias, 0.0)
         logits = vectors @ layers[-1][0] + layers[-1][1]
-        if logits.shape[1] == 1:  # of two classes scikit-learn keeps one logit
+        if logits.shape[1] == 1:  # scikit-learn has one logit for two classes
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)
         return Features(vectors.astype(np.float32), logits.astype(np.float32))
 
@@ -48,5 +50,6 @@ def classifier(images: Bytes, labels: Int[np.ndarray, " n"]) -> Space:
     return Space("classifier", settings, features)
 
 
-def scaled(images: Bytes) -> np.ndarray:
+def flatten(images: Bytes) -> np.ndarray:
+    """Pixels in 0..1, one row per image."""
     return images.reshape(len(images), -1).astype(np.float32) / 255.0

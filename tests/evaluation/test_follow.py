@@ -85,7 +85,7 @@ def test_a_step_that_training_is_measuring_is_looked_at_again(trained, tmp_path,
 
 
 def test_a_history_of_before_a_field_was_there_is_gone_on_with(trained, tmp_path):
-    asked = follow.asked(trained)
+    asked = follow.settings(trained)
     del asked["sample"]["spacing"], asked["sample"]["classifier"]
     record = {"asked": asked, "rows": {"2": {"bits_per_dim_test": 3.0}}}
     (tmp_path / "eval").mkdir(exist_ok=True)
@@ -96,34 +96,34 @@ def test_a_history_of_before_a_field_was_there_is_gone_on_with(trained, tmp_path
 def test_a_checkpoint_that_is_being_deleted_is_left_out(trained, tmp_path, monkeypatch, capsys):
     """A part of it was gone when the copy began, and all of it when the copy was read."""
 
-    def torn(source, target, whole=follow.copied):
+    def torn(source, target, whole=follow.copy):
         done = whole(source, target)
         if source.name == "4":
             (target / "record").rmtree()
             source.rmtree()
         return done
 
-    monkeypatch.setattr(follow, "copied", torn)
+    monkeypatch.setattr(follow, "copy", torn)
     follow.follow(trained)
     assert set(rows(tmp_path)) == {"2", "6"}
-    assert "checkpoint 4 was being deleted while it was copied" in capsys.readouterr().out
+    assert "checkpoint 4 was deleted while it was being copied" in capsys.readouterr().out
     assert not list((tmp_path / "following").iterdir())
 
 
 def test_stopped_it_goes_on_with_what_is_left(trained, tmp_path, monkeypatch):
-    look = follow.look
+    evaluate_step = follow.evaluate_step
 
     def interrupted(run, step):
-        look(run, step)
+        evaluate_step(run, step)
         signals.pending.append("SIGTERM")
 
     monkeypatch.setattr(signals, "pending", [])
-    monkeypatch.setattr(follow, "look", interrupted)
+    monkeypatch.setattr(follow, "evaluate_step", interrupted)
     with pytest.raises(signals.Stopped):
         follow.follow(trained)
     assert len(rows(tmp_path)) < 3
     monkeypatch.setattr(signals, "pending", [])
-    monkeypatch.setattr(follow, "look", look)
+    monkeypatch.setattr(follow, "evaluate_step", evaluate_step)
     follow.follow(trained)
     assert list(rows(tmp_path)) == ["2", "4", "6"]
 
@@ -144,6 +144,26 @@ def test_which_number_decides():
     assert chosen("bits_per_dim") == "bits_per_dim_test" and chosen("is_") == "is_classifier_12"
     with pytest.raises(ValueError, match="eval.best is 'bits_per_dimm'.*did you mean"):
         chosen("bits_per_dimm")
+
+
+@pytest.mark.parametrize(
+    "best, step", [("", "2"), ("is_", "4"), ("precision_", "4"), ("frechet_", "2")]
+)
+def test_the_best_is_the_lowest_or_the_highest_as_its_metric_says(
+    trained, tmp_path, monkeypatch, best, step
+):
+    numbers = {"2": 1.0, "4": 3.0, "6": 2.0}
+
+    def evaluate_nothing(run):
+        value = numbers[run.checkpoints.parent.name]
+        names = "is_classifier_9", "precision_classifier_9_train", "frechet_classifier_9_train"
+        path = run.directory / "eval" / f"{run.checkpoints.parent.name}-quality.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"scores": dict.fromkeys(names, value)}))
+
+    monkeypatch.setattr(evaluate, "evaluate", evaluate_nothing)
+    follow.follow(trained._replace(eval=trained.eval._replace(best=best)))
+    assert [path.name for path in (tmp_path / "best" / "checkpoints").iterdir()] == [step]
 
 
 def test_the_faithful_run_is_read_off_between_its_points():

@@ -12,7 +12,9 @@ from ddpm_jax.config import build
 from ddpm_jax.datasets import batches, pixels
 from ddpm_jax.datasets import source as sources
 from ddpm_jax.evaluation import quality
-from ddpm_jax.metrics import small_classifier
+from ddpm_jax.metrics import frechet, inception_score, small_classifier
+from ddpm_jax.metrics.features import Embedding, Space
+from ddpm_jax.metrics.metric import Value
 from ddpm_jax.training import train
 
 
@@ -129,6 +131,59 @@ def test_a_reference_of_one_run_serves_another_in_the_same_space_only(tiny, trai
         quality.quality(run_of(tiny, trained, reference=str(kept), space="classifier", **fields))
 
 
+def embedding_of(seed, shift):
+    """A made-up image set with everything that a metric may need."""
+    rng = np.random.default_rng(seed)
+    vectors = (rng.normal(size=(200, 4)) + shift).astype(np.float32)
+    certainty = 8.0 / (1.0 + abs(shift))
+    return Embedding(
+        statistics=frechet.statistics(vectors),
+        spatial=frechet.statistics(vectors[:, :2]),
+        vectors=vectors,
+        inception_score=inception_score.inception_score(
+            np.eye(5)[rng.integers(0, 5, 200)] * certainty
+        ),
+    )
+
+
+@pytest.mark.parametrize("metric", quality.METRICS, ids=lambda metric: metric.name)
+def test_a_metric_is_better_for_samples_of_the_data_s_law_than_for_others(metric):
+    good, bad, data = embedding_of(0, 0.0), embedding_of(1, 3.0), embedding_of(2, 0.0)
+    against = (data,) if metric.needs_reference else ()
+    good, bad = (metric.function(samples, *against).value for samples in (good, bad))
+    assert metric.higher_is_better == (good > bad)
+    for space in ("inception", "classifier"):
+        value = {"value": good, "count": 200}
+        (name,) = quality.named(metric, Space(space, {}, None), Value(**value), "train")
+        assert quality.higher_is_better(name) == metric.higher_is_better
+
+
+def test_precision_and_recall_keep_their_names():
+    """Samples of one half of the data: each is like the data, and half of the data has no like."""
+    one, other = embedding_of(0, 0.0), embedding_of(1, 100.0)
+    both = np.concatenate([one.vectors, other.vectors])
+    data = one._replace(vectors=both, statistics=frechet.statistics(both))
+    values = quality.measure(Space("inception", {}, None), one, {"train": data})
+    assert values["precision_200_train"].value == 1.0
+    assert values["recall_200_train"].value == 0.5
+
+
+def test_in_inception_s_features_the_numbers_have_the_field_s_names():
+    samples, data = embedding_of(0, 0.0), embedding_of(1, 0.0)
+    many = samples._replace(statistics=samples.statistics._replace(count=50_000))
+    numbers = quality.flatten(
+        quality.measure(Space("inception", {}, None), many, {"train": data, "test": data})
+    )
+    assert list(numbers) == [
+        *("is_50k", "is_50k_std"),
+        *("fid_50k_train", "sfid_50k_train", "kid_200_train", "kid_200_train_std"),
+        *("precision_200_train", "recall_200_train", "is_200_train", "is_200_train_std"),
+        *("fid_50k_test", "sfid_50k_test", "kid_200_test", "kid_200_test_std"),
+        *("precision_200_test", "recall_200_test", "is_200_test", "is_200_test_std"),
+        "floor_fid_test_200_train",
+    ]
+
+
 def bad(folder, kind):
     """A path at which there is something that cannot be scored."""
     floats = np.zeros((4, 8, 8, 1), np.float32)
@@ -152,16 +207,16 @@ def bad(folder, kind):
     [
         ("floats.npz", "is of float32; images must be uint8"),
         ("nan.npz", "is of float32; images must be uint8"),
-        ("large.npz", r"of shape \(16, 16, 1\), the run's images of \(8, 8, 1\)"),
-        ("rgb.npz", r"of shape \(8, 8, 3\), the run's images of \(8, 8, 1\)"),
-        ("one.npz", "holds 1 samples; scores need 4 or more"),
+        ("large.npz", r"have shape \(16, 16, 1\), the run's images \(8, 8, 1\)"),
+        ("rgb.npz", r"have shape \(8, 8, 3\), the run's images \(8, 8, 1\)"),
+        ("one.npz", "holds 1 samples; metrics need 4 or more"),
         ("cut.npz", "eval.quality.path .*cut.npz is no file of NumPy's arrays"),
         ("pointer.npz", "is no file of NumPy's arrays"),
         ("none.npz", "eval.quality.path .*none.npz does not exist"),
         ("empty", "eval.quality.path .*empty holds no picture among its 0 files"),
         ("nowhere", "eval.quality.path .*nowhere is no folder"),
         ("broken", "a.png cannot be read"),
-        ("sizes", r"a.png is of shape \(8, 9, 1\)"),
+        ("sizes", r"a.png has shape \(8, 9, 1\)"),
     ],
 )
 def test_what_cannot_be_scored_is_said(tiny, trained, tmp_path, kind, words):
@@ -173,7 +228,8 @@ def test_what_cannot_be_scored_is_said(tiny, trained, tmp_path, kind, words):
 def test_without_inception_s_weights_it_says_what_to_get(tiny, trained):
     run = run_of(tiny, trained, samples=4, path="", space="inception")
     with pytest.raises(
-        ValueError, match="eval.quality.inception is not set; get inception-2015-12-05.tgz"
+        ValueError,
+        match="eval.quality.inception is not set; get TensorFlow's inception-2015-12-05.tgz",
     ):
         quality.quality(run)
 
@@ -187,5 +243,5 @@ def test_the_classifier_knows_held_out_digits(tiny):
     assert right.mean() > 0.94 and found.vectors.shape == (360, 32)
     again = small_classifier.classifier(real(tiny), source.labels(np.arange(1437)))
     assert again.settings == space.settings
-    with pytest.raises(ValueError, match="two classes or more"):
+    with pytest.raises(ValueError, match="two or more classes"):
         small_classifier.classifier(real(tiny)[:5], np.zeros(5, np.int64))

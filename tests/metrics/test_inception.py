@@ -115,7 +115,9 @@ def test_a_space_says_what_decides_its_vectors(weights, spread):
 def test_what_the_network_cannot_take_is_refused(weights, spread):
     with pytest.raises(ValueError, match="gray or RGB images; these have 4"):
         spread.features(pictures(2, 8, 8, 4))
-    with pytest.raises(ValueError, match="no resize rule 'bicubic'; there is ttur, pytorch"):
+    with pytest.raises(
+        ValueError, match="unknown resize rule 'bicubic'; the rules are ttur, pytorch"
+    ):
         inception_network.space(weights, resize="bicubic")
     with pytest.raises(ValueError, match="2 devices cannot share evenly"):
         inception_network.space(weights, batch_size=3, mesh=mesh.mesh(2))
@@ -257,10 +259,10 @@ FILES = {
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer"),
     "page": (b"<!DOCTYPE html>\n<html>404</html>", "is a web page"),
     "empty": (b"", "is empty"),
-    "text": (b"these are no weights", "is no whole GraphDef"),
+    "text": (b"these are no weights", "is not a complete GraphDef"),
     "statistics": (npz(mu=np.zeros(3)), "472 of its 472 arrays are missing"),
     "another graph": (graph({"a": np.zeros(3)}), "the first is conv/conv2d_params"),
-    "pickled": (npz(mu=np.array([{}], object)), "holds no plain arrays"),
+    "pickled": (npz(mu=np.array([{}], object)), "does not hold plain arrays"),
     "cut npz": (npz(mu=np.zeros(3))[:-9], "is truncated or damaged"),
     "cut gzip": (b"\x1f\x8b\x08\x00\x00", "is truncated or damaged"),
     "torch": (

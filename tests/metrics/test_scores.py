@@ -10,8 +10,7 @@ from support import peers
 
 from ddpm_jax.metrics import frechet, precision_recall, reference
 from ddpm_jax.metrics import kid as kid_metric
-from ddpm_jax.metrics.features import Features, Space, pixels
-from ddpm_jax.metrics.frechet import Statistics
+from ddpm_jax.metrics.features import Embedding, Features, Space, Statistics, pixels
 from ddpm_jax.metrics.inception_score import inception_score
 
 
@@ -46,17 +45,17 @@ def test_statistics_are_numpys():
 def test_sums_do_not_care_how_the_vectors_came(sizes):
     vectors = cloud()
     parts = np.split(vectors, np.cumsum(sizes)[:-1])
-    added = combined = frechet.nothing(5)
+    added = combined = frechet.empty(5)
     for part in parts:
         added = frechet.add(added, part)
-        combined = frechet.combine(frechet.add(frechet.nothing(5), part), combined)
+        combined = frechet.combine(frechet.add(frechet.empty(5), part), combined)
     for found in frechet.finish(added), frechet.finish(combined):
         for a, b in zip(found, frechet.statistics(vectors), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
 
 
 def test_adding_changes_no_sums_that_somebody_holds():
-    before = frechet.add(frechet.nothing(5), cloud())
+    before = frechet.add(frechet.empty(5), cloud())
     copy = [np.copy(part) for part in before]
     frechet.add(before, cloud(seed=1))
     for a, b in zip(before, copy, strict=True):
@@ -108,8 +107,8 @@ def test_the_distance_is_that_of_scipys_matrix_root(count):
     [
         (lambda: frechet.statistics(cloud(1)), "at least 2 images; there are 1"),
         (lambda: frechet.statistics(np.full((3, 2), np.nan)), "3 of 3 are not finite"),
-        (lambda: frechet.add(frechet.nothing(4), cloud()), "5 dimensions among ones of 4"),
-        (lambda: frechet.combine(frechet.nothing(4), frechet.nothing(5)), "not of one space"),
+        (lambda: frechet.add(frechet.empty(4), cloud()), "5 dimensions among ones of 4"),
+        (lambda: frechet.combine(frechet.empty(4), frechet.empty(5)), "not of one space"),
         (lambda: frechet.distance(gaussian([0], [[1]]), gaussian([0, 0], np.eye(2))), "of 1 and"),
         (lambda: kid_metric.distance(cloud(), cloud(dimensions=4)), "of 5 and of 4 dimensions"),
         (lambda: kid_metric.distance(cloud(), cloud(1)), "at least 2 images; they have 1"),
@@ -257,7 +256,9 @@ def same(a, b):
 def test_our_statistics_come_back_with_what_they_are_of(tmp_path):
     data = {"name": "digits", "split": "train"}
     spatial = frechet.statistics(cloud(12))
-    np.savez(tmp_path / "own.npz", **reference.packed(of_images(), pixels(), data, spatial))
+    np.savez(
+        tmp_path / "own.npz", **reference.pack(Embedding(of_images(), spatial), pixels(), data)
+    )
     found = reference.read(tmp_path / "own.npz", pixels(), SHAPE)
     same(found.statistics, of_images())
     same(found.spatial, spatial)
@@ -265,7 +266,7 @@ def test_our_statistics_come_back_with_what_they_are_of(tmp_path):
 
 
 def test_our_statistics_are_a_file_that_others_read(tmp_path):
-    np.savez(tmp_path / "own.npz", **reference.packed(of_images(), pixels(), "digits"))
+    np.savez(tmp_path / "own.npz", **reference.pack(Embedding(of_images()), pixels(), "digits"))
     with np.load(tmp_path / "own.npz") as theirs:
         np.testing.assert_array_equal(theirs["mu"], of_images().mean)
         np.testing.assert_array_equal(theirs["sigma"], of_images().covariance)
@@ -280,7 +281,6 @@ def test_foreign_statistics_are_read_and_unrecorded(tmp_path):
         found = reference.read(tmp_path / f"{name}.npz", pixels(), SHAPE)
         same(found.statistics, own._replace(count=count))
         assert found.record is None, name
-        assert (found.images is None) == (name != "openai")
         assert (found.vectors is None) == (name != "score_sde")
 
 
@@ -339,7 +339,7 @@ FILES = {
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
     "page": (b"\n<!DOCTYPE html><html>404</html>", "web page"),
     "empty": (b"", "is empty"),
-    "text": (b"mu, sigma", "is no .npz"),
+    "text": (b"mu, sigma", "is not an .npz file"),
 }
 
 
@@ -352,7 +352,7 @@ def test_files_that_are_no_statistics_say_what_they_are(tmp_path, name):
 
 
 def test_a_missing_file_a_folder_and_one_cut_short_anywhere_are_refused(tmp_path):
-    np.savez(tmp_path / "own.npz", **reference.packed(of_images(), pixels(), "digits"))
+    np.savez(tmp_path / "own.npz", **reference.pack(Embedding(of_images()), pixels(), "digits"))
     content = (tmp_path / "own.npz").read_bytes()
     for path in tmp_path / "none.npz", tmp_path:
         with pytest.raises(ValueError, match="does not exist|is a folder"):

@@ -11,10 +11,9 @@ from support import loud
 from ddpm_jax.codec import measure
 from ddpm_jax.codec.commands import calibrate, inputs
 from ddpm_jax.evaluation import bound, evaluate, follow, quality
-from ddpm_jax.evaluation.embedding import Side
 from ddpm_jax.figures import latents, program, trajectories
 from ddpm_jax.metrics import frechet
-from ddpm_jax.metrics.features import Space
+from ddpm_jax.metrics.features import Embedding, Space
 from ddpm_jax.run import record, sampling, state
 from ddpm_jax.runtime import files, resumable
 from ddpm_jax.runtime import images as image_output
@@ -143,7 +142,7 @@ def side(vectors, count, score=None):
     """What 'count' images are of which these vectors were kept."""
     vectors = np.asarray(vectors, np.float32)
     all_ = frechet.statistics(vectors)._replace(count=count)
-    return Side(all_, vectors, None, score)
+    return Embedding(statistics=all_, vectors=vectors, inception_score=score)
 
 
 def test_every_score_is_under_its_own_name_with_its_own_number_of_images():
@@ -156,7 +155,7 @@ def test_every_score_is_under_its_own_name_with_its_own_number_of_images():
     }
     fake = side(some, 50_000, (7.0, 0.5))
     for name in ("inception", "pixels"):
-        found = quality.scores(Space(name, {}, None), fake, real)
+        found = quality.flatten(quality.measure(Space(name, {}, None), fake, real))
         of = "" if name == "inception" else "_pixels"
         assert found[f"precision{of}_100_train"] == 1.0
         assert found[f"recall{of}_100_train"] == 0.25

@@ -1,4 +1,4 @@
-"""The constants of a TensorFlow GraphDef, read off the protobuf wire; TensorFlow is not needed.
+"""Reads the constants of a TensorFlow GraphDef from the protobuf wire format, without TensorFlow.
 
 https://protobuf.dev/programming-guides/encoding; the field numbers are those of TensorFlow's
 graph.proto, node_def.proto, attr_value.proto, tensor.proto and tensor_shape.proto.
@@ -14,14 +14,14 @@ KEY, VALUE, TENSOR = 1, 2, 8  # of an entry of a map; of AttrValue
 DTYPE, SHAPE, CONTENT, FLOATS = 1, 2, 4, 5  # of TensorProto
 DIMENSION, SIZE = 2, 1  # of TensorShapeProto; of its Dim
 FLOAT32 = 1  # of the enum DataType
-VARINT, BYTES = 0, 2  # kinds of values
-FIXED = {1: 8, 5: 4}  # two more, by their bytes
-MANY = 1 << 24  # numbers that are not written out; the largest kernel has 2 million
-BROKEN = "it is cut short, or no protobuf"
+VARINT, BYTES = 0, 2  # wire types
+FIXED = {1: 8, 5: 4}  # wire types of fixed size, in bytes
+MANY = 1 << 24  # numbers that a shape may ask to fill in; the largest kernel has 2 million
+BROKEN = "it is cut short, or not a protobuf"
 
 
 def varint(buffer: memoryview, at: int) -> tuple[int, int]:
-    """A number, seven bits a byte, and where it ends. Raises IndexError at the buffer's end."""
+    """Reads a number, seven bits per byte, and where it ends. Raises IndexError at the buffer's end."""
     value = shift = 0
     while True:
         byte = buffer[at]
@@ -32,7 +32,7 @@ def varint(buffer: memoryview, at: int) -> tuple[int, int]:
 
 
 def fields(buffer: int | memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a message: number and value. Raises ValueError if it is none, or cut short."""
+    """Yields the number and value of every field. Raises ValueError for anything but a whole message."""
     if isinstance(buffer, int):
         raise ValueError(BROKEN)
     at = 0
@@ -53,30 +53,30 @@ def fields(buffer: int | memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def message(buffer: int | memoryview) -> dict[int, list[int | memoryview]]:
-    """All values of every field."""
-    found = {}
+    """Reads a message: all values of every field, by its number."""
+    values = {}
     for number, value in fields(buffer):
-        found.setdefault(number, []).append(value)
-    return found
+        values.setdefault(number, []).append(value)
+    return values
 
 
 def raw(values: list[int | memoryview]) -> bytes:
-    """Strings, or the packed and unpacked parts of an array, one after the other."""
+    """Joins strings, or the packed and unpacked parts of an array."""
     if any(isinstance(value, int) for value in values):
         raise ValueError(BROKEN)
     return b"".join(values)
 
 
 def tensor(buffer: int | memoryview) -> np.ndarray | None:
-    """A TensorProto of float32, None for other types. Raises ValueError if its numbers are not there."""
-    found = message(buffer)
-    if found.get(DTYPE) != [FLOAT32]:
+    """Reads a TensorProto of float32, None for other types. Raises ValueError if numbers are missing."""
+    proto = message(buffer)
+    if proto.get(DTYPE) != [FLOAT32]:
         return None
-    sizes = message(found[SHAPE][0]).get(DIMENSION, []) if SHAPE in found else []
+    sizes = message(proto[SHAPE][0]).get(DIMENSION, []) if SHAPE in proto else []
     shape = [message(size).get(SIZE, [0])[0] for size in sizes]
-    values = np.frombuffer(raw(found.get(CONTENT) or found.get(FLOATS, [])), "<f4")
+    values = np.frombuffer(raw(proto.get(CONTENT) or proto.get(FLOATS, [])), "<f4")
     missing = math.prod(shape) - len(values)
-    if len(values) and 0 < missing < MANY:  # equal numbers at the end are written once
+    if len(values) and 0 < missing < MANY:  # the format may omit repetitions of the last number
         values = np.concatenate([values, np.full(missing, values[-1])])
     if missing and len(values) != math.prod(shape):
         raise ValueError(f"a tensor of shape {shape} has {len(values)} numbers")
@@ -95,9 +95,9 @@ def constant(node: int | memoryview) -> tuple[str, np.ndarray | None]:
 
 
 def constants(graph: bytes) -> dict[str, np.ndarray]:
-    """The float32 constants by their nodes' names. Raises ValueError if this is no whole GraphDef."""
+    """The float32 constants by their nodes' names. Raises ValueError unless it is a whole GraphDef."""
     try:
         nodes = [constant(node) for number, node in fields(memoryview(graph)) if number == NODE]
-    except (KeyError, TypeError):  # a field that should be there is not, or of another kind
+    except (KeyError, TypeError):  # a required field is missing, or of another kind
         raise ValueError(BROKEN) from None
     return {name: value for name, value in nodes if value is not None}

@@ -1,6 +1,6 @@
-"""Bytes of any size to what the Inception network takes; two rules, and a score says which.
+"""Resizes bytes to the Inception network's input, by one of two rules; files state which.
 
-They differ by half a pixel and by the scaling, and move the features of 32 x 32 images by 1.5%.
+They differ by half a pixel and in the scaling, which changes the features of 32 x 32 images by 1.5%.
 """
 
 import jax.numpy as jnp
@@ -13,21 +13,21 @@ Scaled = Float[Array, "b 299 299 3"]
 
 
 def corners(n: int) -> Float32[np.ndarray, " 299"]:
-    """Where TensorFlow 1 reads each of 299 pixels among n: both grids begin at one corner."""
+    """Where TensorFlow 1 reads each of 299 pixels among n: the grids share a corner."""
     return np.arange(SIZE, dtype=np.float32) * np.float32(n / SIZE)
 
 
 def centres(n: int) -> Float32[np.ndarray, " 299"]:
-    """Where everybody else does: pixels are squares, and the grids have one centre."""
+    """Where other libraries do: pixels are squares, and the grids share a centre."""
     scale = np.float32(n / SIZE)
     half = np.float32(0.5)
     return np.maximum((np.arange(SIZE, dtype=np.float32) + half) * scale - half, np.float32(0))
 
 
-def between(
+def interpolate(
     images: Float[Array, "b h w c"], places: Float32[np.ndarray, " 299"], axis: int
 ) -> Float[Array, "b h2 w2 c"]:
-    """Linear interpolation along an axis, the last pixel repeated; shrinking does not average."""
+    """Interpolates linearly along an axis, repeating the last pixel; without antialiasing."""
     low = places.astype(np.int32)
     high = np.minimum(low + 1, images.shape[axis] - 1)
     shape = [1] * images.ndim
@@ -38,16 +38,16 @@ def between(
 
 
 def ttur(images: Bytes) -> Scaled:
-    """What the graph itself does with bytes, in TTUR's, OpenAI's and torch-fidelity's code."""
-    pixels = images.astype(jnp.float32)
-    pixels = between(between(pixels, corners(images.shape[2]), 2), corners(images.shape[1]), 1)
+    """What the graph itself does, as in TTUR's, OpenAI's and torch-fidelity's code."""
+    pixels = interpolate(images.astype(jnp.float32), corners(images.shape[2]), 2)
+    pixels = interpolate(pixels, corners(images.shape[1]), 1)
     return (pixels - 128.0) / 128.0
 
 
 def pytorch(images: Bytes) -> Scaled:
-    """pytorch-fid's."""
-    pixels = images.astype(jnp.float32) / 255.0
-    pixels = between(between(pixels, centres(images.shape[2]), 2), centres(images.shape[1]), 1)
+    """pytorch-fid's rule."""
+    pixels = interpolate(images.astype(jnp.float32) / 255.0, centres(images.shape[2]), 2)
+    pixels = interpolate(pixels, centres(images.shape[1]), 1)
     return 2.0 * pixels - 1.0
 
 

@@ -1,8 +1,8 @@
-"""The Inception network's weights in the forms in which they circulate. Nothing here fetches them.
+"""Reads the Inception network's weights in every form in circulation, without downloading them.
 
   python -m ddpm_jax.metrics.inception.weights SOURCE TARGET.npz
 
-reads any of them and writes ours, which needs neither torch nor TensorFlow to be read again.
+converts any of them to an .npz, which is read without torch or TensorFlow.
 """
 
 import io
@@ -20,12 +20,12 @@ from ddpm_jax.metrics.inception.network import Weights
 from ddpm_jax.runtime import files, foreign
 
 GET = (
-    "get inception-2015-12-05.tgz, TensorFlow's, or pt_inception-2015-12-05-6726825d.pth from"
+    "get TensorFlow's inception-2015-12-05.tgz, or pt_inception-2015-12-05-6726825d.pth from"
     " pytorch-fid's releases"
 )
 INSTEAD = (
-    "convert it to .npz where there is one, or take TensorFlow's inception-2015-12-05.tgz, which"
-    " needs none"
+    "convert it to .npz on a machine that has torch, or use TensorFlow's inception-2015-12-05.tgz,"
+    " which does not need it"
 )
 HELP = """Convert the weights of the Inception network of FID and the Inception Score.
 
@@ -33,14 +33,14 @@ HELP = """Convert the weights of the Inception network of FID and the Inception 
 
   SOURCE  inception-2015-12-05.tgz or the classify_image_graph_def.pb in it (TensorFlow's),
           pt_inception-2015-12-05-6726825d.pth (pytorch-fid's and torch-fidelity's; needs torch),
-          or a .npz that this command wrote
-  TARGET  a .npz, to be read without torch
+          or an .npz that this command wrote
+  TARGET  an .npz, which is read without torch
 
-It exits 0 when done, 2 on wrong usage or a source that cannot be read."""
+The exit status is 0 on success, 2 for wrong usage or a source that cannot be read."""
 
 GRAPH = "classify_image_graph_def.pb"
 ZIP, GZIP, PICKLE = b"PK\x03\x04", b"\x1f\x8b", b"\x80"
-# The same blocks and towers in torchvision's words, which the .pth uses.
+# torchvision's names, which the .pth uses, for the same layers, blocks and towers.
 STEM = ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")
 BLOCKS = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
 TOWERS = {
@@ -51,7 +51,7 @@ TOWERS = {
     "7": ("branch1x1", "branch3x3", "branch3x3dbl", "branch_pool"),
 }
 DAMAGE = EOFError, OSError, KeyError, zipfile.BadZipFile, tarfile.TarError, zlib.error
-ALONE = ("branch1x1", "branch_pool")  # towers of one convolution, which has no number
+SINGLE = ("branch1x1", "branch_pool")  # towers of one convolution, which has no number
 PARTS = {
     "conv2d_params": "conv.weight",
     "batchnorm/gamma": "bn.weight",
@@ -64,12 +64,12 @@ PARTS = {
 
 
 def number(name: str) -> int:
-    """Of "conv_2", "mixed_2" or "tower_1"; the first of each has none."""
+    """The number in a name of the graph: "conv_2" is 2, "conv" is 0."""
     return int(name.partition("_")[2] or 0)
 
 
 def torch_module(name: str) -> str:
-    """ "mixed_4/tower_1/conv_2" to "Mixed_6b.branch7x7dbl_3"."""
+    """Translates "mixed_4/tower_1/conv_2" to "Mixed_6b.branch7x7dbl_3"."""
     first, *inner = name.split("/")
     if not inner:
         return f"Conv2d_{STEM[number(first)]}"
@@ -79,24 +79,24 @@ def torch_module(name: str) -> str:
     branch, last = towers[place], number(inner[-1])
     if "mixed" in inner:  # the fork after the last of the tower's own convolutions
         return f"Mixed_{block}.{branch}_{place + 1}{'ab'[last]}"
-    alone = branch in ALONE or (block == "6a" and not place)
-    return f"Mixed_{block}.{branch}" + ("" if alone else f"_{last + 1}")
+    single = branch in SINGLE or (block == "6a" and not place)
+    return f"Mixed_{block}.{branch}" + ("" if single else f"_{last + 1}")
 
 
 def torch_name(name: str) -> str:
-    """ "conv/batchnorm/gamma" to "Conv2d_1a_3x3.bn.weight"."""
+    """Translates "conv/batchnorm/gamma" to "Conv2d_1a_3x3.bn.weight"."""
     part = next(part for part in PARTS if name.endswith(f"/{part}"))
     module = name.removesuffix(f"/{part}")
     return PARTS[part] if module == "softmax" else f"{torch_module(module)}.{PARTS[part]}"
 
 
 def from_torch(array: np.ndarray) -> np.ndarray:
-    """OIHW to HWIO, [out, in] to [in, out]."""
+    """Transposes OIHW to HWIO, and [out, in] to [in, out]."""
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
 def read_pth(path: epath.Path) -> dict[str, np.ndarray]:
-    """A dictionary of tensors that torch saved, by the graph's names."""
+    """Reads a dictionary of tensors that torch saved; returns arrays by the graph's names."""
     tensors = foreign.read_torch(path, INSTEAD, GET)
     names = {torch_name(name): name for name in network.shapes()}
     return {names[name]: from_torch(array) for name, array in tensors.items() if name in names}
@@ -107,14 +107,14 @@ def read_npz(path: epath.Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except ValueError as error:
-        raise ValueError(f"{path} holds no plain arrays: {error}; {GET}") from error
+        raise ValueError(f"{path} does not hold plain arrays: {error}; {GET}") from error
 
 
 def read_graph(path: epath.Path, graph: bytes) -> dict[str, np.ndarray]:
     try:
         return graph_def.constants(graph)
     except ValueError as error:
-        raise ValueError(f"{path} is no whole GraphDef: {error}; {GET}") from error
+        raise ValueError(f"{path} is not a complete GraphDef: {error}; {GET}") from error
 
 
 def read_tgz(path: epath.Path) -> dict[str, np.ndarray]:
@@ -123,61 +123,61 @@ def read_tgz(path: epath.Path) -> dict[str, np.ndarray]:
 
 
 def read_zip(path: epath.Path) -> dict[str, np.ndarray]:
-    """A .npz or a newer .pth, both of which are zips."""
+    """Reads an .npz or a newer .pth, both of which are zip files."""
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-        inner = archive.namelist()
-    if any(name.endswith("constants.pkl") for name in inner):
-        raise ValueError(f"{path} is a TorchScript program, NVIDIA's perhaps; {GET}")
-    return read_npz(path) if all(name.endswith(".npy") for name in inner) else read_pth(path)
+        members = archive.namelist()
+    if any(name.endswith("constants.pkl") for name in members):
+        raise ValueError(f"{path} is a TorchScript program, perhaps NVIDIA's; {GET}")
+    return read_npz(path) if all(name.endswith(".npy") for name in members) else read_pth(path)
 
 
 def read(path: epath.PathLike) -> Weights:
-    """The network's arrays by the graph's names, from a file of any of the forms.
+    """Reads the network's arrays, by the graph's names, from a file of any of the forms.
 
-    Raises ValueError, one line that says what the file is and what to get, for anything else.
+    Raises ValueError, one line that says what the file is and what to get, for any other file.
     """
     path = epath.Path(path)
     head = foreign.check(path, GET)
     try:
         if head.startswith(ZIP):
-            found = read_zip(path)
+            arrays = read_zip(path)
         elif head.startswith(GZIP):
-            found = read_tgz(path)
+            arrays = read_tgz(path)
         elif head.startswith(PICKLE):
-            found = read_pth(path)
+            arrays = read_pth(path)
         else:
-            found = read_graph(path, path.read_bytes())
+            arrays = read_graph(path, path.read_bytes())
     except DAMAGE as error:
         raise ValueError(f"{path} is truncated or damaged: {error}; {GET}") from error
-    return checked(path, found)
+    return select(path, arrays)
 
 
-def checked(path: epath.Path, found: dict[str, np.ndarray]) -> Weights:
-    """The network's arrays among those found. Raises ValueError if one is missing, or not as it should be."""
+def select(path: epath.Path, arrays: dict[str, np.ndarray]) -> Weights:
+    """The network's arrays. Raises ValueError if one is missing, of another shape, or not finite."""
     shapes = network.shapes()
-    missing = [name for name in shapes if name not in found]
+    missing = [name for name in shapes if name not in arrays]
     if missing:
         raise ValueError(
-            f"{path} is no Inception network of 2015: {len(missing)} of its {len(shapes)} arrays are"
-            f" missing, the first is {missing[0]}; {GET}"
+            f"{path} is not the Inception network of 2015: {len(missing)} of its {len(shapes)}"
+            f" arrays are missing, the first is {missing[0]}; {GET}"
         )
     for name, shape in shapes.items():
-        array = found[name]
+        array = arrays[name]
         if array.shape != shape or not np.issubdtype(array.dtype, np.floating):
             raise ValueError(
-                f"{path} is no Inception network of 2015: its {name} is {array.dtype}"
+                f"{path} is not the Inception network of 2015: its {name} is {array.dtype}"
                 f" {array.shape}, not float32 {shape}; {GET}"
             )
         if not np.isfinite(array).all():
             raise ValueError(f"{path} is damaged: its {name} is not finite; {GET}")
-    return {name: np.ascontiguousarray(found[name], np.float32) for name in shapes}
+    return {name: np.ascontiguousarray(arrays[name], np.float32) for name in shapes}
 
 
 def convert(source: epath.PathLike, target: epath.PathLike) -> None:
-    """Writes the weights in 'source' as a .npz of ours. Raises ValueError as 'read' does."""
+    """Converts the weights in 'source' to our .npz. Raises ValueError as 'read' does."""
     target = epath.Path(target)
     if target.suffix != ".npz":
-        raise ValueError(f"{target} is to be an .npz; name it so")
+        raise ValueError(f"TARGET is {target}; its name must end in .npz")
     buffer = io.BytesIO()
     np.savez(buffer, **read(source))
     files.write(target, buffer.getvalue())

@@ -1,0 +1,33 @@
+"""What a metric is. Each one's entry stands beside its function; evaluation/quality.py lists them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Value(NamedTuple):
+    """A metric's value, the number of images behind it, and its standard deviation if it has one."""
+
+    value: float
+    count: int
+    std: float | None = None
+
+
+class Metric(NamedTuple):
+    """A metric of sample quality, as a function of Embeddings, and which direction is better.
+
+    The function takes samples and a reference, or one image set if the metric needs no reference.
+    It returns None where an Embedding lacks what it needs.
+    """
+
+    name: str
+    function: Callable[..., Value | None]
+    higher_is_better: bool
+    inception_name: str = ""  # its usual name in Inception's features, where that is another
+    needs_reference: bool = True
+
+
+def stem(metric: Metric, space: str) -> str:
+    """The start of a metric's names in files: with the space's name, except in Inception's."""
+    if space == "inception":
+        return metric.inception_name or metric.name
+    return f"{metric.name}_{space}"
