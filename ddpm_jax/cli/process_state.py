@@ -1,6 +1,7 @@
 """What a call of main() changes in its process, put back when the call ends."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -29,12 +30,22 @@ def restored() -> Iterator[None]:
 
 @contextmanager
 def restored_jax() -> Iterator[None]:
-    """Restores jax's options. A call that has joined other processes cannot be followed by another."""
+    """Restores jax's options and the TPU compiler's environment.
+
+    A call that has joined other processes cannot be followed by another: jax joins once a process.
+    """
     import jax
 
+    from ddpm_jax.profiling import topology
+
     options = {name: getattr(jax.config, name) for name in JAX_OPTIONS}
+    environment = {name: os.environ.get(name) for name in topology.ENVIRONMENT}
     try:
         yield
     finally:
         for name, value in options.items():
             jax.config.update(name, value)
+        for name, text in environment.items():
+            os.environ.pop(name, None)
+            if text is not None:
+                os.environ[name] = text

@@ -23,7 +23,11 @@ FOLDER = f"--config={ROOT}/configs/image_folder.py"
 # Takes from root what others do not have, Linux's CAP_DAC_OVERRIDE: a read-only folder is so for it too.
 NO_ROOT = "import ctypes; ctypes.CDLL(None).prctl(24, 1)"  # PR_CAPBSET_DROP
 # No file may become larger than a checkpoint's arrays are: a disk that is full on the way.
-SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
+SMALL_FILES = (
+    "import os, resource; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000));"
+    # What it would write to the compilation cache is cut off too, for every process after it.
+    " os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '1e9'"
+)
 
 
 class Bad(NamedTuple):
@@ -48,13 +52,13 @@ def scored(field, value, *args):
 CASES = {
     # what is typed
     "no arguments": Bad(2, "--config=configs/digits.py", []),
-    "no such config": Bad(2, "no file configs/nope.py", ["--config=configs/nope.py"]),
+    "no such config": Bad(2, "configs/nope.py does not exist", ["--config=configs/nope.py"]),
     "no such row": Bad(2, "eps-simple", [f"--config={ROOT}/configs/ablation.py:eps-simpel"]),
     "misspelt field": Bad(2, "did you mean train.steps", of("train.step", 3)),
     "misspelt section": Bad(2, "did you mean train.steps", of("trian.steps", 3)),
     "misspelt flag": Bad(2, "workdir", [*NEW, "--wrokdir=x"]),
-    "not a flag": Bad(2, "'train' is no flag", [*NEW, "train"]),
-    "unknown mode": Bad(2, "train|sample|evaluate", [*NEW, "--mode=dream"]),
+    "not a flag": Bad(2, "unexpected argument 'train'", [*NEW, "train"]),
+    "unknown mode": Bad(2, "train|prepare|sample|evaluate", [*NEW, "--mode=dream"]),
     "one of several processes": Bad(2, "--coordinator=HOST:PORT", [*NEW, "--num_processes=2"]),
     "no such process": Bad(
         2, "from 0 to N - 1", [*NEW, "--coordinator=localhost:1", "--process_id=1"]

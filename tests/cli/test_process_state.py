@@ -48,11 +48,13 @@ def state():
         "warnings": list(warnings.filters),
         "unraisable": sys.unraisablehook,
         "jax": [jax.config.jax_platforms, jax.config.jax_enable_compilation_cache],
+        "environment": dict(os.environ),
         "cwd": os.getcwd(),
     }
 
 
-def test_a_call_leaves_nothing_behind_however_it_ends(tmp_path, runs):
+def test_a_call_leaves_nothing_behind_however_it_ends(tmp_path, runs, monkeypatch):
+    monkeypatch.delenv("TPU_LOG_DIR", raising=False)  # else it may be there already
     before = state()
     ends = [
         (0, ["--help"]),

@@ -18,7 +18,6 @@ from PIL import Image
 from support import sources
 from support.command import ddpm
 
-from ddpm_jax.cli import prepare
 from ddpm_jax.datasets import library, shards
 from ddpm_jax.datasets.encoding import png
 
@@ -156,9 +155,7 @@ def command(config, data_dir, *more, root=ROOT):
 )
 def test_the_command_says_what_it_did_or_what_is_wrong(tmp_path, config, more, status, words):
     config = f"--config={ROOT}/configs/{config}.py"
-    found, out, err = ddpm(
-        config, f"--config.data.data_dir={tmp_path}", *more, program=prepare.main
-    )
+    found, out, err = ddpm("--mode=prepare", config, f"--config.data.data_dir={tmp_path}", *more)
     assert found == status and words in (err if status else out)
     assert "Traceback" not in err
 
