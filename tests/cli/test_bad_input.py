@@ -154,7 +154,7 @@ CASES = {
     "no such statistics": Bad(2, "none.npz does not exist", scored("reference", "none.npz")),
     "weights that are none": Bad(
         2,
-        "get inception-2015-12-05.tgz",
+        "inception-2015-12-05.tgz",
         scored("inception", "file", "--config.eval.quality.space=inception"),
         "a_file",
     ),

@@ -99,7 +99,8 @@ def test_unfinished_parts_are_taken_up_by_the_same_weights_and_settings_only(
 
     def folder(draw=loud.EMA, **fields):
         run = loud_run(kind, **{"eval.images": 12} | fields)
-        monkeypatch.setattr(state, "read_ema", lambda run: (loud.STEP, drawn(run, draw)))
+        average = jax.tree.map(jnp.asarray, drawn(run, draw))
+        monkeypatch.setattr(state, "read_ema", lambda run: (loud.STEP, average))
         return reach(monkeypatch, resumable, "collect", lambda: program(run))[0]
 
     usual = folder()
@@ -222,14 +223,16 @@ def test_what_decides_a_run_s_numbers_may_not_change_under_it(loud_run):
                 record.check_same_run(run.directory, changed)
 
 
-def test_a_figure_s_noise_images_and_latents_are_of_the_samples_seed(loud_run):
+def test_a_figure_s_images_noise_and_walks_are_of_the_samples_seed(loud_run):
     def made(seed):
         run = loud_run(**{"sample.seed": seed})
         trained = trajectories.Chains(run, 4, None, None, None)
         indices, x_0 = trajectories.real_images(trained, "test", 4)
         (x_t,) = trajectories.noised(trained, np.zeros_like(x_0), [8])
-        keys = jax.random.key_data(sampling.image_keys(run, run.sample.seed, np.arange(4)))
-        return indices, x_t, np.asarray(keys)
+        trained = trained._replace(program=sampling.make_program(run.model, run.sample.chain))
+        walk = trajectories.Walk((0,), np.arange(4))
+        (x_T,) = trajectories.followed(trained, walk, trajectories.x_t_itself, lambda steps: None)
+        return indices, x_t, x_T
 
     for one, other in zip(made(5), made(6), strict=True):
         assert (np.asarray(one) != np.asarray(other)).any()

@@ -1,5 +1,8 @@
 """What training's step is given, which seed decides it, and which checkpoints stay; no network is differentiated here."""
 
+import json
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,13 +74,19 @@ def test_another_seed_is_another_beginning(loud_run):
 
 @pytest.fixture
 def batches_seen(monkeypatch):
-    """The batches that 'train.train' takes a step of, while its steps do nothing but count."""
+    """The batches that 'train.train' takes a step of, while a step only counts and logs a loss.
+
+    Losses fall to step 7 and rise again.
+    """
     seen = []
 
     def compiled_step(run):
         def step(current, batch):
             seen.append(jax.tree.map(np.asarray, batch))
-            return current._replace(step=current.step + 1)
+            now = current.step + 1
+            loss = jnp.abs(now - 7.0)
+            window = state.add_step(current.window, now, loss, loss, jnp.asarray(True))
+            return current._replace(step=now, window=window)
 
         return step
 
@@ -99,11 +108,66 @@ def test_the_seed_decides_the_order_of_the_data_and_a_resumed_run_keeps_it(
         np.testing.assert_array_equal(batch.labels, source.labels(rows))
 
 
-def test_training_keeps_the_checkpoints_that_the_config_says(loud_run, batches_seen):
-    fields = {"train.steps": 11, "train.checkpoint_every": 1}
-    run = loud_run(**fields, **{"train.keep": 2, "train.keep_every": 3})
+EVERY_STEP = {"train.steps": 11, "train.checkpoint_every": 1, "train.log_every": 1}
+
+
+@pytest.mark.parametrize(
+    "keep, kept",
+    [({"keep": 2}, [10, 11]), ({"keep_every": 3, "keep_best": "loss", "keep": 1}, [6, 7, 9, 11])],
+)
+def test_training_keeps_the_checkpoints_that_the_config_says(loud_run, batches_seen, keep, kept):
+    run = loud_run(**EVERY_STEP, **{f"train.{name}": value for name, value in keep.items()})
     train.train(run)
-    assert checkpoint.list_steps(run.checkpoints) == [6, 9, 10, 11]
+    assert checkpoint.list_steps(run.checkpoints) == kept
+
+
+def test_training_logs_draws_and_saves_as_often_as_the_config_says(
+    loud_run, batches_seen, monkeypatch
+):
+    """And takes as many steps, of as many images."""
+    monkeypatch.setattr(
+        train, "grid_program", lambda run: lambda current: np.zeros((8, 8, 1), np.uint8)
+    )
+    every = {"log_every": 2, "sample_every": 3, "checkpoint_every": 4, "steps": 11}
+    every |= {"batch_size": 24}
+    run = loud_run(**{f"train.{name}": value for name, value in every.items()})
+    train.train(run)
+    lines = (run.directory / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [6, 8, 10]
+    grids = sorted(
+        int(path.name.split("-")[0]) for path in run.directory.glob("samples/*-grid.png")
+    )
+    assert grids == [6, 9, 11]
+    assert checkpoint.list_steps(run.checkpoints) == [4, 8, 11]
+    assert [len(batch.images) for batch in batches_seen] == [24] * 7
+
+
+STEP = {  # fields that a step of training is compiled of, and another value than the loud run's
+    "data.flip": False,
+    "model.dropout": 0.25,
+    "model.dtype": "bfloat16",
+    "parallel.params": "fsdp",
+    "parallel.accumulation": 2,
+    "parallel.remat": (8,),
+    "train.clip": 0.5,
+    "train.clip_groups": 2,
+}
+
+
+def test_another_value_of_a_field_is_another_step_of_training(loud_run):
+    """By what jax makes of it, without compiling it."""
+
+    def traced(**fields):
+        run = loud_run(**{"parallel.devices": 2} | fields)
+        current = state.abstract(run)
+        images = jax.ShapeDtypeStruct((BATCH, 8, 8, 1), jnp.uint8)
+        step = jax.make_jaxpr(lambda *args: train.train_step(run, *args))
+        return re.sub("0x[0-9a-f]+", "", str(step(current, source.Batch(images))))
+
+    usual = traced()
+    assert usual == traced()
+    for field, value in STEP.items():
+        assert traced(**{field: value}) != usual, field
 
 
 def test_importance_remembers_losses_as_they_are_and_not_weighted(loud_run):
