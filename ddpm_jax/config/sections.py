@@ -81,7 +81,9 @@ def sample(
     validate.check_seed("sample.seed", seed)
     meshes.check_batch(mesh, batch_size, "sample.batch_size")
     if not -1.0 <= guidance < float("inf"):
-        raise ValueError(f"sample.guidance is {guidance}; it must be -1 or more, and 0 is none")
+        raise ValueError(
+            f"sample.guidance is {guidance}; it must be -1 or more, and 0 turns it off"
+        )
     chain = chain_of("sample", solver, steps, eta, spacing)
     chain = chain._replace(guidance=guidance, label=label)
     return Sample(chain, count, batch_size, seed, classifier)

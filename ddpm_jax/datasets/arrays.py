@@ -30,7 +30,7 @@ def images_and_labels(
         found = np.load(path, mmap_mode="r", allow_pickle=False)
         found = {"": found} if isinstance(found, np.ndarray) else dict(found)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{field} {path} is no file of NumPy's arrays: {error}") from error
+        raise ValueError(f"{field} {path} is not a file of NumPy arrays: {error}") from error
     several = [name for name, value in found.items() if value.ndim in (3, 4)]
     if len(several) != 1:
         raise ValueError(

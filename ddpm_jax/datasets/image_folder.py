@@ -21,7 +21,7 @@ from ddpm_jax.runtime import console
 from ddpm_jax.runtime import files as run_files
 
 NAME = "image_folder"
-LABEL = "all"  # the one label where there are no folders of classes
+LABEL = "all"  # the only label of a folder without class folders
 
 
 class Pictures(NamedTuple):
@@ -29,7 +29,7 @@ class Pictures(NamedTuple):
 
     root: epath.Path
     paths: list[str]
-    others: int  # files that are no pictures by their names
+    others: int  # files whose names are not those of pictures
 
     @property
     def labels(self) -> list[str]:
@@ -44,7 +44,7 @@ def pictures(root: epath.Path, field: str = "data.path") -> Pictures:
     Raises ValueError if there is no such folder or no picture in it.
     """
     if not root.is_dir():
-        raise ValueError(f"{field} {root} is no folder")
+        raise ValueError(f"{field} {root} is not a folder")
     # Pillow writes some formats, PDF among them, that it does not read.
     forms = Image.registered_extensions()
     suffixes = {suffix for suffix, form in forms.items() if form in Image.OPEN}
@@ -65,7 +65,7 @@ def files(folder: epath.Path, prefix: str = "") -> list[str]:
 
 
 def content_hash(root: epath.Path, names: list[str], cache: epath.Path) -> str:
-    """Of names and contents. Read anew only where a name, size or time of change is another."""
+    """A digest of names and contents; a file is read again only if its name, size or time has changed."""
     listing = hashlib.sha256(str(root.resolve()).encode())
     for name in names:
         listing.update(f"{name}\0{stamp(root / name)}\0".encode())

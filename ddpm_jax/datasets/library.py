@@ -97,7 +97,7 @@ def make(name: str, data_dir: str, source: str) -> None:
 
 
 def prepare(builder: tfds.core.DatasetBuilder) -> None:
-    """Raises ValueError where the builder needs TensorFlow and there is none.
+    """Raises ValueError if the builder needs TensorFlow and it is not installed.
 
     Raises RuntimeError where the network, the archive or the disk fails.
     """

@@ -18,14 +18,14 @@ BLACK = 0  # LSUN has no transparent pictures
 def recipe(name: str, source: epath.Path) -> shards.Recipe:
     """Image and key of every record of an LMDB, the folder that holds data.mdb.
 
-    Raises ValueError if there is none, or lmdb is not installed.
+    Raises ValueError if it does not exist, or lmdb is not installed.
     """
     try:
         import lmdb  # only whoever prepares LSUN needs it
     except ModuleNotFoundError as error:
         raise ValueError(f"{name} needs lmdb: pip install 'ddpm_jax[lsun]'") from error
     if not (source / "data.mdb").is_file():
-        raise ValueError(f"--source {source} is no folder with a data.mdb; unzip LSUN's archive")
+        raise ValueError(f"--source {source} is not a folder with a data.mdb; unzip LSUN's archive")
     try:
         # Without its lock file: the folder may be read-only, and nobody writes it.
         records = lmdb.open(str(source), readonly=True, lock=False, readahead=False)

@@ -28,7 +28,7 @@ class Recipe(NamedTuple):
 
     name: str  # as TFDS has it, NAME or NAME/CONFIG
     version: str
-    source: str  # what it is made from, so that nobody goes on with another's shards
+    source: str  # what it is made from, so that shards of two sources are not mixed
     features: tfds.features.FeaturesDict
     count: int
     example: Callable[[int], dict[str, Any] | None]
@@ -70,7 +70,7 @@ def begin(unfinished: epath.Path, recipe: Recipe) -> None:
     if before not in ("", made_of):
         raise ValueError(
             f"{unfinished} was begun with {before.strip()}, and this is {made_of.strip()};"
-            " delete it to begin anew"
+            " delete it to start over"
         )
     note.write_text(made_of)
 

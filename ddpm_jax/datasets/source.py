@@ -65,7 +65,7 @@ def decoded(name: str, records: Any, indices: Indices) -> list[np.ndarray]:
     try:
         encoded = [record["image"] for record in records.__getitems__(indices.tolist())]
     except Exception as error:  # ArrayRecord's are plain RuntimeErrors and worse
-        raise RuntimeError(f"data set {name} cannot be read: {error}; prepare it anew") from error
+        raise RuntimeError(f"data set {name} cannot be read: {error}; prepare it again") from error
     images = []
     for index, content in zip(indices, encoded, strict=True):
         try:
@@ -169,7 +169,7 @@ class Data(NamedTuple):
     data_dir: str
     image_size: int  # the height
     split: str
-    held_out: str  # "" where there is none
+    held_out: str  # "" if the data set has no such split
     flip: bool
 
     def open(self, split: str) -> Source:

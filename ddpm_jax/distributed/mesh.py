@@ -27,7 +27,7 @@ class Layout(NamedTuple):
     mesh: Mesh
     params: str  # "replicated" or "fsdp": whole on every device, or spread over them
     accumulation: int  # parts of a batch that go through the network one after another
-    remat: tuple[int, ...]  # heights at which the backward pass computes activations anew
+    remat: tuple[int, ...]  # heights at which the backward pass recomputes activations
 
 
 def layout(

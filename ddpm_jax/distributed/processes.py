@@ -25,7 +25,7 @@ BEAT = 2.0  # seconds between two heartbeats
 SILENCE = 40.0  # seconds without one after which a process is gone; jax's own limit is 100
 BARRIER = 600.0  # seconds that a process waits for the others to come to the same place
 KEYS = "ddpm_jax/process/"
-RESTART = "start all processes again, and the run goes on from its last checkpoint"
+RESTART = "start all processes again, and the run resumes from its last checkpoint"
 
 
 class Peers(NamedTuple):
@@ -47,7 +47,7 @@ def start(
     """Joins this process to the others, before anything asks for devices.
 
     Without a coordinator the cluster is asked (Cloud TPU, GKE, SLURM, Open MPI), unless 'count' says 1;
-    where there is none this is the only process. 'told' is what all must have been told alike. Raises
+    without one this is the only process. 'told' is what all processes must share. Raises
     ValueError for a half-told set-up or unlike processes, Absent naming who has not come.
     """
     devices = None
@@ -73,7 +73,7 @@ def start(
 
 
 def detect_cluster(timeout: float) -> tuple[str, int, int, list[int] | None]:
-    """Coordinator, count, number and local devices as jax reads them off a cluster; a count of 1 if it is none.
+    """Coordinator, count, number and local devices as jax reads them off a cluster; a count of 1 outside one.
 
     Raises ValueError if a TPU machine does not tell.
     """

@@ -47,10 +47,12 @@ ASKED_FOR = {
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The figures of --figures. Raises ValueError for a name that is none."""
+    """The figures of --figures. Raises ValueError for an unknown name."""
     for name in names:
         if name not in FIGURES and name != ALL:
-            raise ValueError(f"--figures: {name!r} is none; {files.suggest(name, [*FIGURES, ALL])}")
+            raise ValueError(
+                f"--figures: unknown figure {name!r}; {files.suggest(name, [*FIGURES, ALL])}"
+            )
     if not names:
         raise ValueError(f"--figures is empty; there is {', '.join([ALL, *FIGURES])}")
     of_all = [name for name in FIGURES if name not in ASKED_FOR] if ALL in names else []

@@ -28,7 +28,7 @@ def evaluated(run: Run, step: int) -> epath.Path | None:
 
 
 def read(path: epath.Path) -> dict[str, Any]:
-    """{} where there is none, or one that is damaged: both are mended by an evaluation."""
+    """{} if the file is missing or damaged: an evaluation mends both."""
     try:
         return json.loads(path.read_text()) if path.exists() else {}
     except ValueError:

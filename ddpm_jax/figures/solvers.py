@@ -1,4 +1,4 @@
-"""How far fast solvers are from the end of the ODE that they solve, after few looks at the network.
+"""How far fast solvers end from the ODE's solution after few network evaluations.
 
 A figure of the paper's successors: Song et al. 2021 (DDIM), Lu et al. 2022, Karras et al. 2022.
 """
@@ -86,7 +86,7 @@ def solvers(trained: Chains) -> Figure:
     looks = {name: [n if each == 1 else 2 * n - 1 for n in steps] for name, each in LOOKS.items()}
     facts = {"solver": list(LOOKS), "reference": f"heun-{T}", "images": COUNT, "steps": steps}
     lines = [Line(looks[name], errors[name], name) for name in LOOKS]
-    plots = [Plot("looks at the network", f"RMSE to heun, {T} (0–255)", lines, log=True)]
+    plots = [Plot("network evaluations", f"RMSE to heun, {T} (0–255)", lines, log=True)]
     if distance is not None:
         found["ancestral"] = [distances(drawn("ancestral", T, count, seeds))]
         plots.append(of_distances(looks, found, T))
@@ -104,7 +104,7 @@ def of_distances(looks: dict[str, list[int]], found: dict[str, list[list[float]]
     ends = [min(map(min, looks.values())), max(map(max, looks.values()))]
     lines = [Line(looks[name], means(found[name]), name) for name in LOOKS]
     lines.append(Line(ends, means(found["ancestral"]) * 2, f"ancestral, {T}"))
-    return Plot("looks at the network", "Fréchet distance", lines, log=True)
+    return Plot("network evaluations", "Fréchet distance", lines, log=True)
 
 
 def means(of_seeds: list[list[float]]) -> list[float]:

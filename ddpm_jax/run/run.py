@@ -66,7 +66,7 @@ class Sample(NamedTuple):
     count: int
     batch_size: int
     seed: int
-    classifier: str  # the folder of a run that guides; "" is none
+    classifier: str  # the folder of a run that guides; "" for no guidance
 
 
 class Quality(NamedTuple):

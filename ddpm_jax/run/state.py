@@ -95,7 +95,7 @@ def read_newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
 
 
 def read_ema(run: Run) -> tuple[int, Any]:
-    """The newest whole checkpoint's step and EMA weights. Raises ValueError if there is none yet."""
+    """The newest whole checkpoint's step and EMA weights. Raises ValueError if there is no checkpoint yet."""
     step, state = require_newest(run)
     return step, ema(run, state)
 

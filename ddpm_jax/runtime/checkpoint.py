@@ -47,7 +47,7 @@ class KeepLowest(NamedTuple):
         return [value == min(values) < math.inf for value in values]
 
     def value(self, info) -> float:
-        """As saved by this process, or as recorded by one before; infinity where there is none."""
+        """As saved by this process, or as recorded by one before; infinity without a record."""
         try:
             path = self.directory / str(info.step) / RECORD / "metadata"
             metrics = info.metrics or json.loads(path.read_text())["metrics"]
@@ -155,7 +155,7 @@ def restore_newest(
         return None
     damaged: dict[int, Damaged] = {}
     with reader(directory) as manager:
-        # Listed anew after a failure: a run that is still training deletes and adds some meanwhile.
+        # Listed again after a failure: a run that is still training deletes and adds some meanwhile.
         while steps := set(manager.all_steps()) - damaged.keys():
             step = max(steps)
             try:

@@ -38,7 +38,7 @@ def progress(what: str, total: int, initial: int = 0, unit: str = "step") -> tqd
 
 
 class Rate(NamedTuple):
-    """Steps per second since a moment; begun anew after what is not a step, a compilation or a grid."""
+    """Steps per second since a moment; restarted after a compilation or a grid, which are not steps."""
 
     step: int
     since: float

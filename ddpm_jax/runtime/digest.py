@@ -67,7 +67,7 @@ def start_digest(array: Array) -> UInt32[Array, ""]:
 
 
 def difference(saved: Record, found: Record) -> str:
-    """The first difference in words, or "" if there is none; digests only where both have them."""
+    """The first difference in words, or "" without one; digests only where both have them."""
     for name in sorted(saved.keys() | found.keys()):
         if name not in saved or name not in found:
             return f"{name} is {'not in it' if name not in saved else 'in it, but not in this run'}"

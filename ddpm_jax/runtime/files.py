@@ -39,7 +39,7 @@ def check_writable(workdir: epath.Path, *names: str, flag: str = "--workdir") ->
     for folder in (workdir / name for name in names):
         there = next(path for path in (folder, *folder.parents) if path.exists())
         if not (there.is_dir() and os.access(there, os.W_OK)):
-            raise ValueError(f"{flag} {workdir}: {there} is no folder that can be written")
+            raise ValueError(f"{flag} {workdir}: {there} is not a writable folder")
 
 
 def file_name_part(split: str) -> str:

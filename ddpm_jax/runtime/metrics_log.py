@@ -38,7 +38,7 @@ class Writer(NamedTuple):
         self.add(step, [summary.scalar(name, value) for name, value in scalars.items()])
 
     def newest(self) -> dict[str, Any]:
-        """The last row, also where it is of the run that this one resumes; {} if there is none."""
+        """The last row, also where it is of the run that this one resumes; {} without rows."""
         return json.loads(self.rows[-1]) if self.rows else {}
 
     def write_images(self, step: int, images: Mapping[str, Grid]) -> None:

@@ -1,4 +1,4 @@
-"""Long work in parts, each kept when it is done: a program killed on its way goes on where it was."""
+"""Long work in parts, each kept when it is done: a killed program resumes at the part it was at."""
 
 import io
 import json

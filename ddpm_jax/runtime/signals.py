@@ -93,4 +93,4 @@ def check_together(done: str) -> None:
 def check(done: str) -> None:
     """Raises Stopped if a signal has come."""
     if signal_name():
-        raise Stopped(f"stopped by {signal_name()} {done}; the same command goes on from there")
+        raise Stopped(f"stopped by {signal_name()} {done}; the same command resumes from there")

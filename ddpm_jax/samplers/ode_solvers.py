@@ -1,4 +1,4 @@
-"""Fast solvers of the probability-flow ODE: 10 to 50 looks at the network instead of 1000.
+"""Fast solvers of the probability-flow ODE: 10 to 50 network evaluations instead of 1000.
 
 Both solve dx~/dsigma~ = (x~ - x_0-hat) / sigma~, the ODE whose marginals are q's, in x~ = x_t / sqrt(alpha_bar_t)
 and sigma~ = sqrt(1 / alpha_bar_t - 1), the variance-exploding change of variables; DDIM with eta = 0 is

@@ -107,7 +107,7 @@ def is_due(step: int, every: int) -> bool:
 
 
 def train(run: Run) -> None:
-    """Trains to train.steps; the same call goes on where it was stopped. Raises Stopped if asked to."""
+    """Trains to train.steps, resuming a stopped run. Raises Stopped when a signal asks for it."""
     settings = run.train
     state = begin(run)
     step = first = int(state.step)

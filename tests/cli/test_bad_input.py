@@ -114,7 +114,9 @@ CASES = {
         2, "data.data_dir nowhere does not exist", of("data.data_dir", "nowhere")
     ),
     "no held-out split": Bad(2, "no split 'tset'", of("data.held_out", "tset")),
-    "no pictures": Bad(2, "data.path nowhere is no folder", [FOLDER, "--config.data.path=nowhere"]),
+    "no pictures": Bad(
+        2, "data.path nowhere is not a folder", [FOLDER, "--config.data.path=nowhere"]
+    ),
     "no path": Bad(2, "--config.data.path=DIR", [FOLDER]),
     "no arrays": Bad(2, "none.npy does not exist", [FOLDER, "--config.data.path=none.npy"]),
     "not made": Bad(2, "prepare --source=data256x256.tar", [FACES, "--config.data.data_dir=."]),
@@ -125,14 +127,14 @@ CASES = {
     "broken records": Bad(1, "data set digits cannot be read", NEW, "records_cut_short"),
     # folders and runs
     "workdir is a file": Bad(
-        2, "no folder that can be written", [*NEW, "--workdir=file"], "a_file"
+        2, "is not a writable folder", [*NEW, "--workdir=file"], "a_file"
     ),
     "workdir read-only": Bad(
-        2, "no folder that can be written", [*NEW, "--workdir=run/x"], "read_only_run", NO_ROOT
+        2, "is not a writable folder", [*NEW, "--workdir=run/x"], "read_only_run", NO_ROOT
     ),
     "checkpoints read-only": Bad(
         2,
-        "run/checkpoints is no folder that can be written",
+        "run/checkpoints is not a writable folder",
         ["--workdir=run"],
         "read_only_checkpoints",
         NO_ROOT,
@@ -152,7 +154,7 @@ CASES = {
     ),
     "no such samples": Bad(2, "none.npz does not exist", scored("path", "none.npz")),
     "no such statistics": Bad(2, "none.npz does not exist", scored("reference", "none.npz")),
-    "weights that are none": Bad(
+    "weights that cannot be read": Bad(
         2,
         "inception-2015-12-05.tgz",
         scored("inception", "file", "--config.eval.quality.space=inception"),
@@ -201,7 +203,7 @@ CASES = {
         "nowhere holds no run",
         ["--workdir=run", "--mode=sample", "--config.sample.classifier=nowhere"],
     ),
-    "a classifier that is none": Bad(
+    "a run that is not a classifier": Bad(
         2,
         "holds no classifier; train one as configs/digits_classifier.py",
         ["--workdir=run", "--mode=sample", "--config.sample.classifier=run"],

@@ -81,7 +81,7 @@ def test_what_is_no_array_of_images_is_said(tmp_path, arrays, words):
 def test_a_damaged_file_is_refused(tmp_path, content):
     for name in ("some.npy", "some.npz"):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name} is no file of NumPy's arrays"):
+        with pytest.raises(ValueError, match=f"{name} is not a file of NumPy arrays"):
             prepared(tmp_path / name, tmp_path)
     with pytest.raises(ValueError, match="none.npy does not exist"):
         prepared(tmp_path / "none.npy", tmp_path)

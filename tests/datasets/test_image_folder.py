@@ -159,7 +159,7 @@ def test_a_changed_folder_is_noticed_and_an_unchanged_one_is_not_read_again(
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda folder: None, "is no folder"),
+        (lambda folder: None, "is not a folder"),
         (lambda folder: folder.mkdir(), "holds no picture among its 0 files"),
     ],
 )

@@ -116,7 +116,7 @@ def test_a_face_of_another_size_is_named(tmp_path):
 def test_nobody_goes_on_with_another_source_s_shards(church, tmp_path):
     other = shards.Recipe("lsun_church256", "1.0.0", "another LMDB", None, 30, None)
     shards.begin(epath.Path(tmp_path / "lsun_church256" / "1.0.0.unfinished"), other)
-    with pytest.raises(ValueError, match="begun with 30 items of another .*delete it to begin"):
+    with pytest.raises(ValueError, match="begun with 30 items of another .*delete it to start"):
         library.make("lsun_church256", str(tmp_path), str(church[0]))
 
 
@@ -146,7 +146,7 @@ def command(config, data_dir, *more, root=ROOT):
 @pytest.mark.parametrize(
     "config, more, status, words",
     [
-        ("lsun_cat256", ["--source=nowhere"], 2, "nowhere is no folder with a data.mdb"),
+        ("lsun_cat256", ["--source=nowhere"], 2, "nowhere is not a folder with a data.mdb"),
         ("lsun_cat256", [], 2, "prepare --source=cat"),
         ("lsun_cat256", ["--sauce=x"], 2, "Unknown command line flag 'sauce'"),
         ("digits", ["--config.data.data_dir=gone"], 2, "gone does not exist"),

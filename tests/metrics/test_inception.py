@@ -195,7 +195,7 @@ def node(name, op="Const", value=None):
 
 
 def graph(arrays):
-    """A GraphDef with every form of a constant, and nodes that are none of the network's arrays."""
+    """A GraphDef with every form of a constant, and nodes that do not belong to the network."""
     forms = {"conv/batchnorm/beta": "packed", "conv/batchnorm/gamma": "unpacked"}
     size = field(1, 3) + field(2, field(2, field(1, 2))) + field(4, struct.pack("<2i", 299, 299))
     nodes = [node("ExpandDims", "ExpandDims"), node("ResizeBilinear/size", value=size)]

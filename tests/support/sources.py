@@ -49,7 +49,7 @@ def file(image, form, **options):
 
 
 def lsun(folder):
-    """An LMDB as LSUN's: 30 records, one of which is no picture, one cut off. Returns its content."""
+    """An LMDB as LSUN's: 30 records, one of which is not a picture, one cut off. Returns its content."""
     rng = np.random.default_rng(0)
     contents = [file(scene(rng, 256 + 7 * i, 400 - 5 * i), "JPEG", quality=75) for i in range(26)]
     contents.append(file(scene(rng, 300, 301), "WEBP", quality=75))

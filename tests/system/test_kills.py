@@ -136,7 +136,7 @@ def interrupt_training(command, folder, how, after):
         time.sleep(after)
         assert command.send(signal.Signals[how]) == 0, command.said()
         line = f"stopped by {how} at step {max(checkpoints(folder))} of {LAST}"
-        assert f"{line}; the same command goes on from there" in command.said()
+        assert f"{line}; the same command resumes from there" in command.said()
 
 
 def test_training_killed_again_and_again(undisturbed, digits, tmp_path):
@@ -242,7 +242,7 @@ def test_a_disk_that_fills_up_in_a_save_loses_nothing(undisturbed, tmp_path):
     script = FILL_UP.format(python=sys.executable, **names)
     alone = ["unshare", "--map-root-user", "--mount"]
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
-        pytest.skip("no name space of one's own is to be had here")
+        pytest.skip("a name space of our own cannot be made here")
     done = subprocess.run(
         [*alone, "bash", "-c", script],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Weights in: names, shapes and what they say of a run; what is none, in one line. Out: the same again."""
+"""Weights in: names, shapes and what they say of a run; what cannot be imported, in one line. Out: the same again."""
 
 import importlib
 import json

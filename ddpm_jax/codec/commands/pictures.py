@@ -20,7 +20,7 @@ Levels = UInt8[np.ndarray, "h w c"]
 def find_files(names: Sequence[str], suffixes: Sequence[str]) -> list[epath.Path]:
     """Lists the named files, and the files in the named folders that have one of the suffixes.
 
-    Raises ValueError if there are none.
+    Raises ValueError if there are no such files.
     """
     paths = []
     for name in names:
