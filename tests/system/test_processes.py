@@ -27,7 +27,7 @@ LONG += ["--config.sample.batch_size=8", "--config.sample.count=8", "--config.ev
 # The command, with a peer taken for dead after 15 s of silence instead of 40.
 IMPATIENT = """
 import runpy
-from ddpm_jax import processes
+from ddpm_jax.distributed import processes
 processes.SILENCE = 15.0
 runpy.run_module("ddpm_jax.main", run_name="__main__", alter_sys=True)
 """
