@@ -126,9 +126,7 @@ CASES = {
     "unreadable image": Bad(1, "of data set digits cannot be decoded", NEW, "images_that_are_none"),
     "broken records": Bad(1, "data set digits cannot be read", NEW, "records_cut_short"),
     # folders and runs
-    "workdir is a file": Bad(
-        2, "is not a writable folder", [*NEW, "--workdir=file"], "a_file"
-    ),
+    "workdir is a file": Bad(2, "is not a writable folder", [*NEW, "--workdir=file"], "a_file"),
     "workdir read-only": Bad(
         2, "is not a writable folder", [*NEW, "--workdir=run/x"], "read_only_run", NO_ROOT
     ),
