@@ -135,7 +135,7 @@ def main() -> None:
     name = f"torch {torch.__version__} {'eager' if options.eager else 'compiled'}"
     print(f"{kind}, {os.cpu_count()} cores, {torch.get_num_threads()} threads of PyTorch's, {name}")
     print(f"seconds are {'of CPU time' if options.cpu_time else 'by the clock'}")
-    print(f"jax {jax.__version__}; {ours:,} parameters each; {run.model.unet.dtype.__name__}")
+    print(f"jax {jax.__version__}; {ours:,} parameters each; {run.model.network.dtype.__name__}")
     peak, one = hardware.peak_flops(kind), torch_peer.images(run, other, 1).float()
     steps = {
         "train step": (run.train.batch_size, our_training, torch_peer.training),
