@@ -68,7 +68,7 @@ def test_a_changed_array_is_noticed(tmp_path):
         ({"labels": np.arange(3)}, r"holds 0 arrays of images \(none\) among \['labels'\]"),
         ({"x": rows(shape=(8, 24))}, "--config.data.image_size=8"),
         ({"x": rows(shape=(16, 24, 3))}, "--config.data.channels=3"),
-        ({"x": np.array([{}])}, "no file of NumPy's arrays: Object arrays"),
+        ({"x": np.array([{}])}, "not a file of NumPy arrays: Object arrays"),
     ],
 )
 def test_what_is_no_array_of_images_is_said(tmp_path, arrays, words):

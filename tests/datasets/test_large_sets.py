@@ -83,7 +83,7 @@ def test_what_is_not_there_says_how_to_make_it(tmp_path):
 @pytest.mark.parametrize(
     "name, make, words",
     [
-        ("lsun_cat256", lambda path: path.mkdir(), "no folder with a data.mdb"),
+        ("lsun_cat256", lambda path: path.mkdir(), "not a folder with a data.mdb"),
         ("celeb_a_hq/256", lambda path: path.mkdir(), "is no .tar archive"),
         ("celeb_a_hq/256", lambda path: path.write_bytes(b"x" * 2000), "is no .tar archive"),
         ("digits", lambda path: path.mkdir(), "takes no --source"),
