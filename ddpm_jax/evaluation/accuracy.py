@@ -1,6 +1,6 @@
 """Accuracy and cross-entropy of a classifier of noisy images, from clean images to pure noise."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,8 +72,13 @@ def accuracy(run: Run, split: str, images: int) -> None:
             "seconds": round(seconds, 1),
         }
         files.write_json(path, record)
-    middle = len(at) // 2
+    print_accuracy(record)
+
+
+def print_accuracy(record: dict[str, Any]) -> None:
+    """Prints the accuracy at the first, the middle and the last t."""
+    right, at, middle = record["accuracy"], record["t"], len(record["t"]) // 2
     console.say(
-        f"{split} accuracy  {100 * right[0]:.1f} % at t = 1, {100 * right[middle]:.1f} % at t ="
-        f" {at[middle]}, {100 * right[-1]:.1f} % at t = {at[-1]} ({count} images)"
+        f"{record['split']} accuracy  {100 * right[0]:.1f} % at t = 1, {100 * right[middle]:.1f} %"
+        f" at t = {at[middle]}, {100 * right[-1]:.1f} % at t = {at[-1]} ({record['images']} images)"
     )
