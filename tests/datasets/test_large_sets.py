@@ -222,7 +222,7 @@ def test_killed_it_goes_on_with_the_same_result_and_trains(church, faces, tmp_pa
         process.send_signal(number)
         said = process.communicate()[0]
         if number == signal.SIGTERM:
-            assert process.returncode == 0 and "the same command goes on" in said
+            assert process.returncode == 0 and "the same command resumes" in said
         assert process.returncode in (0, -number)
     assert not list((tmp_path / "killed").rglob("dataset_info.json"))
     for place in ("killed", "whole"):

@@ -1,4 +1,4 @@
-"""The train step on 1, 2 and 8 devices, and runs that stop and go on."""
+"""The train step on 1, 2 and 8 devices, and runs that stop and resume."""
 
 import json
 
