@@ -8,6 +8,7 @@ import sys
 import pytest
 from conftest import ROOT, tiny_config
 from etils import epath
+from support.stub import stubbed
 
 from ddpm_jax.config import build
 from ddpm_jax.evaluation import evaluate, follow
@@ -23,11 +24,16 @@ def config_of(digits):
     return config
 
 
+def run_in(digits, folder):
+    """With the least network: what is followed are its checkpoints."""
+    return stubbed(build.run(config_of(digits), epath.Path(folder)))
+
+
 @pytest.fixture(scope="module")
 def original(digits, tmp_path_factory):
     """The folder of a run with checkpoints at 2, 4 and 6."""
     folder = epath.Path(tmp_path_factory.mktemp("original"))
-    train.train(build.run(config_of(digits), folder))
+    train.train(run_in(digits, folder))
     return folder
 
 
@@ -35,7 +41,7 @@ def original(digits, tmp_path_factory):
 def trained(digits, original, tmp_path):
     """A copy of that run."""
     shutil.copytree(original, tmp_path, dirs_exist_ok=True)
-    return build.run(config_of(digits), epath.Path(tmp_path))
+    return run_in(digits, tmp_path)
 
 
 def rows(folder):
@@ -62,7 +68,7 @@ def test_every_checkpoint_is_evaluated_once_and_the_best_can_be_sampled_from(
         "bits_per_dim_test": found[best],
     }
     assert [path.name for path in (tmp_path / "best" / "checkpoints").iterdir()] == [f"{best}"]
-    alone = build.run(config_of(digits), epath.Path(tmp_path / "best"))
+    alone = run_in(digits, tmp_path / "best")
     step, params = state.read_ema(alone)
     assert step == best and alone.model.shape == (8, 8, 1)
     assert (tmp_path / "figures" / "history.png").exists()

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import tiny_config
 from etils import epath
+from support import loud
 from support.command import ddpm
 from test_command_line import TINY
 from test_guidance import CENTRES, PARTS, SCHED, WIDTH, denoiser, log_p
@@ -131,18 +133,15 @@ def of_classifier(digits, directory, **fields):
 
 
 @pytest.fixture(scope="module")
-def folders(digits, tmp_path_factory):
+def folders(loud_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("guided")
-    train.train(of_classifier(digits, folder / "classifier", **{"train.steps": 20}))
-    config = tiny_config(digits)
-    config.train.steps = 2
-    train.train(build.run(config, epath.Path(folder / "model")))
+    shutil.copytree(loud_folder("classifier"), folder / "classifier")
+    shutil.copytree(loud_folder("plain"), folder / "model")
     return folder
 
 
 def guided(digits, folders, **fields):
-    config = tiny_config(digits)
-    config.train.steps = 2
+    config = loud.config(tiny_config(digits), "plain")
     config.sample.classifier = str(folders / "classifier")
     config.update_from_flattened_dict(fields)
     return guide.open_guide(build.run(config, epath.Path(folders / "model")))
@@ -173,7 +172,7 @@ def test_samples_are_guided_and_named_after_their_classifier(digits, folders, so
     run, plain = images(**{"sample.classifier": ""})
     assert "-by-" not in run.sample.chain.name
     run, moved = images(**{"sample.guidance": 1000.0})
-    assert re.search("-by-classifier-20-[0-9a-f]{8}-w1000$", run.sample.chain.name)
+    assert re.search("-by-classifier-4-[0-9a-f]{8}-w1000$", run.sample.chain.name)
     assert (np.asarray(moved, int) != plain).mean() > 0.05
     _, third = images(**{"sample.guidance": 1000.0, "sample.label": 3})
     np.testing.assert_array_equal(third[3], moved[3])  # image 3 is of label 3 as it is

@@ -62,9 +62,11 @@ def test_results_do_not_depend_on_the_device_count(steps_on, groups):
         assert_same(alone, steps_on(devices, groups, **fields))
 
 
+@pytest.mark.slow
 def test_the_u_net_s_step_is_the_same_spread_over_8_devices_and_computed_twice(
     steps_on, monkeypatch
 ):
+    """The real network under remat and fsdp, compiled for 1 and 8 devices; stubs stand in for it elsewhere."""
     monkeypatch.setattr(mesh, "SMALL", 1)
     fields = FIELDS | {"model.dropout": 0.5}
     spread = {"parallel.params": "fsdp", "parallel.remat": (8,)}

@@ -209,7 +209,7 @@ def test_rows_logged_after_the_checkpoint_are_not_doubled(tiny, tmp_path):
 def test_the_loss_falls_the_average_follows_and_a_grid_is_drawn(tiny, tmp_path):
     tiny.train.update(steps=60, log_every=20, checkpoint_every=60, sample_every=60)
     tiny.optimizer.learning_rate = 1e-2
-    run = run_of(tiny, tmp_path)
+    run = stub_of(tiny, tmp_path)
     final = trained(run)
     losses = [row["loss"] for row in rows(tmp_path)]
     assert losses[-1] < losses[0] and losses[-1] < 0.75  # a network that says nothing has 1
