@@ -12,9 +12,8 @@ from ddpm_jax.losses import bound as bound_terms
 from ddpm_jax.losses.bound import LogLikelihood
 from ddpm_jax.parameterization import Network, Parameterization, Variance
 
-Objective = Callable[
-    [Schedule, Network, Images, Steps, Images], PerImage
-]  # sched, ..., x_0, t, eps
+# (sched, network, x_0, t, eps) -> each image's loss
+Objective = Callable[[Schedule, Network, Images, Steps, Images], PerImage]
 LAMBDA = 0.001  # the weight of L_vlb in L_hybrid, IDDPM's
 
 
