@@ -79,7 +79,7 @@ def log_scale(sched: Schedule) -> Table:
 
 def scale(sched: Schedule, t: Times) -> Coefficient:
     """The factor that takes x_t to the process's own coordinates; 1 for every chain of 'diffusion'."""
-    return jnp.exp(diffusion.between(log_scale(sched), t))
+    return jnp.exp(diffusion.interpolate(log_scale(sched), t))
 
 
 def slope(table: Table, t: Times) -> Coefficient:
@@ -105,6 +105,8 @@ def diffusion_coefficient(sched: Schedule, t: Times) -> Coefficient:
 
 def transition(sched: Schedule, t: Steps, s: Steps) -> tuple[Coefficient, Coefficient]:
     """Returns m and v of x_t = m x_s + sqrt(v) z, t > s, in the process's own coordinates."""
-    log_ratio = diffusion.between(log_scale(sched), t) - diffusion.between(log_scale(sched), s)
+    log_ratio = diffusion.interpolate(log_scale(sched), t) - diffusion.interpolate(
+        log_scale(sched), s
+    )
     factor = jnp.exp(log_ratio + 0.5 * diffusion.log_alpha(sched, t, s))
     return factor, scale(sched, t) ** 2 * diffusion.transition_variance(sched, t, s)
