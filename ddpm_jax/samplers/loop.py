@@ -15,9 +15,8 @@ from ddpm_jax.samplers.steps import Carry, Sampler
 
 Params = Any
 State = tuple[Images, Carry]  # x_t and the sampler's carry
-STREAM = (
-    2**31
-)  # beyond any training step, so that sampling and training with one seed share no noise
+# Beyond any training step, so that sampling and training with one seed share no noise.
+STREAM = 2**31
 
 
 def image_keys(key: Key[Array, ""], numbers: Int[Array, " b"]) -> Key[Array, " b"]:
@@ -84,9 +83,7 @@ class Program(NamedTuple):
     begin_at: Callable[[Images], State]  # at a given x_t
     advance: Callable[[Params, Key[Array, " b"], State, int, int], State]  # donates its state
     predict_x_0: Callable[[Params, State, int], Images]
-    compiled: (
-        jax.stages.Wrapped
-    )  # the jitted function behind 'advance', to lower without running it
+    compiled: jax.stages.Wrapped  # the jitted function in 'advance', for lowering
     times: np.ndarray
     segment: int  # steps
 
@@ -107,7 +104,7 @@ class Program(NamedTuple):
         return state[0]
 
     def segments(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, int]]:
-        """Splits steps start..stop - 1 of the path, by default all, into pairs like (start, stop)."""
+        """Splits steps start..stop - 1 of the path, by default all, into (first, last + 1) pairs."""
         stop = self.steps if stop is None else stop
         for first in range(start, stop, self.segment):
             yield first, min(first + self.segment, stop)

@@ -50,7 +50,7 @@ def velocity(sched: Schedule, denoiser: Denoiser, x_t: Images, level: Float[Arra
 
 
 def image_velocity(sched: Schedule, denoiser: Denoiser) -> Callable[[Scalar, Image], Image]:
-    """Returns the velocity as a function of one level and one image, for an ODE of its own."""
+    """Returns the velocity as a function of one level and one image, which is an ODE of its own."""
 
     def field(level: Scalar, x: Image) -> Image:
         return velocity(sched, denoiser, x[None], level[None])[0]
@@ -120,7 +120,7 @@ def basis(shape: tuple[int, int, int]) -> Float[Array, "d h w c"]:
 
 
 def rademacher(keys: Key[Array, " b"], count: int, shape: tuple[int, int, int]) -> Probes:
-    """Draws 'count' probes of random signs per image: the least variance of all independent entries."""
+    """Draws 'count' probes of random signs per image, the independent entries of least variance."""
     return jax.vmap(lambda key: jax.random.rademacher(key, (count, *shape), jnp.float32))(keys)
 
 

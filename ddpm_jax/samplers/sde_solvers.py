@@ -88,9 +88,8 @@ def predictor_corrector(snr: float) -> Step:
     def step(
         sched: Schedule, x_t: Images, out: Denoised, t: Steps, s: Steps, noise: Images
     ) -> Images:
-        earlier = jnp.minimum(
-            s, t - 1
-        )  # keeps the predictor finite where t == s and it is discarded
+        # Where t == s the predictor is discarded, but it must be finite.
+        earlier = jnp.minimum(s, t - 1)
         predicted = reverse_diffusion(sched, x_t, out, t, earlier, noise)
         corrected = corrector(sched, x_t, out, t, noise, snr)
         return end_in_x_0(s, out, jnp.where(column(t == s), corrected, predicted))

@@ -55,9 +55,9 @@ class Solver(NamedTuple):
 
     plan: Callable[..., Plan]
     classifier_guidance: ClassifierGuidance = guidance.shift_score
-    # Whether the labels of a batch reach the denoiser; not where images are solved one by one.
+    # False for a solver that treats images one by one, where a batch's labels cannot follow.
     takes_labels: bool = True
-    # Whether it needs the score, which follows from x_0-hat but not from a predicted mean.
+    # True for a solver of the score, which follows from x_0-hat but not from a predicted mean.
     needs_score: bool = False
 
 
@@ -75,7 +75,7 @@ def ancestral(variance: Variance) -> Step:
 
 
 def ddim(eta: float) -> Step:
-    """Song et al. 2021 (arXiv:2010.02502), Eqs. 12 and 16; eta = 1 is ancestral sampling.
+    """DDIM: Song et al. 2021 (arXiv:2010.02502), Eqs. 12 and 16; eta = 1 is ancestral sampling.
 
     Raises ValueError unless 0 <= eta <= 1.
     """
