@@ -66,7 +66,7 @@ x_0 = Parameterization(
 x_prev = Parameterization(target=_target_x_prev, read=_read_x_prev)  # mu-tilde, Eq. 7
 
 
-def denoised(
+def read_output(
     parameterization: Parameterization, sched: Schedule, output: Output, x_t: Images, t: Times
 ) -> Denoised:
     """Reads a network's output; where it has twice x_t's channels, the last half is the variance."""
@@ -78,7 +78,8 @@ def denoised(
 
 
 def denoiser(parameterization: Parameterization, sched: Schedule, network: Network) -> Denoiser:
-    return lambda x_t, t: denoised(parameterization, sched, network(x_t, t), x_t, t)
+    """Returns the Denoiser of a network, which evaluates it once and reads its output."""
+    return lambda x_t, t: read_output(parameterization, sched, network(x_t, t), x_t, t)
 
 
 def clip(denoiser: Denoiser) -> Denoiser:

@@ -44,7 +44,7 @@ def vlb(
 
     def loss(sched: Schedule, network: Network, x_0: Images, t: Steps, eps: Images) -> PerImage:
         x_t = diffusion.q_sample(sched, x_0, t, eps)
-        out = parameterizations.denoised(parameterization, sched, network(x_t, t), x_t, t)
+        out = parameterizations.read_output(parameterization, sched, network(x_t, t), x_t, t)
         return bound_terms.bound_term(sched, variance, out, x_0, x_t, t, levels, log_likelihood)
 
     return loss
@@ -67,7 +67,7 @@ def hybrid(
         mean, fraction = jnp.split(output, 2, axis=-1)
         target = parameterization.target(sched, x_0, x_t, eps, t)
         fixed_mean = jnp.concatenate([jax.lax.stop_gradient(mean), fraction], axis=-1)
-        out = parameterizations.denoised(parameterization, sched, fixed_mean, x_t, t)
+        out = parameterizations.read_output(parameterization, sched, fixed_mean, x_t, t)
         bound = bound_terms.bound_term(sched, variance, out, x_0, x_t, t, levels, log_likelihood)
         return bound_terms.mean_over_pixels((target - mean) ** 2) + LAMBDA * sched.T * bound
 
@@ -93,7 +93,7 @@ def likelihood_weighted(parameterization: Parameterization) -> Objective:
 
     def loss(sched: Schedule, network: Network, x_0: Images, t: Times, eps: Images) -> PerImage:
         x_t = diffusion.q_sample(sched, x_0, t, eps)
-        out = parameterizations.denoised(parameterization, sched, network(x_t, t), x_t, t)
+        out = parameterizations.read_output(parameterization, sched, network(x_t, t), x_t, t)
         noise = diffusion.sigma(sched, t)
         error = jnp.square(diffusion.eps_from_x_0(sched, x_t, out.x_0, t) - eps)
         return bound_terms.mean_over_pixels(0.5 * sde.rate(sched, t) / noise**2 * error)

@@ -1,4 +1,4 @@
-"""How training draws t, perhaps from the losses that it has seen: uniformly, continuously or by importance.
+"""How training draws t: uniformly, continuously, or by importance from the losses that it has seen.
 
 The memory of losses is part of the train state: checkpoints hold it, and it is the same on every host.
 """
