@@ -2,32 +2,33 @@
 
 Time runs over t = 1..T and t = 0 is data, so every table has T + 1 entries and alpha_bar[0] == 1.
 A transition goes from t to any earlier s; s = t - 1 is the paper's chain. The marginals q(x_t | x_0) are
-defined between whole t too. Everything here is pure, and randomness comes in as arrays.
+also defined between whole t. Every function here is pure, and takes its noise as an array.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float64, Int, Real
 
 Images = Float[Array, "b h w c"]
 Steps = Int[Array, " b"]
-Times = Real[Array, " b"]  # whole, as Steps, or floats between them
+Times = Real[Array, " b"]  # whole t, like Steps, or floats between them
 PerImage = Float[Array, " b"]
 Coefficient = Float[Array, "b 1 1 1"]
+Numbers = Array | np.ndarray | np.floating | float
 
 
 class Schedule(NamedTuple):
-    """A variance schedule as float64 tables; they are cast when a step is looked up."""
+    """A variance schedule: float64 tables over t = 0..T, cast to float32 after a lookup."""
 
     beta: Float64[np.ndarray, " n"]
     alpha_bar: Float64[np.ndarray, " n"]
-    # By what x_t is multiplied in its process's own coordinates, which 'sde' alone goes into.
+    # The factor from x_t to its process's own coordinates, which only 'sde' uses; None is 1.
     scale: Float64[np.ndarray, " n"] | None = None
 
     @property
@@ -36,7 +37,7 @@ class Schedule(NamedTuple):
 
 
 def schedule(beta: Float64[np.ndarray, " T"]) -> Schedule:
-    """Tables for the variances beta_1..beta_T.
+    """Returns the tables for the variances beta_1..beta_T.
 
     Raises ValueError if T < 2 or a variance is outside (0, 1).
     """
@@ -48,28 +49,28 @@ def schedule(beta: Float64[np.ndarray, " T"]) -> Schedule:
         )
     beta = np.concatenate([[0.0], beta])
     # float64: a product of 1000 factors near one loses digits in float32
-    return Schedule(beta, np.cumprod(1.0 - beta))
+    return Schedule(beta=beta, alpha_bar=np.cumprod(1.0 - beta))
 
 
 def linear(T: int, beta_1: float, beta_T: float) -> Schedule:
-    """Variances from beta_1 to beta_T in equal steps: the paper's choice, Sec. 4."""
+    """Evenly spaced variances from beta_1 to beta_T: the paper's choice, Sec. 4."""
     return schedule(np.linspace(beta_1, beta_T, T, dtype=np.float64))
 
 
 def quadratic(T: int, beta_1: float, beta_T: float) -> Schedule:
-    """Square roots of the variances in equal steps, one of the three that Sec. 4 mentions."""
+    """Evenly spaced square roots of the variances, one of the three schedules of Sec. 4."""
     return schedule(np.linspace(beta_1**0.5, beta_T**0.5, T, dtype=np.float64) ** 2)
 
 
 def constant(T: int, beta_T: float) -> Schedule:
-    """beta_T at every step, one of the three that Sec. 4 mentions."""
+    """beta_T at every step, one of the three schedules of Sec. 4."""
     return schedule(np.full(T, beta_T, dtype=np.float64))
 
 
 def cosine(T: int) -> Schedule:
-    """alpha_bar falls as a squared cosine: Nichol and Dhariwal 2021 (arXiv:2102.09672), Eq. 17.
+    """A squared cosine for alpha_bar: Nichol and Dhariwal 2021 (arXiv:2102.09672), Eq. 17.
 
-    s = 0.008 and beta <= 0.999, as theirs.
+    Their offset s = 0.008 and their limit beta <= 0.999.
     """
     angle = (np.arange(T + 1, dtype=np.float64) / T + 0.008) / 1.008 * (0.5 * np.pi)
     alpha_bar = np.cos(angle) ** 2
@@ -77,7 +78,7 @@ def cosine(T: int) -> Schedule:
 
 
 def at(table: Float64[np.ndarray, " n"], t: Steps) -> Coefficient:
-    """Looks up one number per image, shaped to broadcast over height, width and channels."""
+    """Looks up one value per image, shaped to broadcast over height, width and channels."""
     return jnp.asarray(table)[t][:, None, None, None]
 
 
@@ -85,16 +86,16 @@ def is_whole(t: Times) -> bool:
     return jnp.issubdtype(t.dtype, jnp.integer)
 
 
-def between(table: Float64[np.ndarray, " n"], t: Times) -> Coefficient:
-    """Looks up a table at times of any kind; between two whole ones it is a straight line."""
+def interpolate(table: Float64[np.ndarray, " n"], t: Times) -> Coefficient:
+    """Looks up a table at whole times or between them, where it is linear."""
     below = jnp.clip(jnp.floor(t), 0, len(table) - 2).astype(jnp.int32)
     rest = (t - below)[:, None, None, None]
     return at(table[:-1], below) + rest * at(np.diff(table), below)
 
 
 def log_alpha_bar(sched: Schedule, t: Times) -> Coefficient:
-    """Linear between whole t: beta is constant within a step, as a rate, and whole t are the chain's."""
-    return between(np.cumsum(np.log1p(-sched.beta)), t)
+    """Returns log alpha_bar_t, linear between whole t: within a step beta is a constant rate."""
+    return interpolate(np.cumsum(np.log1p(-sched.beta)), t)
 
 
 def signal(sched: Schedule, t: Times) -> Coefficient:
@@ -114,7 +115,7 @@ def sigma(sched: Schedule, t: Times) -> Coefficient:
 def log_alpha(sched: Schedule, t: Steps, s: Steps) -> Coefficient:
     """log(alpha_bar_t / alpha_bar_s), the log of the product of the alphas after s, up to t."""
     log_alpha_bar = np.cumsum(np.log1p(-sched.beta))
-    # The difference of two close numbers: what float32 cuts off is carried in a second table.
+    # A difference of close numbers: a second table holds the digits that float32 cuts off the first.
     high = log_alpha_bar.astype(np.float32).astype(np.float64)
     low = log_alpha_bar - high
     return (at(high, t) - at(high, s)) + (at(low, t) - at(low, s))
@@ -132,11 +133,11 @@ def posterior_variance(sched: Schedule, t: Steps, s: Steps) -> Coefficient:
 
 
 def posterior_coefficients(sched: Schedule, t: Steps, s: Steps) -> tuple[Coefficient, Coefficient]:
-    """What x_0 and x_t are multiplied by in the mean of q(x_s | x_t, x_0). Eq. 7."""
+    """The factors of x_0 and x_t in the mean of q(x_s | x_t, x_0). Eq. 7."""
     variance_t = sigma(sched, t) ** 2
-    of_x_0 = signal(sched, s) * transition_variance(sched, t, s) / variance_t
-    of_x_t = jnp.exp(0.5 * log_alpha(sched, t, s)) * sigma(sched, s) ** 2 / variance_t
-    return of_x_0, of_x_t
+    x_0_factor = signal(sched, s) * transition_variance(sched, t, s) / variance_t
+    x_t_factor = jnp.exp(0.5 * log_alpha(sched, t, s)) * sigma(sched, s) ** 2 / variance_t
+    return x_0_factor, x_t_factor
 
 
 def q_sample(sched: Schedule, x_0: Images, t: Times, eps: Images) -> Images:
@@ -146,8 +147,8 @@ def q_sample(sched: Schedule, x_0: Images, t: Times, eps: Images) -> Images:
 
 def q_posterior_mean(sched: Schedule, x_0: Images, x_t: Images, t: Steps, s: Steps) -> Images:
     """The mean of q(x_s | x_t, x_0), mu-tilde when s = t - 1. Eq. 7."""
-    of_x_0, of_x_t = posterior_coefficients(sched, t, s)
-    return of_x_0 * x_0 + of_x_t * x_t
+    x_0_factor, x_t_factor = posterior_coefficients(sched, t, s)
+    return x_0_factor * x_0 + x_t_factor * x_t
 
 
 def x_0_from_eps(sched: Schedule, x_t: Images, eps: Images, t: Times) -> Images:
@@ -162,9 +163,7 @@ def eps_from_x_0(sched: Schedule, x_t: Images, x_0: Images, t: Times) -> Images:
     return (x_t - signal(sched, t) * x_0) / sigma(sched, t)
 
 
-def normal_kl(
-    mean_1: ArrayLike, log_var_1: ArrayLike, mean_2: ArrayLike, log_var_2: ArrayLike
-) -> Array:
+def normal_kl(mean_1: Numbers, log_var_1: Numbers, mean_2: Numbers, log_var_2: Numbers) -> Array:
     """KL(N(mean_1, exp(log_var_1)) || N(mean_2, exp(log_var_2))), element by element, in nats."""
     d = log_var_1 - log_var_2
     return 0.5 * (jnp.expm1(d) - d + (mean_1 - mean_2) ** 2 * jnp.exp(-log_var_2))
@@ -182,21 +181,25 @@ def log_cdf_normal(z: Array) -> Array:
 
 
 def log_cdf_tanh(z: Array) -> Array:
-    """The authors' release's approximation of it, 0.5 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3)))."""
+    """The release's approximation of it, by 0.5 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3)))."""
     return jax.nn.log_sigmoid(2.0 * math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3))
 
 
 def discretized_log_likelihood(
-    x_0: Images, mean: Array, log_variance: Array, levels: int, log_cdf=log_cdf_normal
+    x_0: Images,
+    mean: Array,
+    log_variance: Array,
+    levels: int,
+    log_cdf: Callable[[Array], Array] = log_cdf_normal,
 ) -> Images:
-    """log p(x_0) of 'levels' equally spaced grey levels on [-1, 1], in nats. Eq. 13.
+    """log p(x_0) in nats, for 'levels' evenly spaced grey levels on [-1, 1]. Eq. 13.
 
-    The two end bins reach to infinity, so the probabilities of a pixel's levels sum to one.
+    The two end bins extend to infinity, so the probabilities of a pixel's levels sum to one.
     """
     half_bin = 1.0 / (levels - 1)
     inverse_std = jnp.exp(-0.5 * log_variance)
-    # The normal is symmetric, so a bin right of the mean is worth its mirror image on the left,
-    # where the log of the distribution function keeps its digits.
+    # By symmetry a bin right of the mean has the probability of its mirror image on the left, where
+    # the log of the distribution function keeps its digits.
     distance = -jnp.abs(x_0 - mean)
     upper = (distance + half_bin) * inverse_std
     lower = (distance - half_bin) * inverse_std
@@ -205,16 +208,16 @@ def discretized_log_likelihood(
     open_below = jnp.where(mirrored, at_top, at_bottom)
     open_above = jnp.where(mirrored, at_bottom, at_top)
     log_upper, log_lower = log_cdf(upper), log_cdf(lower)
-    # Where an end is open the inner difference is not used; keep its gradient finite all the same.
+    # The open bins do not use the difference, but its gradient must be finite there too.
     gap = jnp.where(open_below, -1.0, jnp.minimum(log_lower - log_upper, -1e-12))
     inside = log_upper + jnp.log(-jnp.expm1(gap))
     return jnp.where(open_above, log_cdf(-lower), jnp.where(open_below, log_upper, inside))
 
 
 def released_log_likelihood(x_0: Images, mean: Array, log_variance: Array, levels: int) -> Images:
-    """As the release computes it: the tanh approximation, and no probability below 1e-12.
+    """The release's version of it: the tanh approximation, with probabilities floored at 1e-12.
 
-    Below that floor there is no gradient.
+    Below the floor there is no gradient.
     """
     log_p = discretized_log_likelihood(x_0, mean, log_variance, levels, log_cdf_tanh)
     return jnp.maximum(log_p, math.log(1e-12))

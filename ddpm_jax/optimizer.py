@@ -1,10 +1,9 @@
-"""The optax chain of the paper's recipe: Adam as TensorFlow writes it, a warm-up, and the EMA.
+"""The paper's optimiser as an optax chain: TensorFlow's form of Adam, a warm-up, and the EMA of the parameters.
 
-The average of the parameters is the chain's last link, so it lives in the optax state and is
-checkpointed, sharded and donated with it.
+The EMA is the chain's last link, so it is checkpointed, sharded and donated with the optax state.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ Params = Any
 
 
 class AdamState(NamedTuple):
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     mu: Params
     nu: Params
 
@@ -25,59 +24,64 @@ class EmaState(NamedTuple):
 
 
 def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """Adam with eps beside sqrt(v) before v's bias is corrected: Kingma and Ba 2015, end of Sec. 2.
+    """Adam with eps added to sqrt(v) before its bias correction: Kingma and Ba 2015, end of Sec. 2.
 
-    That is TensorFlow's form; optax's own adds eps after. They differ while b2^count is near one.
+    This is TensorFlow's form; optax adds eps after it. They differ while b2^count is near one.
     """
 
     def init(params):
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return AdamState(jnp.zeros([], jnp.int32), zeros, jax.tree.map(jnp.zeros_like, params))
+        return AdamState(
+            count=jnp.zeros([], jnp.int32),
+            mu=jax.tree.map(jnp.zeros_like, params),
+            nu=jax.tree.map(jnp.zeros_like, params),
+        )
 
-    def update(grads, state, params=None):
-        count = optax.safe_increment(state.count)
-        mu = jax.tree.map(lambda m, g: b1 * m + (1.0 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1.0 - b2) * g**2, state.nu, grads)
+    def update(updates, state, params=None):
+        count = cast(Array, optax.safe_increment(state.count))
+        mu = jax.tree.map(lambda m, g: b1 * m + (1.0 - b1) * g, state.mu, updates)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1.0 - b2) * g**2, state.nu, updates)
         scale = jnp.sqrt(1.0 - b2**count) / (1.0 - b1**count)
         updates = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + eps), mu, nu)
-        return updates, AdamState(count, mu, nu)
+        return updates, AdamState(count=count, mu=mu, nu=nu)
 
     return optax.GradientTransformation(init, update)
 
 
 def ema(decay: float) -> optax.GradientTransformation:
-    """Averages the parameters after each update, from the initial ones, in float32.
+    """Averages the parameters after each update, starting from the initial ones, in float32.
 
-    No warm-up and no debiasing: after k steps the initial weights still count decay^k. Comes last.
+    There is no warm-up or debiasing: after k steps the initial parameters have weight decay^k. It must be
+    the last link of the chain.
     """
 
     def init(params):
         # Copies: a buffer shared with the parameters cannot be donated with them.
-        return EmaState(jax.tree.map(lambda p: jnp.array(p, jnp.float32, copy=True), params))
+        return EmaState(ema=jax.tree.map(lambda p: jnp.array(p, jnp.float32, copy=True), params))
 
-    def update(updates, state, params):
+    def update(updates, state, params=None):
+        if params is None:
+            raise ValueError("the EMA needs the parameters: call update(gradient, state, params)")
         new = optax.apply_updates(params, updates)
-        return updates, EmaState(
-            jax.tree.map(lambda e, p: e + (1.0 - decay) * (p - e), state.ema, new)
-        )
+        average = jax.tree.map(lambda e, p: e + (1.0 - decay) * (p - e), state.ema, new)
+        return updates, EmaState(ema=average)
 
     return optax.GradientTransformation(init, update)
 
 
-def ema_params(opt_state: Any) -> Params:
-    """The EMA of the parameters, out of the optimiser's state."""
+def ema_params(opt_state: optax.OptState) -> Params:
+    """Returns the EMA of the parameters from the optimiser's state."""
     return optax.tree.get(opt_state, "ema")
 
 
 def warm_up(learning_rate: float, steps: int) -> optax.Schedule:
-    """Linear from 0 at the first update, then constant."""
+    """Returns a schedule that is linear from 0 at the first update, and constant after 'steps' updates."""
     return lambda count: learning_rate * jnp.minimum(count / max(steps, 1), 1.0)
 
 
 def adam(
     learning_rate: float, warmup: int, b1: float, b2: float, eps: float, ema_decay: float
 ) -> optax.GradientTransformation:
-    """The paper's optimiser, Appendix B; 'warmup' in steps.
+    """Returns the paper's optimiser, Appendix B; 'warmup' is in steps.
 
     Raises ValueError if a decay is outside [0, 1) or a step size is negative.
     """
@@ -95,7 +99,7 @@ def adam(
 
 
 def clip(gradient: Params, max_norm: float) -> tuple[Params, Float[Array, ""]]:
-    """Scales a gradient down to a global norm of at most 'max_norm'; also its norm before that."""
+    """Scales a gradient down to a global norm of at most 'max_norm'; also returns its norm before."""
     norm = optax.global_norm(gradient)
     scale = max_norm / jnp.maximum(norm, max_norm)
     return jax.tree.map(lambda g: scale * g, gradient), norm

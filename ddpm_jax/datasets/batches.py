@@ -5,7 +5,7 @@ epoch and made from (seed, epoch). So there is no iterator to save, and a run re
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
@@ -49,7 +49,7 @@ def indices_of(count: int, seed: int, size: int, n: int, rows: slice = slice(Non
 
 def batches(
     source: Source, seed: int, size: int, rows: slice, first: int, last: int, labelled: bool = False
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The rows 'rows' of global batches first..last - 1 of 'size' images, made ahead by threads."""
     piece = size if isinstance(source.records, np.ndarray) else PIECE
 

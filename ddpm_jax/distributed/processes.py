@@ -1,7 +1,7 @@
-"""Several processes as one run: how they start, and how one that is gone ends the others.
+"""The processes of one run: how they start together, and how one that dies ends the others.
 
-Where a peer has died a TPU waits for ever, and jax ends a process late and without saying who it was.
-So every process leaves a heartbeat with the first one, and reads the others'.
+A TPU waits for ever for a dead peer, and jax ends a process late and without naming the peer. So every
+process leaves a heartbeat in the first one's key-value store, and reads the others' there.
 """
 
 import ctypes
@@ -11,44 +11,48 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
-from jax._src import clusters, distributed  # jax shows its store of keys and values nowhere else
+from jax._src import clusters, distributed  # there is no public way to jax's key-value store
 from jax._src.cloud_tpu_init import running_in_cloud_tpu_vm
 
 from ddpm_jax.distributed import rendezvous
 
 BEAT = 2.0  # seconds between two heartbeats
-SILENCE = 40.0  # seconds without one after which a process is gone; jax's own limit is 100
-BARRIER = 600.0  # seconds that a process waits for the others to come to the same place
+SILENCE = 40.0  # seconds without a heartbeat that mean a process is gone; jax's own limit is 100
+BARRIER = 600.0  # seconds that a process waits at a barrier for the others
 KEYS = "ddpm_jax/process/"
 RESTART = "start all processes again, and the run resumes from its last checkpoint"
 
 
 class Peers(NamedTuple):
-    """A heartbeat says 'beat', a number; 'at', the place; 'failed', the words, and 'status'."""
+    """The processes of a run, with their newest heartbeats.
+
+    A heartbeat holds 'beat', a counter; 'at', the place in the program; and, if the process has failed,
+    its message in 'failed' and its exit status in 'status'.
+    """
 
     process: int
     hosts: list[str]
-    mine: dict[str, Any]  # the newest heartbeat
+    mine: dict[str, Any]
     theirs: dict[int, dict[str, Any]]
 
 
-current_peers: list[Peers] = []  # a process has one set of peers, or none
-c_callbacks: list = []  # what C calls must be kept by us
+current_peers: list[Peers] = []  # empty or one: a process belongs to one run
+c_callbacks: list = []  # references that keep C's callbacks alive
 
 
 def start(
-    coordinator: str, count: int, process: int, told: rendezvous.Settings, timeout: float
+    coordinator: str, count: int, process: int, settings: rendezvous.Settings, timeout: float
 ) -> None:
-    """Joins this process to the others, before anything asks for devices.
+    """Joins this process to the others, before anything uses a device.
 
-    Without a coordinator the cluster is asked (Cloud TPU, GKE, SLURM, Open MPI), unless 'count' says 1;
-    without one this is the only process. 'told' is what all processes must share. Raises
-    ValueError for a half-told set-up or unlike processes, Absent naming who has not come.
+    Without a coordinator, and unless 'count' is 1, the cluster gives the processes (Cloud TPU, GKE, SLURM,
+    Open MPI); outside a cluster this is the only one. 'settings' must be equal on all processes. Raises
+    ValueError for an incomplete set of flags or unequal settings, and Absent naming missing processes.
     """
     devices = None
     if not coordinator and count == 0:
@@ -57,25 +61,28 @@ def start(
         return
     elif not coordinator or not 0 <= process < count:
         raise ValueError(
-            "several processes need --coordinator=HOST:PORT of the first, --num_processes=N, and"
-            f" --process_id from 0 to N - 1; there is {coordinator!r}, {count}, {process}"
+            "several processes need --coordinator=HOST:PORT of the first one, --num_processes=N and"
+            f" --process_id from 0 to N - 1; got {coordinator!r}, {count} and {process}"
         )
     if count <= 1:
         return
-    hosts = rendezvous.meet(coordinator, process, count, told, timeout, slice_hosts())
+    hosts = rendezvous.meet(coordinator, process, count, settings, timeout, slice_hosts())
     jax.distributed.initialize(coordinator, count, process, devices)
-    current_peers.append(
-        Peers(process, hosts, {"beat": 0, "at": "the start", "failed": "", "status": 1}, {})
-    )
+    heartbeat = {"beat": 0, "at": "the start", "failed": "", "status": 1}
+    peers = Peers(process=process, hosts=hosts, mine=heartbeat, theirs={})
+    current_peers.append(peers)
     if process != 0:
-        report_abort(current_peers[0], f"process 0 on {hosts[0]} is gone; {RESTART}")
-    threading.Thread(target=watch, args=(current_peers[0], time.monotonic), daemon=True).start()
+        report_abort(peers, f"process 0 on {hosts[0]} is gone; {RESTART}")
+    threading.Thread(target=watch, args=(peers, time.monotonic), daemon=True).start()
 
 
-def detect_cluster(timeout: float) -> tuple[str, int, int, list[int] | None]:
-    """Coordinator, count, number and local devices as jax reads them off a cluster; a count of 1 outside one.
+Detected = tuple[str, int, int, list[int] | None]
 
-    Raises ValueError if a TPU machine does not tell.
+
+def detect_cluster(timeout: float) -> Detected:
+    """Returns coordinator, count, process and local devices as jax finds them; a count of 1 outside clusters.
+
+    Raises ValueError if this machine's place in its cluster cannot be read.
     """
     environment = os.environ
     method = None
@@ -91,53 +98,54 @@ def detect_cluster(timeout: float) -> tuple[str, int, int, list[int] | None]:
         return "", 1, 0, None
     try:
         unset = None, None, None, None
-        return clusters.ClusterEnv.auto_detect_unset_distributed_params(
-            *unset, method, int(timeout)
-        )
+        detect = clusters.ClusterEnv.auto_detect_unset_distributed_params
+        return cast(Detected, detect(*unset, method, int(timeout)))
     except Exception as error:
         raise ValueError(
-            f"this machine looks like a part of a cluster ({method}) that does not tell which: {error};"
-            " give --num_processes=1 if it is alone, else --coordinator, --num_processes, --process_id"
+            f"this machine seems to be part of a cluster ({method}), but its place there cannot be read:"
+            f" {error}; give --num_processes=1 if it is alone, else --coordinator, --num_processes and"
+            " --process_id"
         ) from error
 
 
 def slice_hosts() -> list[str]:
-    """The hosts of a TPU slice where the environment names them."""
+    """Returns the hosts of a TPU slice if the environment names them."""
     names = os.environ.get("TPU_PROCESS_ADDRESSES") or os.environ.get("TPU_WORKER_HOSTNAMES") or ""
     return [name for name in names.split(",") if name]
 
 
-def report_abort(peers: Peers, words: str) -> None:
-    """Says who is gone where jax aborts this process: it does when the first process is."""
-    text = f"ddpm_jax: {words}\n".encode()
+def report_abort(peers: Peers, message: str) -> None:
+    """Prints a message where jax aborts this process, as it does after the first process dies."""
+    text = f"ddpm_jax: {message}\n".encode()
 
     def handler(_):
-        if not peers.mine["failed"]:  # else it has spoken, and the first has left because of it
+        if not peers.mine["failed"]:  # else it has printed why, and the first process left for that
             os.write(sys.stderr.fileno(), text)
         os._exit(peers.mine["status"])
 
-    kept = ctypes.CFUNCTYPE(None, ctypes.c_int)(handler)
-    c_callbacks.append(kept)
-    # Not signal.signal: Python's handlers run later, and an abort has no later.
-    ctypes.CDLL(None).signal(signal.SIGABRT, kept)
+    callback = ctypes.CFUNCTYPE(None, ctypes.c_int)(handler)
+    c_callbacks.append(callback)
+    # Not signal.signal: Python runs its handlers later, and an aborting process has no later.
+    ctypes.CDLL(None).signal(signal.SIGABRT, callback)
 
 
-def watch(peers: Peers, clock) -> None:
-    """Until the process ends: beats, and ends it when a peer has failed or is silent."""
+def watch(peers: Peers, clock: Callable[[], float]) -> None:
+    """Sends heartbeats until the process ends, and ends it when a peer has failed or is silent."""
     since = dict.fromkeys(range(len(peers.hosts)), clock())
     while True:
-        with suppress(Exception):  # the first process is gone: jax is just ending this one
+        with suppress(Exception):  # the first process is gone, and jax is about to end this one
             beat(peers, since, clock())
-        words = trouble(peers, since, clock())
-        if words and not peers.mine["failed"]:
-            print(f"ddpm_jax: {words}; {RESTART}", file=sys.stderr, flush=True)
-            os._exit(1)  # what waits for a peer cannot be interrupted otherwise
+        fault = find_fault(peers, since, clock())
+        if fault and not peers.mine["failed"]:
+            print(f"ddpm_jax: {fault}; {RESTART}", file=sys.stderr, flush=True)
+            os._exit(1)  # nothing else interrupts a thread that waits for a peer
         time.sleep(BEAT)
 
 
 def beat(peers: Peers, since: dict[int, float], now: float) -> None:
+    """Sends a heartbeat and reads the others'; 'since' is when each process's last one changed."""
     client = distributed.global_state.client
-    if client is None:  # at its end
+    if client is None:  # jax has shut down
         return
     peers.mine["beat"] += 1
     client.key_value_set(f"{KEYS}{peers.process}", json.dumps(peers.mine), allow_overwrite=True)
@@ -147,8 +155,8 @@ def beat(peers: Peers, since: dict[int, float], now: float) -> None:
             peers.theirs[number], since[number] = value, now
 
 
-def trouble(peers: Peers, since: Mapping[int, float], now: float) -> str:
-    """Which other process has failed or is gone, in words, or ""."""
+def find_fault(peers: Peers, since: Mapping[int, float], now: float) -> str:
+    """Returns a message about a peer that has failed or is gone, or ""."""
     for number, host in enumerate(peers.hosts):
         if number == peers.process:
             continue
@@ -156,27 +164,27 @@ def trouble(peers: Peers, since: Mapping[int, float], now: float) -> str:
         if known.get("failed"):
             return f"{name} failed: {known['failed']}"
         if now - since[number] > SILENCE and known.get("at") != "the end":
-            return f"{name} is gone: it has been silent for {SILENCE:.0f} s"
+            return f"{name} is gone: no heartbeat for {SILENCE:.0f} s"
     return ""
 
 
 def report_place(place: str) -> None:
-    """Tells the others, with the next heartbeat, how far this process has got."""
+    """Sends, with the next heartbeat, how far this process has got."""
     if current_peers:
         current_peers[0].mine["at"] = place
 
 
 def barrier(place: str, timeout: float = BARRIER) -> None:
-    """Waits until every process has come to a place, each of which is met once.
+    """Waits until every process has reached a place; each place occurs once in a run.
 
-    Raises Absent, naming those that have not.
+    Raises Absent, naming the processes that have not reached it after 'timeout' seconds.
     """
     if not current_peers:
         return
     report_place(place)
     try:
         client = distributed.global_state.client
-        client.wait_at_barrier(f"ddpm_jax/{place}", int(1000 * timeout))
+        client.wait_at_barrier(f"ddpm_jax/{place}", int(1000 * timeout))  # pyright: ignore[reportOptionalMemberAccess]
     except Exception as error:
         peers = current_peers[0]
         late = [
@@ -184,25 +192,27 @@ def barrier(place: str, timeout: float = BARRIER) -> None:
             for number, host in enumerate(peers.hosts)
             if number != peers.process and peers.theirs.get(number, {}).get("at") != place
         ]
-        who = ", ".join(late) or f"somebody ({error})"
-        raise rendezvous.Absent(f"after {timeout:.0f} s at {place}, {who} has not come") from error
+        names = ", ".join(late) or f"an unknown one ({error})"
+        raise rendezvous.Absent(
+            f"processes have not reached {place} after {timeout:.0f} s: {names}"
+        ) from error
 
 
 def finish() -> None:
-    """Tells the others, if there are any, that this process is done and will fall silent."""
+    """Marks this process as done, so that the others do not take its silence for a fault."""
     report_place("the end")
 
 
-def fail(error: BaseException, words: str, status: int) -> None:
-    """Ends this process, having told the others why, if there are others.
+def fail(error: BaseException, message: str, status: int) -> None:
+    """Sends the message to the other processes, prints it, and ends this one; does nothing without others.
 
-    An error that came of a peer's death first waits for the watch to say whose.
+    An error that a peer's death may have caused first waits for the watch to name the peer.
     """
     if not current_peers:
         return
     if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
         time.sleep(SILENCE + 3 * BEAT)
-    current_peers[0].mine.update(failed=words, status=status)
-    print(f"ddpm_jax: {words}", file=sys.stderr, flush=True)
-    time.sleep(3 * BEAT)  # the others hear of it, also if it is the first that keeps the heartbeats
+    current_peers[0].mine.update(failed=message, status=status)
+    print(f"ddpm_jax: {message}", file=sys.stderr, flush=True)
+    time.sleep(3 * BEAT)  # for the others to read it, even if this process keeps the heartbeats
     os._exit(status)

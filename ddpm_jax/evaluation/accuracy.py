@@ -46,7 +46,7 @@ def accuracy(run: Run, split: str, images: int) -> None:
         x_0 = pixels.normalize(batch.images, run.model.levels)
 
         def predict_at(t):
-            eps = loop.draw(keys, t, x_0.shape[1:])
+            eps = loop.draw_noise(keys, t, x_0.shape[1:])
             t_of_images = jnp.full(len(x_0), t)
             x_t = diffusion.q_sample(run.model.sched, x_0, t_of_images, eps)
             log_p = model.network(run.model, params)(x_t, t_of_images)

@@ -42,7 +42,7 @@ def program(trained: Chains, sampler: sampler_steps.Sampler, times: np.ndarray) 
 
 def encoded(trained: Chains, x_0: Floats, steps: int) -> Floats:
     """x_T, deterministically, after so many steps."""
-    times = spacing.path(trained.run.model.sched.T, steps)[::-1].copy()
+    times = spacing.linear(trained.run.model.sched.T, steps)[::-1].copy()
     walk = Walk((0, steps), np.arange(len(x_0)), x_0)
     up = program(trained, ode_solvers.inversion(), times)
     (seen,) = trajectories.go(up, f"inversion-up-{steps}", [walk])
@@ -50,7 +50,7 @@ def encoded(trained: Chains, x_0: Floats, steps: int) -> Floats:
 
 
 def decoded(trained: Chains, x_T: Floats, steps: int, label: str = "down") -> Floats:
-    times = spacing.path(trained.run.model.sched.T, steps)
+    times = spacing.linear(trained.run.model.sched.T, steps)
     walk = Walk((0, steps), np.arange(len(x_T)), x_T)
     down = program(trained, sampler_steps.lift(sampler_steps.ddim(0.0)), times)
     (seen,) = trajectories.go(down, f"inversion-{label}-{steps}", [walk])

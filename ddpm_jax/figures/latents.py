@@ -27,7 +27,7 @@ def shared_latents(trained: Chains) -> Figure:
     sample 0 does. With DDIM of eta 0, which draws none, those of a row are one.
     """
     program, path = trained.program, tuple(trained.program.times.tolist())
-    places = tuple(program.place(share * path[0]) for share in SHARED)
+    places = tuple(program.index_at(share * path[0]) for share in SHARED)
     numbers = np.arange(len(places) * CONTINUATIONS).reshape(len(places), CONTINUATIONS)
     (trunk,) = trajectories.go(trained, "shared_latents-trunk", [Walk(places, np.array([0]))])
     walks = [
@@ -88,7 +88,7 @@ def interpolation(trained: Chains) -> Figure:
     """Fig. 8: mixtures of pairs of real images, diffused for half of T and decoded."""
     program, levels = trained.program, trained.run.model.levels
     indices, x_0 = trajectories.real_images(trained, split_of(trained.run), 2 * PAIRS)
-    place = program.place(program.times[0] / 2)
+    place = program.index_at(program.times[0] / 2)
     t = int(program.times[place])
     (x_t,) = trajectories.noised(trained, x_0, [t])
     (seen,) = trajectories.go(trained, "interpolation", [decoding(trained, x_t, place)])
@@ -102,7 +102,7 @@ def coarse_to_fine(trained: Chains) -> Figure:
     """Fig. 9: one pair, mixed after all of T, 7/8 of it, ..., none. Row 0 mixes the pixels."""
     program, levels = trained.program, trained.run.model.levels
     indices, x_0 = trajectories.real_images(trained, split_of(trained.run), 2)
-    places = [program.place(share * program.times[0]) for share in ROWS]
+    places = [program.index_at(share * program.times[0]) for share in ROWS]
     times = [int(program.times[place]) for place in places]
     x_ts = trajectories.noised(trained, x_0, times)
     walks = [decoding(trained, x_t, place) for x_t, place in zip(x_ts, places, strict=True)]

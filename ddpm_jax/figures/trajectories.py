@@ -58,7 +58,7 @@ def x_t_itself(program: loop.Program, params: Any, state: loop.State, place: int
 
 
 def x_0_guess(program: loop.Program, params: Any, state: loop.State, place: int):
-    return program.guess(params, state, place)
+    return program.predict_x_0(params, state, place)
 
 
 def go(
@@ -101,13 +101,13 @@ def followed(trained: Chains, batch: Walk, see: See, tick: Callable[[int], None]
         state = program.begin(keys)
     else:
         local = batch.x_t[mesh.local_rows(len(batch.numbers))]
-        state = program.enter(mesh.put(run.mesh, local))
+        state = program.begin_at(mesh.put(run.mesh, local))
     start = batch.marks[0]
     seen = [mesh.fetch(see(program, params, state, start))]
     for here, there in pairwise(batch.marks):
-        for first, last in program.spans(here, there):
+        for first, last in program.segments(here, there):
             tick(first - start)
-            state = program.go_on(params, keys, state, first, last)
+            state = program.advance(params, keys, state, first, last)
         seen.append(mesh.fetch(see(program, params, state, there)))
     return np.stack(seen)
 
@@ -143,7 +143,7 @@ def noised(trained: Chains, x_0: Floats, times: Sequence[int]) -> list[Floats]:
 
     @jax.jit
     def diffused(keys, x_0, t):
-        eps = loop.draw(keys, jnp.asarray(sched.T + 1), x_0.shape[1:])
+        eps = loop.draw_noise(keys, jnp.asarray(sched.T + 1), x_0.shape[1:])
         return diffusion.q_sample(sched, x_0, jnp.full(len(x_0), t), eps)
 
     # The same on every process, and few: no need of the mesh.

@@ -1,1 +1,1 @@
-"""Objectives, the variational bound, and how training draws t."""
+"""Objectives, the variational bound, and the drawing of t in training."""

@@ -1,6 +1,6 @@
 """A classifier of noisy images, whose gradient guides samples: Dhariwal and Nichol 2021, Sec. 4.
 
-The way down of the U-Net, with the time in it. Theirs pools by attention; this one takes the mean.
+The downward half of the U-Net, with its time embedding. Theirs pools by attention; this one takes the mean.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ LogProbability = Float[Array, "b *classes"]
 
 
 class Classifier(nn.Module):
-    """log p(label | x_t) of each image's label, or, without labels, of every class; float32 or wider.
+    """Returns log p(label | x_t) for each image's label or, without labels, for every class; float32 or wider.
 
-    The fields and 'time' are the U-Net's. Raises ValueError as it does.
+    The fields and 'time' are the U-Net's, and so is the ValueError.
     """
 
     channels: int
@@ -40,14 +40,25 @@ class Classifier(nn.Module):
         unet.check_size(height, width, levels)
         temb = unet.TimeMLP(self.channels, self.dtype, name="temb")(time)
         h = unet.conv(self.channels, "conv_in", self.dtype)(x)
+        heights = [height // 2**i for i in range(levels)]
         for i, multiplier in enumerate(self.multipliers):
-            at = height // 2**i
-            rest = at in self.remat, self.dropout, self.dtype
-            level = self.channels * multiplier, self.blocks, at in self.attention, i < levels - 1
-            h = unet.Down(*level, *rest, name=f"down_{i}")(h, temb, train)[-1]
-        h = unet.Mid(*rest, name="mid")(h, temb, train)
+            down = unet.Down(
+                channels=self.channels * multiplier,
+                blocks=self.blocks,
+                attention=heights[i] in self.attention,
+                downsample=i < levels - 1,
+                remat=heights[i] in self.remat,
+                dropout=self.dropout,
+                dtype=self.dtype,
+                name=f"down_{i}",
+            )
+            h = down(h, temb, train)[-1]
+        mid = unet.Mid(heights[-1] in self.remat, self.dropout, self.dtype, name="mid")
+        h = mid(h, temb, train)
         h = nn.swish(layers.GroupNorm(self.dtype, name="norm_out")(h)).mean(axis=(1, 2))
-        logits = unet.dense(self.classes, "head", layers.wide(self.dtype), unet.HEAD)(h)
+        logits = unet.dense(self.classes, "head", layers.accumulation_dtype(self.dtype), unet.HEAD)(
+            h
+        )
         log_p = nn.log_softmax(logits)
         if given.labels is None:
             return log_p

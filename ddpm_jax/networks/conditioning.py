@@ -1,4 +1,4 @@
-"""What a network may be given beside x_t and the time."""
+"""The conditions that a network may take beside x_t and the time."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ Labels = Int[Array, " b"]
 
 
 class Given(NamedTuple):
-    """The conditions of each image in a batch; a network reads those that it was built for."""
+    """The conditions of a batch, image by image; a network reads those that it was built for."""
 
     labels: Labels | None = None
     augmentation: Float[Array, "b _"] | None = None

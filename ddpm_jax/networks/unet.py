@@ -1,12 +1,13 @@
-"""The U-Net of appendix B, as the authors released it.
+"""The U-Net of Appendix B, as the authors released it.
 
-Module names are the release's, so a parameter's path here is its path there. Convolutions and
-matrix products run in 'dtype'; parameters, norms' statistics, softmax and the output are float32
-(but for the parameters float64 where 'dtype' is).
+Module names are the release's, so a parameter has the same path here and there. Convolutions and matrix
+products run in 'dtype'. Parameters are float32; norms' statistics, softmax and the output are float32
+too, or float64 where 'dtype' is.
 """
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -26,12 +27,10 @@ def initializer(scale: float = 1.0):
     return nn.initializers.variance_scaling(scale, "fan_avg", "uniform")
 
 
-def conv(channels: int, name: str, dtype: DTypeLike, scale: float = 1.0, stride: int = 1, **how):
-    """A 3x3 convolution. At stride 2 "SAME" pads an even size at the bottom and right only."""
-    init = initializer(scale)
-    return nn.Conv(
-        channels, (3, 3), stride, padding="SAME", kernel_init=init, dtype=dtype, name=name, **how
-    )
+def conv(channels: int, name: str, dtype: DTypeLike, scale: float = 1.0, stride: int = 1, **fields):
+    """A 3x3 convolution. At stride 2, "SAME" pads an even size only at the bottom and right."""
+    layer = partial(nn.Conv, kernel_init=initializer(scale), dtype=dtype, name=name)
+    return layer(channels, (3, 3), stride, padding="SAME", **fields)
 
 
 def dense(channels: int, name: str, dtype: DTypeLike, scale: float = 1.0):
@@ -40,7 +39,7 @@ def dense(channels: int, name: str, dtype: DTypeLike, scale: float = 1.0):
 
 
 def timestep_embedding(time: Num[Array, " b"], dim: int) -> Embedding:
-    """Sines, then cosines, of 'dim' / 2 frequencies from 1 down to exactly 1e-4; float32.
+    """Returns sines, then cosines, of 'dim' // 2 frequencies from 1 down to exactly 1e-4, in float32.
 
     An odd 'dim' ends with a column of zeros.
     """
@@ -69,7 +68,7 @@ class ResnetBlock(nn.Module):
 
     @nn.compact
     def __call__(self, parts: list[Features], temb: Embedding, train: bool) -> Features:
-        x = layers.joined(parts)
+        x = layers.join(parts)
         h = nn.swish(layers.GroupNorm(self.dtype, name="norm1")(x, parts))
         h = conv(self.channels, "conv1", self.dtype)(h)
         h += dense(self.channels, "temb_proj", self.dtype)(nn.swish(temb))[:, None, None, :]
@@ -93,7 +92,7 @@ class AttentionBlock(nn.Module):
 
 
 def blocks(remat: bool) -> tuple[type[ResnetBlock], type[AttentionBlock]]:
-    """The two, or, for 'remat', such as the backward pass computes again and nothing inside is kept of."""
+    """Returns the two block types; with 'remat' the backward pass recomputes their activations."""
     if not remat:
         return ResnetBlock, AttentionBlock
     return nn.remat(ResnetBlock, static_argnums=(3,)), nn.remat(AttentionBlock)
@@ -119,7 +118,7 @@ class Upsample(nn.Module):
 
 
 class Down(nn.Module):
-    """One resolution on the way down; returns its skips, the last of them its result."""
+    """One resolution on the way down; returns its skips, the last of which is its output."""
 
     channels: int
     blocks: int
@@ -151,14 +150,13 @@ class Mid(nn.Module):
     @nn.compact
     def __call__(self, h: Features, temb: Embedding, train: bool) -> Features:
         resnet, attention = blocks(self.remat)
-        fields = h.shape[-1], self.dropout, self.dtype
-        h = resnet(*fields, name="block_1")([h], temb, train)
+        h = resnet(h.shape[-1], self.dropout, self.dtype, name="block_1")([h], temb, train)
         h = attention(self.dtype, name="attn_1")(h)
-        return resnet(*fields, name="block_2")([h], temb, train)
+        return resnet(h.shape[-1], self.dropout, self.dtype, name="block_2")([h], temb, train)
 
 
 class Up(nn.Module):
-    """One resolution on the way up: a block more than on the way down, each fed one skip."""
+    """One resolution on the way up: one block more than on the way down, each with a skip."""
 
     channels: int
     attention: bool
@@ -181,13 +179,12 @@ class Up(nn.Module):
 
 
 class UNet(nn.Module):
-    """x_t and a time in, 'out_channels' per pixel out, float32 or wider.
+    """Maps x_t and the time to 'out_channels' per pixel, float32 or wider.
 
-    'attention' lists the heights at which every block is followed by attention; the middle block
-    always has one. 'remat' lists those whose blocks keep no activations for the backward pass, which
-    computes them again. A network of 'classes' takes a label per image: 0..classes - 1, or 'classes' for
-    none of them. 'time' may be integer or float, and is what the network is fed: 0 for t = 1.
-    Raises ValueError if height or width is not divisible by 2^(levels - 1).
+    'attention' lists the heights at which attention follows each block; the middle block always has it.
+    'remat' lists the heights at which the backward pass recomputes activations. With 'classes', a label
+    is 0..classes - 1, or 'classes' for none. 'time' is an integer or a float, 0 for t = 1. Raises
+    ValueError if height or width is not divisible by 2^(levels - 1).
     """
 
     out_channels: int
@@ -206,37 +203,48 @@ class UNet(nn.Module):
     ) -> Features:
         levels, (height, width) = len(self.multipliers), x.shape[1:3]
         check_size(height, width, levels)
-
-        def level(i):
-            at = height // 2**i
-            rest = at in self.remat, self.dropout, self.dtype
-            return self.channels * self.multipliers[i], at in self.attention, *rest
-
+        heights = [height // 2**i for i in range(levels)]
         temb = TimeMLP(self.channels, self.dtype, name="temb")(time)
         if self.classes:
             embed = nn.Embed(self.classes + 1, temb.shape[-1], dtype=self.dtype, name="label_emb")
             temb += embed(given.labels)
         skips = [conv(self.channels, "conv_in", self.dtype)(x)]
         for i in range(levels):
-            channels, attention, *rest = level(i)
-            down = Down(channels, self.blocks, attention, i < levels - 1, *rest, name=f"down_{i}")
+            down = Down(
+                channels=self.channels * self.multipliers[i],
+                blocks=self.blocks,
+                attention=heights[i] in self.attention,
+                downsample=i < levels - 1,
+                remat=heights[i] in self.remat,
+                dropout=self.dropout,
+                dtype=self.dtype,
+                name=f"down_{i}",
+            )
             skips += down(skips[-1], temb, train)
 
-        h = Mid(*rest, name="mid")(skips[-1], temb, train)
+        mid = Mid(heights[-1] in self.remat, self.dropout, self.dtype, name="mid")
+        h = mid(skips[-1], temb, train)
 
         for i in reversed(range(levels)):
-            channels, attention, *rest = level(i)
-            up = Up(channels, attention, i > 0, *rest, name=f"up_{i}")
+            up = Up(
+                channels=self.channels * self.multipliers[i],
+                attention=heights[i] in self.attention,
+                upsample=i > 0,
+                remat=heights[i] in self.remat,
+                dropout=self.dropout,
+                dtype=self.dtype,
+                name=f"up_{i}",
+            )
             h = up(h, [skips.pop() for _ in range(self.blocks + 1)], temb, train)
 
         h = nn.swish(layers.GroupNorm(self.dtype, name="norm_out")(h))
-        return conv(self.out_channels, "conv_out", layers.wide(self.dtype), HEAD)(h)
+        return conv(self.out_channels, "conv_out", layers.accumulation_dtype(self.dtype), HEAD)(h)
 
 
 def check_size(height: int, width: int, levels: int) -> None:
     factor = 2 ** (levels - 1)
     if height % factor or width % factor:
         raise ValueError(
-            f"images of {height}x{width} cannot be halved {levels - 1} times;"
-            f" both sides must be divisible by {factor}, or model.multipliers be shorter"
+            f"images of {height}x{width} cannot be halved {levels - 1} times; both sides must be"
+            f" divisible by {factor}, or model.multipliers must be shorter"
         )

@@ -111,7 +111,7 @@ def sampling_step(run: Run) -> jax.stages.Lowered:
     if sampling.class_count(run.model, chain):
         guide = chain.guide and place(chain.guide.params, replicated)
         params = sampling.ProgramInputs(params, labels(run, run.sample.batch_size), guide)
-    return program.loop.lower(params, place(keys, by_image), state, 0, 1)
+    return program.compiled.lower(params, place(keys, by_image), state, 0, 1)
 
 
 def compile_report(run: Run, step: Callable[[Run], jax.stages.Lowered]) -> Report:

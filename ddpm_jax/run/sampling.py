@@ -143,12 +143,12 @@ def draw_batch(run: Run, program: loop.Program, params, number: int, path: epath
         ]
         current = jax.tree.unflatten(jax.tree.structure(current), leaves)
         tick(done)
-    for first, last in program.spans(done):
+    for first, last in program.segments(done):
         if signals.agree_to_stop():
             leaves = {f"{i}": mesh.fetch(leaf) for i, leaf in enumerate_leaves(current)}
             resumable.write(path, leaves | {"done": np.asarray(first)})
             signals.check(f"at step {first} of {program.steps} of batch {number + 1}")
-        current = program.go_on(params, keys, current, first, last)
+        current = program.advance(params, keys, current, first, last)
         tick(last - first)
     path.unlink(missing_ok=True)
     return current[0]

@@ -1,14 +1,16 @@
-"""The probability-flow ODE: images to latents and back, and exact likelihood. Song et al. 2021, Sec. 4.3, App. D.
+"""The probability-flow ODE: exact likelihood, and images to latents and back. Song et al. 2021, Sec. 4.3, App. D.
 
 In the network's coordinates, where x_t is that of a variance-preserving process, the ODE is
-dx/dt = -beta(t) / 2 (x + score(x, t)); those of VE and sub-VP are the same one, rescaled. Here it runs over
-l = log sigma~, sigma~ = sqrt(1 / alpha_bar_t - 1), where it is dx/dl = signal (signal x - x_0-hat): bounded, and
-smooth where beta(t) jumps or sigma is tiny. It goes from T_MIN to T, and what is at T_MIN counts as data.
-Give it a Denoiser that does not clip x_0: a clip has kinks, on which an adaptive solver wastes its steps, and
-no inverse. Each image has steps of its own, so that it does not depend on its batch.
+dx/dt = -beta(t) / 2 (x + score(x, t)); those of VE and sub-VP differ only in scale. Here the variable is
+l = log sigma~, sigma~ = sqrt(1 / alpha_bar_t - 1), so that dx/dl = signal (signal x - x_0-hat): bounded, and
+smooth where beta(t) jumps or sigma is tiny. It is solved from T_MIN, where x counts as data, to T.
+The Denoiser should not clip x_0: a clip has kinks, on which an adaptive solver wastes steps, and no
+inverse. Each image has its own adaptive steps, so its solution does not depend on its batch.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,43 +26,46 @@ TOLERANCE = 1e-5  # relative and absolute, the paper's
 MAX_STEPS = 100_000
 
 Image = Float[Array, "h w c"]
-Probe = Float[Array, "h w c"]
+Scalar = Float[Array, ""]
+Probes = Float[Array, "b k h w c"]
+Field = Callable[[Any, Any], Any]  # (l, y) -> dy/dl, for any pytree y
 
 
 def log_noise_level(sched: Schedule, t: float | int) -> float:
-    """l = log sigma~ at t > 0. In float64, and outside of any compiled function."""
+    """Returns l = log sigma~ at t > 0, in float64; not for use under jit."""
     log_alpha_bar = np.interp(t, np.arange(sched.T + 1), np.cumsum(np.log1p(-sched.beta)))
     return 0.5 * math.log(math.expm1(-log_alpha_bar))
 
 
-def time(sched: Schedule, level: Float[Array, " b"]) -> Times:
-    """The t at which log sigma~ is 'level'."""
-    falling = np.cumsum(np.log1p(-sched.beta))
-    return jnp.interp(jax.nn.softplus(2.0 * level), -falling, np.arange(sched.T + 1.0))
+def time_at(sched: Schedule, level: Float[Array, " b"]) -> Times:
+    """Returns the t at which log sigma~ is 'level'."""
+    log_alpha_bar = np.cumsum(np.log1p(-sched.beta))
+    return jnp.interp(jax.nn.softplus(2.0 * level), -log_alpha_bar, np.arange(sched.T + 1.0))
 
 
 def velocity(sched: Schedule, denoiser: Denoiser, x_t: Images, level: Float[Array, " b"]) -> Images:
-    """dx/dl of the probability-flow ODE. Eq. 13."""
+    """Returns dx/dl of the probability-flow ODE. Eq. 13."""
     signal = jnp.sqrt(jax.nn.sigmoid(-2.0 * level))[:, None, None, None]
-    return signal * (signal * x_t - denoiser(x_t, time(sched, level)).x_0)
+    return signal * (signal * x_t - denoiser(x_t, time_at(sched, level)).x_0)
 
 
-def of_one(sched: Schedule, denoiser: Denoiser):
-    """The velocity of one image at a time."""
+def image_velocity(sched: Schedule, denoiser: Denoiser) -> Callable[[Scalar, Image], Image]:
+    """Returns the velocity as a function of one level and one image, which is an ODE of its own."""
 
-    def at(level: Float[Array, ""], x: Image) -> Image:
+    def field(level: Scalar, x: Image) -> Image:
         return velocity(sched, denoiser, x[None], level[None])[0]
 
-    return at
+    return field
 
 
-def ends(sched: Schedule, t_min: float) -> tuple[float, float]:
+def endpoints(sched: Schedule, t_min: float) -> tuple[float, float]:
+    """Returns log sigma~ at t_min and at T."""
     return log_noise_level(sched, t_min), log_noise_level(sched, sched.T)
 
 
-def solve(field, y, start: float, end: float):
-    """y(end) of dy/dl = field(l, y), y(start) = y: Dormand and Prince's 5(4) pair, adaptive. App. D.2."""
-    import diffrax  # takes most of a second, and only those who solve ODEs need it
+def solve(field: Field, y: Any, start: float, end: float) -> Any:
+    """Solves dy/dl = field(l, y) from y(start) = y for y(end) by Dormand and Prince's 5(4) pair. App. D.2."""
+    import diffrax  # here, as it takes most of a second to import and few callers solve ODEs
 
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, args: field(t, y)),
@@ -72,88 +77,88 @@ def solve(field, y, start: float, end: float):
         stepsize_controller=diffrax.PIDController(rtol=TOLERANCE, atol=TOLERANCE),
         saveat=diffrax.SaveAt(t1=True),
         max_steps=MAX_STEPS,
-        adjoint=diffrax.ForwardMode(),  # nothing is differentiated; it allows a loop without checkpoints
+        adjoint=diffrax.ForwardMode(),  # nothing is differentiated, so no checkpoints are needed
     )
-    return jax.tree.map(lambda each: each[-1], solution.ys)
+    return jax.tree.map(lambda leaf: leaf[-1], solution.ys)
 
 
 def encode(sched: Schedule, denoiser: Denoiser, x_0: Images, t_min: float = T_MIN) -> Images:
-    """The latent x_T of images."""
-    return jax.vmap(lambda x: solve(of_one(sched, denoiser), x, *ends(sched, t_min)))(x_0)
+    """Returns the latents x_T of images."""
+    start, end = endpoints(sched, t_min)
+    return jax.vmap(lambda x: solve(image_velocity(sched, denoiser), x, start, end))(x_0)
 
 
 def decode(sched: Schedule, denoiser: Denoiser, x_T: Images, t_min: float = T_MIN) -> Images:
-    """The image, x at t_min, of latents."""
-    return jax.vmap(lambda x: solve(of_one(sched, denoiser), x, *ends(sched, t_min)[::-1]))(x_T)
+    """Returns the images, x at t_min, of latents x_T."""
+    end, start = endpoints(sched, t_min)
+    return jax.vmap(lambda x: solve(image_velocity(sched, denoiser), x, start, end))(x_T)
 
 
-def estimated_divergence(field, level, x: Image, probes: Float[Array, "k h w c"]):
-    """The velocity, and its divergence: the mean of v . (J v) over probes of E[v v'] = 1. Skilling, Hutchinson.
+def estimate_divergence(
+    field: Field,
+    level: float | Scalar,
+    x: Image,
+    probes: Float[Array, "k h w c"],
+) -> tuple[Image, Scalar]:
+    """Returns field(l, x) and an estimate of its divergence, the mean of v . (J v) over probes v. Eq. 40.
 
-    Eq. 40. Of the standard basis, times the dimension, it is the trace itself.
+    The Skilling-Hutchinson estimator: unbiased if E[v v'] = 1, and exact for the probes of 'basis'.
     """
 
-    def along(probe: Probe):
-        moved, derivative = jax.jvp(lambda x: field(level, x), (x,), (probe,))
-        return moved, jnp.sum(derivative * probe)
+    def along(probe: Image) -> tuple[Image, Scalar]:
+        value, derivative = jax.jvp(lambda x: field(level, x), (x,), (probe,))
+        return value, jnp.sum(derivative * probe)
 
-    moved, found = jax.vmap(along)(probes)
-    return moved[0], found.mean()
+    values, divergences = jax.vmap(along)(probes)
+    return values[0], divergences.mean()
 
 
 def basis(shape: tuple[int, int, int]) -> Float[Array, "d h w c"]:
-    """Probes that give the trace itself, at the cost of as many looks as there are pixels."""
+    """Returns probes that give the exact trace, at one network evaluation per dimension."""
     size = math.prod(shape)
     return math.sqrt(size) * jnp.eye(size).reshape(size, *shape)
 
 
-def rademacher(keys: Key[Array, " b"], count: int, shape: tuple[int, int, int]):
-    """'count' probes an image, of signs: of least variance among those with independent entries."""
+def rademacher(keys: Key[Array, " b"], count: int, shape: tuple[int, int, int]) -> Probes:
+    """Draws 'count' probes of random signs per image, the independent entries of least variance."""
     return jax.vmap(lambda key: jax.random.rademacher(key, (count, *shape), jnp.float32))(keys)
 
 
-def gaussian(keys: Key[Array, " b"], count: int, shape: tuple[int, int, int]):
+def gaussian(keys: Key[Array, " b"], count: int, shape: tuple[int, int, int]) -> Probes:
     return jax.vmap(lambda key: jax.random.normal(key, (count, *shape)))(keys)
 
 
 def log_density(
-    sched: Schedule,
-    denoiser: Denoiser,
-    x_0: Images,
-    probes: Float[Array, "b k h w c"],
-    t_min: float = T_MIN,
+    sched: Schedule, denoiser: Denoiser, x_0: Images, probes: Probes, t_min: float = T_MIN
 ) -> tuple[PerImage, Images]:
-    """log p(x_0) in nats of the ODE's own density, whose x_T is N(0, 1), and the latents x_T. Eq. 39.
+    """Returns log p(x_0) in nats under the ODE's own density, where x_T ~ N(0, 1), and the latents x_T. Eq. 39.
 
-    One set of probes serves an image's whole path, as in the paper, so the estimate is without bias.
+    As in the paper, an image's probes serve its whole path, which keeps the estimate unbiased.
     """
 
-    def of_image(x: Image, probes):
+    def image_log_density(x: Image, probes: Float[Array, "k h w c"]) -> tuple[Scalar, Image]:
         def field(level, state):
-            moved, divergence = estimated_divergence(
-                of_one(sched, denoiser), level, state[0], probes
-            )
-            return moved, divergence
+            return estimate_divergence(image_velocity(sched, denoiser), level, state[0], probes)
 
-        x_T, gathered = solve(field, (x, jnp.zeros(())), *ends(sched, t_min))
+        x_T, integral = solve(field, (x, jnp.zeros(())), *endpoints(sched, t_min))
         log_prior = -0.5 * jnp.sum(x_T**2 + math.log(2.0 * math.pi))
-        return log_prior + gathered, x_T
+        return log_prior + integral, x_T
 
-    return jax.vmap(of_image)(x_0, probes)
+    return jax.vmap(image_log_density)(x_0, probes)
 
 
 def dequantize(x_0: Images, uniform: Images, levels: int) -> Images:
-    """x_0 + (u - 1/2) 2 / (levels - 1), u in [0, 1): every grey level becomes the bin around it.
+    """Returns x_0 + (u - 1/2) 2 / (levels - 1), u in [0, 1): each grey level spread over the bin around it.
 
-    The grey levels lie 2 / (levels - 1) apart on [-1, 1], and the network knows them at these places.
+    Grey levels lie 2 / (levels - 1) apart on [-1, 1], and stay the centres of their bins.
     """
     return x_0 + (uniform - 0.5) * (2.0 / (levels - 1))
 
 
 def bits_per_dim(log_density: PerImage, size: int, levels: int) -> PerImage:
-    """-log2 p / d - log2(2 / (levels - 1)) of a density on [-1, 1], by the width of a bin.
+    """Returns -log2 p / size - log2(2 / (levels - 1)): bits/dim by a density on [-1, 1] and the bins' width.
 
-    Its mean over u of dequantised images bounds the bits of the grey levels from above (Theis et al. 2016);
-    of images that were not dequantised it bounds nothing.
+    For dequantised images its mean over u bounds the bits of the grey levels from above (Theis et al.
+    2016); for images that were not dequantised it bounds nothing.
     """
     return -log_density / (size * math.log(2.0)) - math.log2(2.0 / (levels - 1))

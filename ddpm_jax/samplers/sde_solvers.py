@@ -1,48 +1,50 @@
 """Samplers of the reverse SDE: Song et al. 2021 (arXiv:2011.13456), Sec. 4 and App. G; NCSN's Langevin dynamics.
 
-All are steps that ask the network once. They move in the process's own coordinates, and end in x_0-hat,
-Tweedie's formula, as App. G advises. A step from t to t itself moves at one noise level.
+Each is a Step with one network evaluation. The steps move in the process's own coordinates and end in
+x_0-hat, Tweedie's formula, as App. G advises. A step from t to t moves at one noise level.
 """
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Real
+from jaxtyping import Array, Bool, Num
 
 from ddpm_jax import diffusion, sde
 from ddpm_jax.diffusion import Coefficient, Images, Schedule, Steps
 from ddpm_jax.parameterization import Denoised
 from ddpm_jax.samplers import probability_flow, spacing
-from ddpm_jax.samplers.spacing import Spacing
+from ddpm_jax.samplers.spacing import Path, Spacing
 from ddpm_jax.samplers.steps import Plan, Sampler, Solver, Step, lift
-
-Path = Int[np.ndarray, " n"]
 
 
 def score(sched: Schedule, x_t: Images, x_0: Images, t: Steps) -> Images:
-    """grad log q(x_t) in the process's own coordinates, x_t in the network's."""
+    """Returns grad log q(x_t) in the process's own coordinates; x_t is in the network's."""
     eps = diffusion.eps_from_x_0(sched, x_t, x_0, t)
     return -eps / (diffusion.sigma(sched, t) * sde.scale(sched, t))
 
 
-def column(values: Real[Array, " b"] | Bool[Array, " b"]):
+def column(
+    values: Num[Array, " b"] | Bool[Array, " b"],
+) -> Num[Array, "b 1 1 1"] | Bool[Array, "b 1 1 1"]:
+    """Shapes one value per image to broadcast over height, width and channels."""
     return values[:, None, None, None]
 
 
-def where_it_ends(s: Steps, out: Denoised, x_s: Images) -> Images:
+def end_in_x_0(s: Steps, out: Denoised, x_s: Images) -> Images:
+    """Replaces x_s by x_0-hat where s = 0."""
     return jnp.where(column(s == 0), out.x_0, x_s)
 
 
 def euler_maruyama() -> Step:
-    """Of the reverse SDE dx = (f x - g^2 score) dt + g dw. Eq. 6."""
+    """Euler-Maruyama steps of the reverse SDE dx = (f x - g^2 score) dt + g dw. Eq. 6."""
 
     def step(
         sched: Schedule, x_t: Images, out: Denoised, t: Steps, s: Steps, noise: Images
     ) -> Images:
         x, h = sde.scale(sched, t) * x_t, column(t - s).astype(x_t.dtype)
         f, g = sde.drift(sched, t), sde.diffusion_coefficient(sched, t)
-        back = f * x - g**2 * score(sched, x_t, out.x_0, t)
-        x_s = (x - h * back + g * jnp.sqrt(h) * noise) / sde.scale(sched, s)
-        return where_it_ends(s, out, x_s)
+        reverse_drift = f * x - g**2 * score(sched, x_t, out.x_0, t)
+        x_s = (x - h * reverse_drift + g * jnp.sqrt(h) * noise) / sde.scale(sched, s)
+        return end_in_x_0(s, out, x_s)
 
     return step
 
@@ -50,9 +52,10 @@ def euler_maruyama() -> Step:
 def reverse_diffusion(
     sched: Schedule, x_t: Images, out: Denoised, t: Steps, s: Steps, noise: Images
 ) -> Images:
-    """The predictor of Algorithm 2 (VE) and Algorithm 3 (VP), one formula in x_t = m x_s + sqrt(v) z. App. E.
+    """The predictor of Algorithms 2 (VE) and 3 (VP), as one formula. App. E.
 
-    x_s = (2 - m) x_t + v score + sqrt(v) z. With VE m is 1 and v = sigma_t^2 - sigma_s^2; with VP, beta.
+    A forward step x_t = m x_s + sqrt(v) z is reversed by x_s = (2 - m) x_t + v score + sqrt(v) z. For VE,
+    m = 1 and v = sigma_t^2 - sigma_s^2; for VP, m = sqrt(1 - beta) and v = beta.
     """
     m, v = sde.transition(sched, t, s)
     x = sde.scale(sched, t) * x_t
@@ -64,46 +67,49 @@ def norm(x: Images) -> Coefficient:
     return jnp.sqrt(jnp.sum(x**2, axis=(1, 2, 3), keepdims=True))
 
 
-def corrector(sched: Schedule, x_t: Images, out: Denoised, t: Steps, noise: Images, snr: float):
-    """A Langevin update at t, Algorithms 4 and 5: its size is 2 alpha (snr |z| / |score|)^2.
+def corrector(
+    sched: Schedule, x_t: Images, out: Denoised, t: Steps, noise: Images, snr: float
+) -> Images:
+    """A Langevin update at t, of step size 2 alpha (snr |z| / |score|)^2. Algorithms 4 and 5.
 
-    The norms are the image's own, not means over the batch as the authors' code has, so that an image
-    does not depend on the others. alpha is 1 with VE, 1 - beta with VP.
+    alpha is 1 for VE, 1 - beta for VP. The norms are each image's own, where the authors' code has means
+    over the batch, so that an image does not depend on the others.
     """
     alpha = sde.transition(sched, t, t - 1)[0] ** 2
     gradient = score(sched, x_t, out.x_0, t)
     size = 2.0 * alpha * (snr * norm(noise) / jnp.maximum(norm(gradient), 1e-12)) ** 2
-    moved = size * gradient + jnp.sqrt(2.0 * size) * noise
-    return x_t + moved / sde.scale(sched, t)
+    update = size * gradient + jnp.sqrt(2.0 * size) * noise
+    return x_t + update / sde.scale(sched, t)
 
 
 def predictor_corrector(snr: float) -> Step:
-    """Algorithm 1 of Song et al. 2021: from t to s < t the predictor, from t to t the corrector."""
+    """Algorithm 1 of Song et al. 2021: a step from t to s < t is the predictor, from t to t the corrector."""
 
     def step(
         sched: Schedule, x_t: Images, out: Denoised, t: Steps, s: Steps, noise: Images
     ) -> Images:
-        before = jnp.minimum(s, t - 1)  # where t is s the predictor is not used; keep it finite
-        predicted = reverse_diffusion(sched, x_t, out, t, before, noise)
+        # Where t == s the predictor is discarded, but it must be finite.
+        earlier = jnp.minimum(s, t - 1)
+        predicted = reverse_diffusion(sched, x_t, out, t, earlier, noise)
         corrected = corrector(sched, x_t, out, t, noise, snr)
-        return where_it_ends(s, out, jnp.where(column(t == s), corrected, predicted))
+        return end_in_x_0(s, out, jnp.where(column(t == s), corrected, predicted))
 
     return step
 
 
 def predictor_corrector_path(sched: Schedule, steps: int, corrections: int) -> Path:
-    """Every time but T and 0 is stayed at for 'corrections' more steps: T, T - 1, T - 1, ..., 1, 1, 0."""
-    times = spacing.path(sched.T, steps)
-    stays = np.full(len(times), 1 + corrections)
-    stays[[0, -1]] = 1
-    return np.repeat(times, stays)
+    """Repeats each time but T and 0 'corrections' times: T, T - 1, T - 1, ..., 1, 1, 0."""
+    times = spacing.linear(sched.T, steps)
+    visits = np.full(len(times), 1 + corrections)
+    visits[[0, -1]] = 1
+    return np.repeat(times, visits)
 
 
 def annealed_langevin(step_size: float) -> Step:
-    """Algorithm 1 of Song & Ermon 2019 (arXiv:1907.05600), in x_t / sqrt(alpha_bar_t), whose noise is sigma~.
+    """Algorithm 1 of Song & Ermon 2019 (arXiv:1907.05600), in x~ = x_t / sqrt(alpha_bar_t), of noise sigma~.
 
-    An update is x~ + alpha_i / 2 score + sqrt(alpha_i) z with alpha_i = 'step_size' sigma~^2; the next begins
-    where it ends, at its own level. Beyond the algorithm, the last step removes the noise that is left.
+    An update is x~ + alpha_i / 2 score + sqrt(alpha_i) z with alpha_i = 'step_size' sigma~^2; the next
+    level starts from its result. Unlike the algorithm, the last step removes the remaining noise.
     """
 
     def step(
@@ -111,54 +117,54 @@ def annealed_langevin(step_size: float) -> Step:
     ) -> Images:
         level = diffusion.at(spacing.noise_level(sched), t)
         eps = diffusion.eps_from_x_0(sched, x_t, out.x_0, t)
-        moved = -0.5 * step_size * level * eps + jnp.sqrt(step_size) * level * noise
-        x = x_t / diffusion.signal(sched, t) + moved
-        return where_it_ends(s, out, diffusion.signal(sched, s) * x)
+        update = -0.5 * step_size * level * eps + jnp.sqrt(step_size) * level * noise
+        x = x_t / diffusion.signal(sched, t) + update
+        return end_in_x_0(s, out, diffusion.signal(sched, s) * x)
 
     return step
 
 
 def annealed_langevin_path(sched: Schedule, steps: int, updates: int) -> Path:
-    """'steps' noise levels as near to a geometric sequence as there are, each for 'updates' steps, and 1, 0."""
+    """'steps' noise levels nearest to a geometric sequence, each for 'updates' steps, then 1 and 0."""
     level = spacing.noise_level(sched)
     times = spacing.nearest(sched, np.geomspace(level[-1], level[1], steps))
     return np.append(np.repeat(times, updates), [1, 0]).astype(np.int32)
 
 
 def ode() -> Sampler:
-    """The probability-flow ODE from T to t_min in one step, of as many looks as its accuracy takes. Eq. 13."""
+    """The probability-flow ODE from T to t_min in one step, solved adaptively, then x_0-hat. Eq. 13."""
 
     def step(sched, denoiser, x_t, t, s, noise, carry):
         x = probability_flow.decode(sched, denoiser, x_t)
         return denoiser(x, jnp.full(x.shape[:1], probability_flow.T_MIN)).x_0, carry
 
-    return Sampler(lambda x_T: (), step)
+    return Sampler(init=lambda x_T: (), step=step)
 
 
 def plan_euler_maruyama(sched: Schedule, steps: int, *, spacing: Spacing) -> Plan:
     sampler = lift(euler_maruyama())
-    return Plan(sampler, times=spacing(sched.T, steps), name=f"euler_maruyama-{steps}")
+    return Plan(sampler=sampler, times=spacing(sched.T, steps), name=f"euler_maruyama-{steps}")
 
 
 def plan_predictor_corrector(sched: Schedule, steps: int, *, corrections: int, snr: float) -> Plan:
-    """Follows each step of the predictor by 'corrections' Langevin updates of size r = 'snr'.
+    """Follows each predictor step by 'corrections' Langevin updates of signal-to-noise ratio r = 'snr'.
 
-    The paper takes 1 and 0.16.
+    The paper uses 1 and 0.16.
     """
     return Plan(
-        lift(predictor_corrector(snr)),
+        sampler=lift(predictor_corrector(snr)),
         times=predictor_corrector_path(sched, steps, corrections),
         name=f"predictor_corrector-{steps}-{corrections}x{snr:g}",
     )
 
 
 def plan_annealed_langevin(sched: Schedule, steps: int, *, updates: int, step_size: float) -> Plan:
-    """Makes 'updates' of size 'step_size', epsilon / sigma_L^2, at each of 'steps' noise levels.
+    """Takes 'updates' steps of size 'step_size', epsilon / sigma_L^2, at each of 'steps' noise levels.
 
-    The paper takes 100 and 0.2.
+    The paper uses 100 and 0.2.
     """
     return Plan(
-        lift(annealed_langevin(step_size)),
+        sampler=lift(annealed_langevin(step_size)),
         times=annealed_langevin_path(sched, steps, updates),
         name=f"annealed_langevin-{steps}-{updates}x{step_size:g}",
     )
@@ -166,7 +172,7 @@ def plan_annealed_langevin(sched: Schedule, steps: int, *, updates: int, step_si
 
 def plan_ode(sched: Schedule, steps: int) -> Plan:
     """Ignores 'steps': the solver is adaptive."""
-    return Plan(ode(), times=spacing.path(sched.T, 1), name="ode")
+    return Plan(sampler=ode(), times=spacing.linear(sched.T, 1), name="ode")
 
 
 SOLVERS = {

@@ -1,6 +1,7 @@
-"""Steps from x_t to x_s, and what a solver is: Algorithm 2 and DDIM.
+"""Steps from x_t to x_s: Algorithm 2 and DDIM; and the types that all samplers share.
 
-A Step takes noise, not a key, and (t, s), not t: any subsequence of 0..T is a sampler's path.
+A Step takes noise rather than a key, and (t, s) rather than t, so that a sampler can visit any subsequence
+of T..0.
 """
 
 from collections.abc import Callable
@@ -15,20 +16,21 @@ from ddpm_jax.samplers import guidance
 from ddpm_jax.samplers.guidance import ClassifierGuidance
 from ddpm_jax.samplers.spacing import Path, Spacing
 
-Carry = Any
+Carry = Any  # what a sampler keeps from one step to the next: a pytree of arrays, or ()
 
+# (sched, x_t, the denoiser's output, t, s, noise) -> x_s
 Step = Callable[[Schedule, Images, Denoised, Steps, Steps, Images], Images]
 
 
 class Sampler(NamedTuple):
-    """What the loop runs: a lifted Step, or one that keeps a history or evaluates the network twice."""
+    """A sampler as the loop runs it: it may carry a history, or evaluate the network twice a step."""
 
     init: Callable[[Images], Carry]
     step: Callable[[Schedule, Denoiser, Images, Steps, Steps, Images, Carry], tuple[Images, Carry]]
 
 
 def lift(step: Step) -> Sampler:
-    """Returns the sampler that calls the denoiser once a step and carries nothing."""
+    """Returns the sampler that evaluates the denoiser once per step and carries nothing."""
 
     def lifted(sched, denoiser, x_t, t, s, noise, carry):
         return step(sched, x_t, denoiser(x_t, t), t, s, noise), carry
@@ -47,22 +49,20 @@ class Plan(NamedTuple):
 class Solver(NamedTuple):
     """One value of a config's 'solver'.
 
-    'plan' takes a schedule, a number of steps and its own options by keyword: 'variance', 'spacing'
-    or fields of the config. Each solver stands in the SOLVERS of the file that defines its step.
+    'plan' takes a schedule, a number of steps and, by keyword, its own options: 'variance', 'spacing'
+    or fields of the config. Each solver is listed in SOLVERS of the file that defines its step.
     """
 
     plan: Callable[..., Plan]
     classifier_guidance: ClassifierGuidance = guidance.shift_score
-    takes_labels: bool = (
-        True  # False: it solves image by image, and a batch's labels do not reach it
-    )
-    needs_score: bool = (
-        False  # True: it reads the score off x_0, which a predicted mean does not give
-    )
+    # False for a solver that treats images one by one, where a batch's labels cannot follow.
+    takes_labels: bool = True
+    # True for a solver of the score, which follows from x_0-hat but not from a predicted mean.
+    needs_score: bool = False
 
 
 def ancestral(variance: Variance) -> Step:
-    """Draws from p(x_s | x_t), without noise where s = 0. Algorithm 2."""
+    """Ancestral sampling: x_s ~ p(x_s | x_t), and its mean where s = 0. Algorithm 2."""
 
     def step(
         sched: Schedule, x_t: Images, out: Denoised, t: Steps, s: Steps, noise: Images
@@ -75,7 +75,7 @@ def ancestral(variance: Variance) -> Step:
 
 
 def ddim(eta: float) -> Step:
-    """Song et al. 2021 (arXiv:2010.02502), Eqs. 12 and 16; eta = 1 is ancestral sampling.
+    """DDIM: Song et al. 2021 (arXiv:2010.02502), Eqs. 12 and 16; eta = 1 is ancestral sampling.
 
     Raises ValueError unless 0 <= eta <= 1.
     """
@@ -87,20 +87,21 @@ def ddim(eta: float) -> Step:
     ) -> Images:
         eps = diffusion.eps_from_x_0(sched, x_t, out.x_0, t)
         variance = eta**2 * diffusion.posterior_variance(sched, t, s)
-        towards_x_t = jnp.sqrt(jnp.maximum(diffusion.sigma(sched, s) ** 2 - variance, 0.0))
-        return diffusion.signal(sched, s) * out.x_0 + towards_x_t * eps + jnp.sqrt(variance) * noise
+        # The direction pointing to x_t; rounding may leave its square just below 0.
+        direction = jnp.sqrt(jnp.maximum(diffusion.sigma(sched, s) ** 2 - variance, 0.0)) * eps
+        return diffusion.signal(sched, s) * out.x_0 + direction + jnp.sqrt(variance) * noise
 
     return step
 
 
 def plan_ancestral(sched: Schedule, steps: int, *, variance: Variance, spacing: Spacing) -> Plan:
     sampler = lift(ancestral(variance))
-    return Plan(sampler, times=spacing(sched.T, steps), name=f"ancestral-{steps}")
+    return Plan(sampler=sampler, times=spacing(sched.T, steps), name=f"ancestral-{steps}")
 
 
 def plan_ddim(sched: Schedule, steps: int, *, eta: float, spacing: Spacing) -> Plan:
     sampler = lift(ddim(eta))
-    return Plan(sampler, times=spacing(sched.T, steps), name=f"ddim-{steps}-eta{eta:g}")
+    return Plan(sampler=sampler, times=spacing(sched.T, steps), name=f"ddim-{steps}-eta{eta:g}")
 
 
 SOLVERS = {

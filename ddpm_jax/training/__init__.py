@@ -1,1 +1,1 @@
-"""Algorithm 1 on a mesh."""
+"""Algorithm 1 on a mesh: the train step and the training loop."""

@@ -1,7 +1,7 @@
-"""The gradient of a batch, by whatever way memory and devices allow: parts, groups, devices.
+"""The gradient of a batch, split as memory and devices require: into groups, parts and device shares.
 
-Each way gives the plain gradient up to the order of floating-point sums, except that dropout's masks
-are of the parts, and that a group's gradient is clipped by itself.
+Every split gives the plain gradient up to the order of floating-point sums, except that dropout draws
+a mask per part, and that each group's gradient is clipped by itself.
 """
 
 from collections.abc import Callable
@@ -23,61 +23,69 @@ Params = Any
 
 
 class Examples(NamedTuple):
+    """A batch as Algorithm 1 draws it."""
+
     x_0: Images
     t: Times
     eps: Images
-    weight: PerImage  # of its loss in the mean
+    weight: PerImage  # of each loss in the mean
     labels: Labels | None = None
 
 
 class Gradient(NamedTuple):
-    losses: PerImage  # not weighted
+    losses: PerImage  # unweighted
     grads: Params
-    norm: Float[Array, ""]  # of the gradient before it was clipped
+    norm: Float[Array, ""]  # of the gradient before clipping
 
 
 def gradient(run: Run, params: Params, examples: Examples, dropout: Key[Array, ""]) -> Gradient:
-    """Of the mean over the examples, clipped per group of consecutive ones, then averaged.
+    """Computes the gradient of the mean loss, clipped per group of consecutive examples, then averaged.
 
-    One group is the ordinary global clip; 8 groups is what the paper's eight cores did.
+    One group is ordinary global clipping; 8 groups is what the paper's eight cores did.
     """
     groups, devices = run.train.clip_groups, run.mesh.size
-    whole = mesh.gather(run.layout, params)
+    params = mesh.gather(run.layout, params)
     if groups == 1:
-        found = clipped_gradient(run, whole, examples, dropout)
+        result = clipped_gradient(run, params, examples, dropout)
     elif groups % devices == 0:
-        # Every device its own groups, as the paper's cores had them: nothing waits for another.
-        shares, all_alike = PartitionSpec("data"), PartitionSpec()
+        # Each device computes its own groups, as the paper's cores did, and none waits for another.
+        by_image, replicated = PartitionSpec("data"), PartitionSpec()
 
-        def local(*args):
-            losses, *averaged = mean_over_groups(run, groups // devices, *args)
-            return Gradient(losses, *jax.lax.pmean(averaged, "data"))
+        def device_mean(params: Params, examples: Examples, keys: Key[Array, " g"]) -> Gradient:
+            own = mean_over_groups(run, groups // devices, params, examples, keys)
+            grads, norm = jax.lax.pmean((own.grads, own.norm), "data")
+            return Gradient(losses=own.losses, grads=grads, norm=norm)
 
-        found = jax.shard_map(
-            local,
+        result = jax.shard_map(
+            device_mean,
             mesh=run.mesh,
-            in_specs=(all_alike, shares, shares),
-            out_specs=Gradient(shares, all_alike, all_alike),
-            check_vma=False,  # or jax would sum the gradients of what is whole before they are clipped
-        )(whole, examples, jax.random.split(dropout, groups))
+            in_specs=(replicated, by_image, by_image),
+            out_specs=Gradient(by_image, replicated, replicated),  # pyright: ignore[reportArgumentType]
+            check_vma=False,  # or jax would sum the gradients over devices before they are clipped
+        )(params, examples, jax.random.split(dropout, groups))
     else:
-        found = mean_over_groups(run, groups, whole, examples, jax.random.split(dropout, groups))
-    places = mesh.state_shardings(run.layout, found.grads)
-    return found._replace(grads=jax.lax.with_sharding_constraint(found.grads, places))
+        result = mean_over_groups(run, groups, params, examples, jax.random.split(dropout, groups))
+    shardings = mesh.state_shardings(run.layout, result.grads)
+    return result._replace(grads=jax.lax.with_sharding_constraint(result.grads, shardings))
 
 
-def mean_over_groups(run: Run, groups: int, params: Params, examples: Examples, keys) -> Gradient:
-    """The mean of the groups' clipped gradients."""
+def mean_over_groups(
+    run: Run, groups: int, params: Params, examples: Examples, keys: Key[Array, " g"]
+) -> Gradient:
+    """Averages the clipped gradients of groups of consecutive examples; 'keys' holds one per group."""
     split = jax.tree.map(lambda a: a.reshape(groups, -1, *a.shape[1:]), examples)
-    # One group after another: jax 0.7 cannot vmap the convolutions' gradient on CPUs.
-    losses, *each = jax.lax.map(lambda group: clipped_gradient(run, params, *group), (split, keys))
-    return Gradient(losses.reshape(-1), *jax.tree.map(lambda leaf: leaf.mean(axis=0), each))
+    # One group after another: jax 0.7 cannot vmap the gradient of convolutions on CPUs.
+    losses, *rest = jax.lax.map(lambda group: clipped_gradient(run, params, *group), (split, keys))
+    grads, norm = jax.tree.map(lambda leaf: leaf.mean(axis=0), rest)
+    return Gradient(losses=losses.reshape(-1), grads=grads, norm=norm)
 
 
 def clipped_gradient(
     run: Run, params: Params, examples: Examples, dropout: Key[Array, ""]
 ) -> Gradient:
-    def of_mean(examples: Examples, dropout: Key[Array, ""]) -> tuple[PerImage, Params]:
+    """Computes the gradient of the mean loss, accumulated over parts, then clipped to a global norm."""
+
+    def mean_gradient(examples: Examples, dropout: Key[Array, ""]) -> tuple[PerImage, Params]:
         x_0, t, eps, weight, labels = examples
 
         def loss(params):
@@ -88,25 +96,31 @@ def clipped_gradient(
         grads, losses = jax.grad(loss, has_aux=True)(params)
         return losses, grads
 
-    losses, grads = accumulate(of_mean, run.layout.accumulation, examples, dropout)
-    return Gradient(losses, *optimizer.clip(grads, run.train.clip))
+    losses, grads = accumulate(mean_gradient, run.layout.accumulation, examples, dropout)
+    clipped, norm = optimizer.clip(grads, run.train.clip)
+    return Gradient(losses=losses, grads=clipped, norm=norm)
 
 
-def accumulate(of_mean: Callable, parts: int, examples: Examples, dropout: Key[Array, ""]):
-    """The losses, and the mean of the gradients of parts, taken one after another: memory is a part's.
+def accumulate(
+    mean_gradient: Callable[[Examples, Key[Array, ""]], tuple[PerImage, Params]],
+    parts: int,
+    examples: Examples,
+    dropout: Key[Array, ""],
+) -> tuple[PerImage, Params]:
+    """Returns the losses and the mean gradient of 'parts' parts, with the activations of one in memory.
 
-    Part j has the examples j, j + parts, ...: a share of every device's, wherever they are.
+    Part j holds the examples j, j + parts, ..., so that every device has a share of each part.
     """
     if parts == 1:
-        return of_mean(examples, dropout)
+        return mean_gradient(examples, dropout)
     split = jax.tree.map(lambda a: a.reshape(-1, parts, *a.shape[1:]).swapaxes(0, 1), examples)
 
     def add(total, part):
-        losses, grads = of_mean(*part)
+        losses, grads = mean_gradient(*part)
         return jax.tree.map(jnp.add, total, grads), losses
 
     keys = jax.random.split(dropout, parts)
-    _, first = jax.eval_shape(of_mean, jax.tree.map(lambda a: a[0], split), keys[0])
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), first)
-    total, losses = jax.lax.scan(add, nothing, (split, keys))
+    _, shapes = jax.eval_shape(mean_gradient, jax.tree.map(lambda a: a[0], split), keys[0])
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, losses = jax.lax.scan(add, zeros, (split, keys))
     return losses.swapaxes(0, 1).reshape(-1), jax.tree.map(lambda leaf: leaf / parts, total)

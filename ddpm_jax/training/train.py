@@ -1,7 +1,7 @@
-"""--mode=train: Algorithm 1 on a mesh, from wherever the run's folder has got to."""
+"""--mode=train: Algorithm 1 on a mesh, from the newest checkpoint in the run's folder."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 
 import jax
@@ -22,14 +22,14 @@ from ddpm_jax.runtime import checkpoint, console, files, metrics_log, signals
 from ddpm_jax.runtime import images as image_output
 from ddpm_jax.training import gradient
 
-TOO_MANY = 10  # steps left out in a row, after which leaving out more will not help
+MAX_SKIPPED = 10  # consecutive steps; a run that has skipped so many will not recover
 
 
 def train_step(run: Run, state: TrainState, batch: source.Batch) -> TrainState:
-    """One update. Its randomness is a global array, so no device count changes it. Algorithm 1."""
+    """One update of Algorithm 1. Its random numbers are global arrays, the same on any number of devices."""
     key = jax.random.fold_in(jax.random.key(run.seed), state.step)
     key_flip, key_t, key_eps, key_dropout, key_label = jax.random.split(key, 5)
-    images, labels = batch
+    images, labels = jax.tree.map(jnp.asarray, batch)
     count = images.shape[:1]
     if run.data.flip:
         images = pixels.flip(images, jax.random.bernoulli(key_flip, shape=count))
@@ -40,64 +40,66 @@ def train_step(run: Run, state: TrainState, batch: source.Batch) -> TrainState:
     t, weight = run.model.timesteps.draw(state.memory, key_t, count)
     eps = jax.random.normal(key_eps, x_0.shape)
 
-    examples = gradient.Examples(x_0, t, eps, weight, labels)
+    examples = gradient.Examples(x_0=x_0, t=t, eps=eps, weight=weight, labels=labels)
     losses, grads, norm = gradient.gradient(run, state.params, examples, key_dropout)
     loss = jnp.mean(weight * losses)
     updates, opt_state = run.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     memory = run.model.timesteps.learn(state.memory, t, losses)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    moved, stayed = (params, opt_state, memory), (state.params, state.opt_state, state.memory)
-    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stayed)
-    window = states.add_step(state.window, state.step + 1, loss, norm, finite)
-    return TrainState(state.step + 1, *kept, window)
+    new, old = (params, opt_state, memory), (state.params, state.opt_state, state.memory)
+    params, opt_state, memory = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    return TrainState(
+        step=state.step + 1,
+        params=params,
+        opt_state=opt_state,
+        memory=memory,
+        window=states.add_step(state.window, state.step + 1, loss, norm, finite),
+    )
 
 
-def compiled_step(run: Run) -> Callable[[TrainState, source.Batch], TrainState]:
-    places = states.shardings(run)
+def compiled_step(run: Run) -> jax.stages.Wrapped:
+    """Returns the jitted train step, (state, batch) -> state; it donates the state."""
+    shardings = states.shardings(run)
     return jax.jit(
         lambda state, batch: train_step(run, state, batch),
-        in_shardings=(places, mesh.batch_sharding(run.mesh)),
-        out_shardings=places,
+        in_shardings=(shardings, mesh.batch_sharding(run.mesh)),
+        out_shardings=shardings,
         donate_argnums=0,
     )
 
 
-def begin(run: Run) -> TrainState:
-    """The newest whole checkpoint's state, or a new one; sets damaged checkpoints aside."""
-    like = states.abstract(run)
-    logging.info(
-        "\n%s", parameter_overview.get_parameter_overview(like.params, include_stats=False)
-    )
-    count = parameter_overview.count_parameters(like.params)
+def resume_or_initialize(run: Run) -> TrainState:
+    """Restores the newest intact checkpoint, or initialises a state; sets damaged checkpoints aside."""
+    params = states.abstract(run).params
+    logging.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
+    count = parameter_overview.count_parameters(params)
     shape = "x".join(map(str, run.model.shape))
     console.say(
         f"{count:,} parameters, {shape} images of {run.data.name},"
         f" {run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
     )
-    found = states.read_newest(run)
-    if found is None:
+    newest = states.read_newest(run)
+    if newest is None:
         return jax.jit(lambda: states.initial(run), out_shardings=states.shardings(run))()
-    step, state, damaged = found
-    aside = damaged if mesh.is_first_process() else ()
-    for path in checkpoint.set_aside(run.checkpoints, aside):
+    step, state, damaged = newest
+    for path in checkpoint.set_aside(run.checkpoints, damaged if mesh.is_first_process() else ()):
         console.say(f"set aside as {path}")
     console.say(f"resuming from step {step}")
     return states.forget_skipped(run, state)
 
 
 def grid_program(run: Run) -> Callable[[TrainState], image_output.Grid]:
-    """Draws the EMA's sample grid, of the same images at every step of training."""
+    """Returns a function that draws the EMA's sample grid, from the same noise at every training step."""
     sample = sampling.make_program(run.model, run.train.grid.chain)
-    wanted = run.train.grid.count
-    count = -(-wanted // run.mesh.size) * run.mesh.size
-    numbers = np.arange(count)
+    count = run.train.grid.count
+    numbers = np.arange(-(-count // run.mesh.size) * run.mesh.size)  # a multiple of the devices
     keys = sampling.image_keys(run, run.sample.seed, numbers)
 
     def draw(state: TrainState) -> image_output.Grid:
         params = sampling.program_inputs(run, states.ema(run, state), run.train.grid.chain, numbers)
         images = mesh.fetch(sample(params, keys))
-        return image_output.grid(pixels.quantize(images[:wanted], run.model.levels))
+        return image_output.grid(pixels.quantize(images[:count], run.model.levels))
 
     return draw
 
@@ -107,9 +109,9 @@ def is_due(step: int, every: int) -> bool:
 
 
 def train(run: Run) -> None:
-    """Trains to train.steps, resuming a stopped run. Raises Stopped when a signal asks for it."""
+    """Trains to train.steps, resuming a stopped run. Raises Stopped after a signal, having saved."""
     settings = run.train
-    state = begin(run)
+    state = resume_or_initialize(run)
     step = first = int(state.step)
     last = settings.steps
     if first >= last:
@@ -137,7 +139,7 @@ def train(run: Run) -> None:
             state = step_fn(state, mesh.put(run.mesh, batch))
             processes.report_place(f"step {step}")
             bar.update()
-            if rate is None:  # the first step compiles, and is not counted
+            if rate is None:  # the first step compiles, so its time does not count
                 jax.block_until_ready(state.step)
                 rate = console.Rate.start(step)
             if is_due(step, settings.log_every):
@@ -147,8 +149,8 @@ def train(run: Run) -> None:
                 writer.write_scalars(step, scalars)
                 console.show_training_row(bar, step, last, scalars)
                 rate = console.Rate.start(step)
-            last_grid = step == last and settings.sample_every > 0
-            if is_due(step, settings.sample_every) or last_grid:
+            is_last_grid = step == last and settings.sample_every > 0
+            if is_due(step, settings.sample_every) or is_last_grid:
                 image = draw(state)
                 writer.write_images(step, {"samples": image})
                 image_output.write_png(run.directory / "samples" / f"{step}-grid.png", image)
@@ -163,8 +165,14 @@ def train(run: Run) -> None:
     console.say(f"trained to step {step}, loss {loss:.4f}")
 
 
-def save(run: Run, source: source.Source, manager, state: TrainState, scalars) -> None:
-    """All processes come here first: Orbax waits for them too, but does not say for whom."""
+def save(
+    run: Run,
+    source: source.Source,
+    manager,
+    state: TrainState,
+    scalars: Mapping[str, float],
+) -> None:
+    """Saves the state once all processes are here: Orbax waits too, but does not say for which."""
     check_finite(run, source, state)
     step = int(state.step)
     processes.barrier(f"the save of step {step}")
@@ -172,21 +180,21 @@ def save(run: Run, source: source.Source, manager, state: TrainState, scalars) -
 
 
 def window_means(window: states.Window) -> dict[str, float]:
-    """Means since the last logged row, and the steps left out of them; none right after it."""
-    found = {"loss": window.loss, "grad_norm": window.grad_norm}
-    scalars = {name: float(mean.compute()) for name, mean in found.items() if mean.count > 0}
-    return scalars | ({"skipped": float(window.skipped)} if window.skipped > 0 else {})
+    """Returns the means since the last logged row and the number of skipped steps; empty right after it."""
+    averages = {"loss": window.loss, "grad_norm": window.grad_norm}
+    means = {name: float(mean.compute()) for name, mean in averages.items() if mean.count > 0}
+    return means | ({"skipped": float(window.skipped)} if window.skipped > 0 else {})
 
 
 def check_finite(run: Run, source: source.Source, state: TrainState) -> states.Window:
-    """The window, before anything of it is logged or saved.
+    """Returns the window, if it may be logged and saved.
 
-    Raises FloatingPointError where a loss or gradient was not finite: at the first one, having
-    written the indices of its batch. With train.on_nonfinite = "skip" only if too many were in a row.
+    Raises FloatingPointError at the first loss or gradient that is not finite, or, with
+    train.on_nonfinite = "skip", at the tenth in a row, after writing the indices of the first's batch.
     """
     window, settings = state.window, run.train
     step = int(window.first_skipped)
-    if step == 0 or (settings.on_nonfinite == "skip" and window.in_a_row < TOO_MANY):
+    if step == 0 or (settings.on_nonfinite == "skip" and window.in_a_row < MAX_SKIPPED):
         return window
     indices = data_batches.indices_of(
         source.count, run.seed, settings.batch_size, step - 1
@@ -194,15 +202,18 @@ def check_finite(run: Run, source: source.Source, state: TrainState) -> states.W
     path = run.directory / f"nonfinite-{step}.json"
     files.write_json(path, {"step": step, "split": run.data.split, "indices": indices})
     raise FloatingPointError(
-        f"the loss or its gradient is not finite at step {step}; its batch is in {path}, and"
-        " nothing of it was saved. Lower optimizer.learning_rate in another --workdir"
+        f"the loss or its gradient is not finite at step {step}; its batch is in {path}, and its"
+        " update was not saved. Lower optimizer.learning_rate in another --workdir"
         + ("" if settings.on_nonfinite == "skip" else ", or add --config.train.on_nonfinite=skip")
     )
 
 
 def speed(rate: console.Rate, step: int, batch_size: int) -> dict[str, float]:
-    """Nothing yet where only the step that compiled has been taken."""
+    """Returns steps and images per second; empty before the first step after compilation."""
     if step == rate.step:
         return {}
-    each = rate.at(step)
-    return {"steps_per_second": each, "images_per_second": each * batch_size}
+    steps_per_second = rate.at(step)
+    return {
+        "steps_per_second": steps_per_second,
+        "images_per_second": steps_per_second * batch_size,
+    }

@@ -150,7 +150,7 @@ def test_the_ends_of_an_interpolation_are_reconstructions_of_its_sources(trained
     it = trained()
     _, x_0 = trajectories.real_images(it, "test", 4)
     (x_t,) = trajectories.noised(it, x_0, [4])
-    place = it.program.place(4)
+    place = it.program.index_at(4)
     (images,) = final(it, "mixtures", latents.decoding(it, x_t, place))
     pairs = images.reshape(2, 11, 8, 8, 1)
     (alone,) = final(it, "alone", Walk((place, 8), np.array([0, 0, 2, 2]), x_t))
@@ -332,13 +332,13 @@ def test_a_stopped_call_goes_on_where_it_was(trained, monkeypatch):
     whole = trajectories.go(it._replace(kept=it.kept / "whole"), "walk", walks)
     taken = []
 
-    def go_on(*args):
+    def advance(*args):
         taken.append(args[3:])
         if len(taken) == 2:
             monkeypatch.setattr(signals, "pending", ["SIGTERM"])
-        return it.program.go_on(*args)
+        return it.program.advance(*args)
 
-    counting = it._replace(program=it.program._replace(go_on=go_on))
+    counting = it._replace(program=it.program._replace(advance=advance))
     with pytest.raises(signals.Stopped, match="in walk|batches done"):
         trajectories.go(counting, "walk", walks)
     monkeypatch.setattr(signals, "pending", [])

@@ -68,10 +68,10 @@ def test_clipping_comes_before_the_mean():
 def test_the_last_channels_are_the_learned_log_variance(output):
     _, _, t, x_t = noised()
     double = jnp.concatenate([normal(5), normal(6)], axis=-1)
-    out = parameterization.denoised(output, SCHED, double, x_t, t)
+    out = parameterization.read_output(output, SCHED, double, x_t, t)
     _, log_variance = parameterization.reverse(SCHED, parameterization.learned, out, x_t, t, t - 1)
     np.testing.assert_array_equal(log_variance, double[..., 2:])
-    single = parameterization.denoised(output, SCHED, double[..., :2], x_t, t)
+    single = parameterization.read_output(output, SCHED, double[..., :2], x_t, t)
     assert single.variance is None
     np.testing.assert_array_equal(out.x_0, single.x_0)
 

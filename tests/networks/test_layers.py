@@ -43,7 +43,7 @@ def test_group_norm_and_its_gradients_are_linen_s_two_pass_ones_in_float64(x64, 
     linen = nn.GroupNorm(groups, epsilon=1e-6, use_fast_variance=False, dtype=jnp.float64)
 
     def ours(variables, parts):
-        return layers.GroupNorm(jnp.float32).apply(variables, layers.joined(parts), parts)
+        return layers.GroupNorm(jnp.float32).apply(variables, layers.join(parts), parts)
 
     def exact(variables, parts):
         return linen.apply(variables, jnp.concatenate(parts, axis=-1))
@@ -125,7 +125,7 @@ def test_dropout_is_unbiased_at_its_rate(rate):
 def test_masks_are_independent_of_themselves_shifted_and_of_other_keys_and_examples(rate):
     """By up to two in each direction, by powers of two of elements, and for neighbouring keys."""
     shape = (4, 32, 32, 64)
-    masks = [layers.kept(jax.random.key(seed), shape, rate) for seed in range(8)]
+    masks = [layers.keep_mask(jax.random.key(seed), shape, rate) for seed in range(8)]
     flat = np.asarray(masks, np.float32).reshape(32, -1) - (1 - rate)  # of every key and example
     count, variance = flat.shape[1], rate * (1 - rate)
     shifts = [0, *(2**i for i in range(16)), 65, 3 * 64 + 1, 32 * 64 + 64 + 1]
@@ -138,7 +138,7 @@ def test_masks_are_independent_of_themselves_shifted_and_of_other_keys_and_examp
 
 def test_the_numbers_dropped_are_spread_as_binomially_over_every_axis():
     """Their variance over rows, columns and channels is a coin's: no stripes."""
-    keep = np.asarray(layers.kept(jax.random.key(3), (16, 32, 32, 128), 0.1), np.float64)
+    keep = np.asarray(layers.keep_mask(jax.random.key(3), (16, 32, 32, 128), 0.1), np.float64)
     for axis in (1, 2, 3):
         sums = keep.sum(axis=axis)
         assert sums.var() == pytest.approx(0.09 * keep.shape[axis], rel=0.02)
@@ -146,7 +146,7 @@ def test_the_numbers_dropped_are_spread_as_binomially_over_every_axis():
 
 @pytest.mark.parametrize("height", [1, 6])
 def test_an_example_s_mask_depends_on_its_place_and_not_on_the_batch(height):
-    masks = [layers.kept(jax.random.key(0), (b, height, 3, 5), 0.3) for b in (2, 6)]
+    masks = [layers.keep_mask(jax.random.key(0), (b, height, 3, 5), 0.3) for b in (2, 6)]
     np.testing.assert_array_equal(masks[0], masks[1][:2])
     assert not np.array_equal(masks[1][0], masks[1][1])
 

@@ -87,7 +87,7 @@ def test_bayes_rule_draws_the_part_that_was_asked_for(step, toward):
     """From the whole mixture, by what a perfect classifier says at every step."""
     denoise = toward(1.0, SCHED, denoiser(None), told(2))
     program = loop.program(
-        SCHED, steps.lift(step), lambda _: denoise, spacing.path(50, 50), (1, 1, 1)
+        SCHED, steps.lift(step), lambda _: denoise, spacing.linear(50, 50), (1, 1, 1)
     )
     drawn = np.asarray(program((), loop.image_keys(jax.random.key(0), jnp.arange(4000))))
     # 50 steps are few, and the ancestral mean's shift is of first order in them.

@@ -14,7 +14,7 @@ from ddpm_jax.samplers import probability_flow, sde_solvers, spacing
 
 def test_the_ode_draws_a_mixture_of_gaussians():
     sched = PROCESSES["vp"]
-    check_moments(sampled(sched, sde_solvers.ode(), spacing.path(T, 1)), 0.01)
+    check_moments(sampled(sched, sde_solvers.ode(), spacing.linear(T, 1)), 0.01)
 
 
 def gaussian(sched, mean, variance):
@@ -49,7 +49,7 @@ def test_probes_of_both_kinds_give_the_divergence_on_average(x64):
 
     def divergence(matrix, probes):
         field = lambda t, x: (matrix @ x.ravel()).reshape(x.shape)  # noqa: E731
-        return float(probability_flow.estimated_divergence(field, 0.0, x, probes)[1])
+        return float(probability_flow.estimate_divergence(field, 0.0, x, probes)[1])
 
     trace = float(jnp.trace(matrix))
     assert divergence(matrix, probability_flow.basis((2, 2, 1))) == pytest.approx(trace)

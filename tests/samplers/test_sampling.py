@@ -41,7 +41,7 @@ def standard_normal(x_t, t):
 
 def run(name, denoiser, steps=100, count=64, shape=(8, 8, 1), until=None, segment=20):
     sampler = ALL[name]
-    times = spacing.path(SCHED.T, steps)[:until]
+    times = spacing.linear(SCHED.T, steps)[:until]
     keys = loop.image_keys(jax.random.key(0), jnp.arange(count))
     make = loop.program(SCHED, sampler, lambda params: denoiser, times, shape, segment)
     return np.asarray(make((), keys)), int(times[-1])
@@ -97,7 +97,7 @@ def test_eta_scales_the_standard_deviation_of_ddim_s_noise(eta):
 
 @every_step
 def test_a_strided_chain_is_the_chain_of_the_respaced_schedule(name):
-    times = spacing.path(SCHED.T, 25)
+    times = spacing.linear(SCHED.T, 25)
     respaced = diffusion.schedule(
         1.0 - (SCHED.alpha_bar[times[:-1]] / SCHED.alpha_bar[times[1:]])[::-1]
     )
@@ -111,7 +111,7 @@ def test_a_strided_chain_is_the_chain_of_the_respaced_schedule(name):
 
 
 def test_a_variance_range_is_strided_as_it_is_respaced():
-    times = spacing.path(SCHED.T, 25)
+    times = spacing.linear(SCHED.T, 25)
     respaced = diffusion.schedule(
         1.0 - (SCHED.alpha_bar[times[:-1]] / SCHED.alpha_bar[times[1:]])[::-1]
     )
@@ -154,7 +154,7 @@ def test_a_mean_of_the_network_s_own_is_where_ancestral_sampling_goes():
 @every_sampler
 def test_image_i_is_the_same_in_any_batch_and_any_segments(name):
     sampler = ALL[name]
-    times = spacing.path(SCHED.T, 7)
+    times = spacing.linear(SCHED.T, 7)
 
     def draw(numbers, segment):
         make = loop.program(
@@ -171,21 +171,21 @@ def test_the_bar_moves_by_every_step_once():
     ticks = []
     sampler = steps.lift(SAMPLERS["ddim-0"])
     make = loop.program(
-        SCHED, sampler, lambda params: point_mass, spacing.path(1000, 45), (2, 2, 1), 20
+        SCHED, sampler, lambda params: point_mass, spacing.linear(1000, 45), (2, 2, 1), 20
     )
     make((), loop.image_keys(jax.random.key(0), jnp.arange(2)), ticks.append)
     assert ticks == [20, 20, 5]
 
 
 def test_a_path_goes_from_T_to_0_and_takes_every_step_when_asked():
-    np.testing.assert_array_equal(spacing.path(6, 6), [6, 5, 4, 3, 2, 1, 0])
+    np.testing.assert_array_equal(spacing.linear(6, 6), [6, 5, 4, 3, 2, 1, 0])
     for n in (1, 2, 7, 50, 999):
-        times = spacing.path(1000, n)
+        times = spacing.linear(1000, n)
         assert times[0] == 1000 and times[-1] == 0 and len(times) == n + 1
         assert (np.diff(times) < 0).all()
     for n in (0, 1001):
         with pytest.raises(ValueError, match=r"sample\.steps"):
-            spacing.path(1000, n)
+            spacing.linear(1000, n)
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
@@ -197,7 +197,7 @@ def test_eta_out_of_range_is_refused(eta):
 @pytest.mark.parametrize("steps", [1, 2, 10, 50, 999, 1000])
 def test_quadratic_times_fall_from_T_to_0_each_once(steps):
     """Song et al. 2021, App. D.2: tau_i = c i^2, where whole times allow it."""
-    times = spacing.quadratic_path(1000, steps)
+    times = spacing.quadratic(1000, steps)
     assert times[0] == 1000 and times[-1] == 0 and len(times) == steps + 1
     assert np.all(np.diff(times) < 0)
     if steps <= 10:

@@ -146,7 +146,7 @@ def test_predictor_corrector_draws_a_mixture_of_gaussians(name):
 @some_now("vp", "ve", now=["vp"])
 def test_euler_maruyama_draws_a_mixture_of_gaussians(name):
     sched = PROCESSES[name]
-    times = spacing.path(T, T)
+    times = spacing.linear(T, T)
     check_moments(sampled(sched, steps.lift(sde_solvers.euler_maruyama()), times), 0.02)
 
 
@@ -220,7 +220,7 @@ def test_paths_stay_at_a_time_as_often_as_asked():
 
 def test_every_visit_to_a_time_has_noise_of_its_own_and_the_first_what_it_always_had():
     sched, times = diffusion.linear(4, 1e-3, 0.2), jnp.array([4, 3, 3, 3, 2, 2, 0])
-    numbers = [int(loop.number_of_noise(sched, times, jnp.array(i))) for i in range(6)]
+    numbers = [int(loop.noise_number(sched, times, jnp.array(i))) for i in range(6)]
     assert len(set(numbers)) == 6 and sched.T + 1 not in numbers
     assert [numbers[i] for i in (0, 1, 4)] == [4, 3, 2]
 

@@ -206,7 +206,7 @@ def test_who_does_not_come_is_named(digits, tmp_path):
         _, err = process.communicate(timeout=120)
         assert process.returncode == 1
         assert err.splitlines()[-1].startswith(
-            "ddpm_jax: after 6 s of 3 processes process 1 cannot be heard"
+            "ddpm_jax: after 6 s, 1 of 3 processes did not connect: process 1"
         )
     lost = start(args, 1, 1, 3, port)
     _, err = lost.communicate(timeout=120)

@@ -58,7 +58,7 @@ def test_accuracy_is_of_the_average_without_dropout_on_each_image_once(loud_run)
 
     @jax.jit
     def says(t):
-        times, eps = jnp.full(COUNT, t), loop.draw(keys, t, run.model.shape)
+        times, eps = jnp.full(COUNT, t), loop.draw_noise(keys, t, run.model.shape)
         x_t = diffusion.q_sample(run.model.sched, x_0, times, eps)
         return by_hand.output(run, params, x_t, times)
 
