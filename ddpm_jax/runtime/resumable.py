@@ -50,7 +50,7 @@ def read(path: epath.Path) -> Arrays | None:
 
 
 def collect(
-    directory: epath.Path, count: int, make: Callable[[int], Arrays], tick: Callable[[], None]
+    directory: epath.Path, count: int, make: Callable[[int], Arrays], tick: Callable[[], object]
 ) -> list[Arrays]:
     """The parts 0..count - 1, those that are not there yet by make(number); raises Stopped if asked to.
 
