@@ -2,11 +2,14 @@
 
 import json
 import zlib
+from typing import Any
 
+import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
 from ddpm_jax.config import build, labels, stored_config
+from ddpm_jax.diffusion import Schedule
 from ddpm_jax.run import record as records
 from ddpm_jax.run import state
 from ddpm_jax.run.run import Guide, Run
@@ -49,15 +52,36 @@ def load_classifier(run: Run, directory: epath.Path) -> Run:
             f"sample.classifier: {directory} holds no classifier; train one as"
             " configs/digits_classifier.py does"
         )
-    same = {
-        "images": [(each.model.shape, each.model.levels) for each in (run, other)],
-        "diffusion.schedule": [each.config["diffusion"]["schedule"] for each in (run, other)],
-        "model.classes": [run.model.network.classes or other.model.network.classes]
-        + [other.model.network.classes],
-    }
-    for what, (mine, its) in same.items():
-        if mine != its:
-            raise ValueError(
-                f"sample.classifier: {directory} knows {what} {its}; this run has {mine}"
-            )
+    check_same_task(run, other)
     return other
+
+
+def check_same_task(run: Run, other: Run) -> None:
+    """Raises ValueError unless a classifier's run has this run's images, schedule and classes."""
+    mine, its = run.model, other.model
+    if (mine.shape, mine.levels) != (its.shape, its.levels):
+        raise mismatch(other, "images", (its.shape, its.levels), (mine.shape, mine.levels))
+    if not equal_schedules(mine.sched, its.sched):
+        sections = (each.config["diffusion"]["schedule"] for each in (other, run))
+        raise mismatch(other, "diffusion.schedule", *sections)
+    if mine.network.classes not in (0, its.network.classes):
+        raise mismatch(other, "model.classes", its.network.classes, mine.network.classes)
+
+
+def equal_schedules(one: Schedule, other: Schedule) -> bool:
+    """Returns whether two schedules have the same tables, bit for bit, however a config spells them."""
+    if one.scale is None or other.scale is None:
+        equal_scales = one.scale is other.scale
+    else:
+        equal_scales = np.array_equal(one.scale, other.scale)
+    return (
+        equal_scales
+        and np.array_equal(one.beta, other.beta)
+        and np.array_equal(one.alpha_bar, other.alpha_bar)
+    )
+
+
+def mismatch(other: Run, field: str, its: Any, mine: Any) -> ValueError:
+    return ValueError(
+        f"sample.classifier: {other.directory} has {field} {its}; this run has {mine}"
+    )
