@@ -75,7 +75,7 @@ def base_config(args: list[str]) -> tuple[ConfigDict, str, list[str]]:
     if last_value(args, "mode")[0] == "import":
         return *config_of_weights(args, spec or ""), rest
     if spec is not None:
-        return config_file.load(spec), config_file.name_of(spec), rest
+        return config_file.load(spec), config_file.run_name(spec), rest
     config = config_of_run(folder) if folder is not None else None
     if config is None:
         raise Usage(

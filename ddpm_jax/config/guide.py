@@ -1,4 +1,4 @@
-"""Opens the classifier that sample.classifier names."""
+"""Loads the classifier that sample.classifier names."""
 
 import json
 import zlib
@@ -17,9 +17,10 @@ from ddpm_jax.runtime import checkpoint, digest
 
 
 def open_guide(run: Run) -> Run:
-    """The run with the classifier that sample.classifier names, opened; else as it is.
+    """Returns the run with the classifier that sample.classifier names in its chain, if there is one.
 
-    Raises ValueError for a folder that holds none, or one of other images, noise or labels.
+    Raises ValueError unless that folder has a trained classifier of the same images, schedule and
+    classes.
     """
     if not run.sample.classifier:
         return run
@@ -28,25 +29,30 @@ def open_guide(run: Run) -> Run:
     other = load_classifier(run, checkpoint.absolute_path(epath.Path(run.sample.classifier)))
     labels.check_label(chain.label, other.model.network.classes)
     step, params = state.read_ema(other)
-    chain = chain._replace(guide=Guide(other.model, params))
-    mark = zlib.crc32(json.dumps(digest.record(params)).encode())  # folders may share their name
-    by = f"-by-{other.directory.name}-{step}-{mark:08x}"
-    chain = labels.named(chain, f"{by}-w{chain.guidance:g}")
+    chain = chain._replace(guide=Guide(model=other.model, params=params))
+    checksum = zlib.crc32(
+        json.dumps(digest.record(params)).encode()
+    )  # two folders may share a name
+    suffix = f"-by-{other.directory.name}-{step}-{checksum:08x}-w{chain.guidance:g}"
+    chain = labels.append_to_name(chain, suffix)
     return run._replace(sample=run.sample._replace(chain=chain))
 
 
 def load_classifier(run: Run, directory: epath.Path) -> Run:
-    """The run in a folder, on this one's devices."""
+    """Returns the classifier's run in 'directory', on the devices of 'run'.
+
+    Raises ValueError if it holds no classifier, or one with other images, schedule or classes.
+    """
     record = records.read(directory)
     if record is None:
         raise ValueError(f"sample.classifier: {directory} holds no run")
-    config = ConfigDict(stored_config.lists_to_tuples(record["config"]))
-    config.data = ConfigDict(run.config["data"])  # its own may lie elsewhere here, and is not read
-    config.parallel = ConfigDict(run.config["parallel"] | {"accumulation": 1, "remat": ()})
-    config.train.clip_groups = 1
-    for section in (config.train, config.sample, config.eval):
-        section.batch_size = run.mesh.size
-    other = build.run(config, directory)
+    sections = stored_config.lists_to_tuples(record["config"])
+    sections["data"] = run.config["data"]  # its own may lie elsewhere here, and is not read
+    sections["parallel"] = run.config["parallel"] | {"accumulation": 1, "remat": ()}
+    sections["train"]["clip_groups"] = 1
+    for name in ("train", "sample", "eval"):
+        sections[name]["batch_size"] = run.mesh.size
+    other = build.run(ConfigDict(sections), directory)
     if not other.model.classifies:
         raise ValueError(
             f"sample.classifier: {directory} holds no classifier; train one as"

@@ -44,14 +44,14 @@ def build_for(config: ConfigDict, directory: epath.Path, topology: str | None) -
     present = None if local else topologies.devices(topology)
     data_set = data.data_source(sections["data"])
     record = records.read(directory)
-    of_images = build.image_kind(data_set, directory) if record else data_set.declared()
+    image_kind = build.find_image_kind(data_set, directory) if record else data_set.declared()
     devices = sections["parallel"].get("devices") or len(present or jax.devices())
     for field, size in round_up_batches(sections, devices).items():
         section, key = field.split(".")
         before = sections[section][key]
         console.say(f"{field} {before} -> {size}, a multiple of the {devices} devices")
         sections = with_fields(sections, {field: size})
-    return build.run(ConfigDict(sections), directory, present=present, of_images=of_images)
+    return build.run(ConfigDict(sections), directory, devices=present, image_kind=image_kind)
 
 
 def round_up_batches(sections: dict, devices: int) -> Overrides:
@@ -75,9 +75,9 @@ def with_fields(sections: dict, overrides: Overrides) -> dict:
 def with_overrides(run: Run, overrides: Overrides) -> Run | None:
     """The run with these fields changed, or None if the config does not allow them."""
     config = ConfigDict(with_fields(run.config, overrides))
-    present, of_images = list(run.mesh.devices.flat), (run.model.shape, run.model.levels)
+    present, image_kind = list(run.mesh.devices.flat), (run.model.shape, run.model.levels)
     try:
-        return build.run(config, run.directory, present=present, of_images=of_images)
+        return build.run(config, run.directory, devices=present, image_kind=image_kind)
     except ValueError:
         return None
 

@@ -44,7 +44,7 @@ def build_for(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
             f"the weights are for images of {source.shape[2]} channels, but those of"
             f" {config.data.name} have {shape[2]}"
         )
-    return build.run(config, directory, of_images=(shape, levels))
+    return build.run(config, directory, image_kind=(shape, levels))
 
 
 def check_import(run: Run, source: Source) -> None:

@@ -116,17 +116,17 @@ def test_a_row_that_is_not_there_is_named():
         (
             "diffusion.timesteps",
             {"timesteps": "continuous", "loss": "vlb"},
-            "not defined; take eps",
+            "is undefined; use eps",
         ),
-        ("diffusion.timesteps", {"timesteps": "continuous", "output": "x_prev"}, "not defined"),
-        ("diffusion.loss", {"loss": "likelihood", "output": "x_prev"}, "goes by x_0"),
+        ("diffusion.timesteps", {"timesteps": "continuous", "output": "x_prev"}, "undefined"),
+        ("diffusion.loss", {"loss": "likelihood", "output": "x_prev"}, "likelihood needs x_0"),
         ("model.classes", -1, "model.classes is -1"),
-        ("sample.guidance", 2.0, "knows no labels; train one with model.classes"),
+        ("sample.guidance", 2.0, "takes no labels; train one with model.classes"),
         ("sample.guidance", -1.5, "must be -1 or more"),
         ("sample.guidance", float("nan"), "must be -1 or more"),
         ("sample.guidance", float("inf"), "must be -1 or more"),
-        ("sample.label", 3, "sample.label is set, but this network knows no labels"),
-        ("train.label_dropout", 0.1, "train.label_dropout is set, but this network knows no"),
+        ("sample.label", 3, "sample.label is set, but this network takes no labels"),
+        ("train.label_dropout", 0.1, "train.label_dropout is set, but this network takes no"),
         ("train.label_dropout", 1.0, "at least 0 and below 1"),
         ("optimizer.b2", 1.0, "optimizer.b2"),
         ("sample.solver", "ddmi", "did you mean ddim"),
@@ -171,9 +171,9 @@ def test_the_improved_config_is_that_paper_s_recipe(tmp_path):
     [
         ({"sample.label": 10}, "between 0 and 9"),
         ({"sample.label": -2}, "between 0 and 9"),
-        ({"sample.solver": "ode"}, "sample.solver is ode, which goes image by image"),
+        ({"sample.solver": "ode"}, "sample.solver is ode, which solves image by image"),
         ({"train.grid.solver": "ode"}, "train.grid.solver is ode"),
-        ({"sample.guidance": 1.0}, "label_dropout 0, so it does not know images of any class"),
+        ({"sample.guidance": 1.0}, "label_dropout 0, so it has no unconditional model"),
     ],
 )
 def test_labels_that_are_none_and_guidance_untrained_are_refused(tiny, tmp_path, fields, fault):
@@ -220,7 +220,7 @@ def test_solvers_that_go_by_the_score_are_refused_a_network_of_its_own_mean(tiny
         tiny.diffusion.output = "eps"
         build.run(tiny, epath.Path(tmp_path))
         tiny.diffusion.output = "x_prev"
-        with pytest.raises(ValueError, match=f"sample.solver {solver} goes by the score"):
+        with pytest.raises(ValueError, match=f"sample.solver {solver} needs the score"):
             build.run(tiny, epath.Path(tmp_path))
 
 
