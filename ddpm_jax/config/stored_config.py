@@ -9,7 +9,11 @@ from ddpm_jax.run import record
 
 
 def get_config(folder: epath.PathLike) -> ConfigDict:
-    return ConfigDict(lists_to_tuples(record.read(epath.Path(folder))["config"]))
+    """Returns the config of the run in a folder. Raises ValueError if the folder holds no run."""
+    stored = record.read(epath.Path(folder))
+    if stored is None:
+        raise ValueError(f"{folder} holds no run")
+    return ConfigDict(lists_to_tuples(stored["config"]))
 
 
 def lists_to_tuples(value: Any) -> Any:

@@ -9,7 +9,7 @@ from conftest import load
 from etils import epath
 
 from ddpm_jax import diffusion, parameterization, sde
-from ddpm_jax.config import build, model
+from ddpm_jax.config import build, model, stored_config
 from ddpm_jax.networks.conditioning import Given
 from ddpm_jax.run import model as models
 from ddpm_jax.run import record
@@ -401,6 +401,11 @@ def test_a_missing_section_is_named(tiny, tmp_path):
         del tiny.parallel
     with pytest.raises(ValueError, match="no section parallel"):
         build.run(tiny, epath.Path(tmp_path))
+
+
+def test_a_stored_config_of_a_folder_without_a_run_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path.name} holds no run"):
+        stored_config.get_config(tmp_path)
 
 
 def test_a_field_too_many_or_too_few_in_a_config_file_is_named(tiny, tmp_path):
