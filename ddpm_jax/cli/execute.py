@@ -30,7 +30,7 @@ def execute(command: Command) -> int:
             join(command)
             subject = checked(command)
             with lock.hold(command.directory) if command.mode.locks else nullcontext():
-                signals.check("before anything was begun")
+                signals.check("before anything started")
                 status = run_program(command, subject)
         except signals.Stopped as stopped:
             console.say(str(stopped))

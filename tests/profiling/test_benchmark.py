@@ -113,7 +113,7 @@ def test_parts_that_read_no_images_need_none(tiny, tmp_path):
     "argument, fault",
     [
         ("--benchmark=train_stop", "unknown part 'train_stop'; did you mean train_step"),
-        ("--benchmark=", "unknown part ''; there is all, end_to_end"),
+        ("--benchmark=", "unknown part ''; choose from all, end_to_end"),
         ("--config.data.data_dir=/nowhere", "data.data_dir /nowhere does not exist"),
     ],
 )

@@ -348,8 +348,8 @@ SPOILED = {
     "a pointer for JSON": (written(POINTER, "unet/config.json"), "is a Git LFS pointer"),
     "an empty file": (written(b""), "is empty"),
     "a web page": (written(b"<!DOCTYPE html>"), "is a web page"),
-    "no safetensors": (written(b"\xff" * 100), "truncated, or no safetensors"),
-    "cut off": (cut, "truncated, or no safetensors"),
+    "no safetensors": (written(b"\xff" * 100), "truncated, or not safetensors"),
+    "cut off": (cut, "truncated, or not safetensors"),
     "OpenAI's": (tensors(**{"input_blocks.0.0.weight": (1,)}), "OpenAI's network"),
     "class-conditional by its tensors": (
         tensors(**{"class_embedding.weight": (1,)}),
