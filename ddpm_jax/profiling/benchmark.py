@@ -171,10 +171,10 @@ def choose(names: Sequence[str]) -> list[str]:
     return [name for name in PARTS if name in names or ALL in names]
 
 
-def build_for(config: ConfigDict, directory: epath.Path, benchmark: Sequence[str]) -> Run:
+def build_run(config: ConfigDict, directory: epath.Path, benchmark: Sequence[str]) -> Run:
     """Builds the run, without opening its data set if no chosen part reads it."""
     if set(choose(benchmark)) <= set(WITHOUT_DATA):
-        return preflight.build_for(config, directory, topology.LOCAL)
+        return preflight.build_run(config, directory, topology.LOCAL)
     return build.run(config, directory)
 
 

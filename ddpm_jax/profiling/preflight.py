@@ -32,7 +32,7 @@ Overrides = dict[str, Any]  # values of config fields, by their dotted names
 Report = dict[str, Any]  # what preflight/<topology>.json holds of a program
 
 
-def build_for(config: ConfigDict, directory: epath.Path, topology: str | None) -> Run:
+def build_run(config: ConfigDict, directory: epath.Path, topology: str | None) -> Run:
     """Builds the run on a topology's devices, without opening its data set.
 
     Rounds up the batch sizes of sampling and evaluation to multiples of the devices. Raises ValueError

@@ -5,6 +5,7 @@ In each reader 'remedy' is the end of an error message: where to get the right f
 
 import os
 import re
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.b
 TENSORFLOW = (
     r"(.*)\.(index|meta|data-\d{5}-of-\d{5})"  # a checkpoint's files; group 1 is its prefix
 )
-Tensors = dict[str, np.ndarray]
+Tensors = Mapping[str, np.ndarray]
 
 
 def check(path: epath.Path, remedy: str) -> bytes:

@@ -103,7 +103,7 @@ def test_parts_that_read_no_images_need_none(tiny, tmp_path):
     tiny.data.data_dir = ""
     tiny.data.name = "cifar10"  # which is not prepared, and not asked for
     tiny.data.image_size = 32
-    run = benchmark.build_for(tiny, epath.Path(tmp_path), list(benchmark.WITHOUT_DATA))
+    run = benchmark.build_run(tiny, epath.Path(tmp_path), list(benchmark.WITHOUT_DATA))
     assert run.model.shape == (32, 32, 3)
     (_, facts), (_, sampled) = benchmark.measure(run, benchmark.choose(benchmark.WITHOUT_DATA))
     assert facts["flops"] > sampled["flops"] > 0

@@ -166,7 +166,7 @@ def test_preflight_of_the_devices_there_are(eight, tmp_path, capsys, monkeypatch
     """Neither a data set nor a checkpoint is opened, prepared or left."""
     monkeypatch.setattr("ddpm_jax.datasets.library.prepared", None)
     eight.sample.batch_size = 12
-    run = preflight.build_for(eight, epath.Path(tmp_path), "local")
+    run = preflight.build_run(eight, epath.Path(tmp_path), "local")
     assert run.model.shape == (8, 8, 1) and run.model.levels == 17
     assert run.sample.batch_size == 16 and run.mesh.size == 8
     preflight.preflight(run._replace(name="digits"), "local")
@@ -184,7 +184,7 @@ def test_preflight_of_the_devices_there_are(eight, tmp_path, capsys, monkeypatch
 def test_what_makes_a_run_fit_is_found_and_typed(eight, tmp_path, capsys, monkeypatch):
     """Half a byte less than the whole batch needs: two halves of it fit, and are said to."""
     monkeypatch.setattr(preflight, "sampling_step", preflight.train_step)
-    run = preflight.build_for(eight, epath.Path(tmp_path), "local")
+    run = preflight.build_run(eight, epath.Path(tmp_path), "local")
     needed = preflight.compile_report(run, preflight.train_step)["peak_bytes"]
     monkeypatch.setattr(hardware, "memory", lambda kind: needed - 1)
     monkeypatch.setattr(preflight, "knobs", lambda run: list(ALL_KNOBS(run))[1:])
@@ -202,7 +202,7 @@ ALL_KNOBS = preflight.knobs
 def test_knobs_come_in_the_order_of_their_cost(eight, tmp_path):
     eight.model.multipliers = (1, 2)
     eight.train.update(batch_size=32, clip_groups=1)
-    run = preflight.build_for(eight, epath.Path(tmp_path), "local")
+    run = preflight.build_run(eight, epath.Path(tmp_path), "local")
     knobs = list(preflight.knobs(run))
     assert knobs == [
         {"parallel.params": "fsdp"},
@@ -222,15 +222,15 @@ def test_knobs_come_in_the_order_of_their_cost(eight, tmp_path):
 def test_a_run_on_other_devices_does_not_depend_on_those_here(tmp_path):
     """The paper's configs say what their images are, without any; the record of a run comes first."""
     for name, shape in (("cifar10", (32, 32, 3)), ("celebahq256", (256, 256, 3))):
-        run = preflight.build_for(load(name), epath.Path(tmp_path), "local")
+        run = preflight.build_run(load(name), epath.Path(tmp_path), "local")
         assert run.model.shape == shape and run.model.levels == 256
     church = load("lsun_church256")
     church.data.image_size = 128
     with pytest.raises(ValueError, match="data.image_size is 128"):
-        preflight.build_for(church, epath.Path(tmp_path), "local")
+        preflight.build_run(church, epath.Path(tmp_path), "local")
     record = {"config": {"seed": 0}, "images": {"shape": [32, 32, 1], "levels": 99}}
     (tmp_path / "config.json").write_text(json.dumps(record))
-    run = preflight.build_for(load("cifar10"), epath.Path(tmp_path), "local")
+    run = preflight.build_run(load("cifar10"), epath.Path(tmp_path), "local")
     assert run.model.shape == (32, 32, 1) and run.model.levels == 99
 
 
