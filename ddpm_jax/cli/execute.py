@@ -47,9 +47,8 @@ def join(command: Command) -> None:
     values = command.flags
     name = values.topology or topology.LOCAL
     topology.begin(name)
-    if (
-        name == topology.LOCAL
-    ):  # compiling for another topology needs no device and no other process
+    # Compiling for another topology uses no device, and no other process.
+    if name == topology.LOCAL:
         numbers = values.num_processes, values.process_id
         processes.start(values.coordinator, *numbers, fingerprint(command), values.join_timeout)
 

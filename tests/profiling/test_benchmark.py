@@ -64,9 +64,9 @@ def test_flops_are_what_the_compiler_counts_in_that_very_program(run):
 def test_the_share_of_the_peak_is_of_one_device_s(run, monkeypatch):
     monkeypatch.setattr(hardware, "peak_flops", lambda kind: 1e9)
     facts = {"flops": 3e8, "seconds": 0.5, "loop_bodies_counted_once": False}
-    assert math.isclose(benchmark.with_share(run, facts)["of_peak"], 0.6)
+    assert math.isclose(benchmark.add_peak_share(run, facts)["of_peak"], 0.6)
     facts["loop_bodies_counted_once"] = True  # then nobody knows how many there were
-    assert benchmark.with_share(run, facts)["of_peak"] is None
+    assert benchmark.add_peak_share(run, facts)["of_peak"] is None
 
 
 def test_what_is_timed_end_to_end_is_training_on_the_data_set(run):

@@ -122,7 +122,7 @@ def test_topologies_have_as_many_devices_as_jax_sees():
     for name in ("v3", "v3:3x5", "v9:2x2", ""):
         with pytest.raises(ValueError, match=r"use local, or one of .*v3:2x2"):
             hardware.parse_topology(name)
-    assert topology.in_file_name("v5e:16x16") == "v5e-16x16"
+    assert topology.file_stem("v5e:16x16") == "v5e-16x16"
 
 
 def test_peak_flops_by_the_name_that_jax_gives():
@@ -143,7 +143,7 @@ def test_only_batches_that_are_no_part_of_training_are_rounded_up():
     sections["sample"]["batch_size"] = 100
     found = preflight.round_up_batches(sections, 256)
     assert found == {"sample.batch_size": 256}
-    assert preflight.with_fields(sections, found)["sample"]["batch_size"] == 256
+    assert preflight.replace_fields(sections, found)["sample"]["batch_size"] == 256
     assert sections["sample"]["batch_size"] == 100
 
 
@@ -187,7 +187,7 @@ def test_what_makes_a_run_fit_is_found_and_typed(eight, tmp_path, capsys, monkey
     run = preflight.build_run(eight, epath.Path(tmp_path), "local")
     needed = preflight.compile_report(run, preflight.train_step)["peak_bytes"]
     monkeypatch.setattr(hardware, "memory", lambda kind: needed - 1)
-    monkeypatch.setattr(preflight, "knobs", lambda run: list(ALL_KNOBS(run))[1:])
+    monkeypatch.setattr(preflight, "candidate_overrides", lambda run: list(ALL_KNOBS(run))[1:])
     preflight.preflight(run._replace(name="digits"), "local")
     made = json.loads((tmp_path / "preflight" / "local.json").read_text())
     assert not made["fits"] and made["fits_with"] == "--config.parallel.accumulation=2"
@@ -196,14 +196,14 @@ def test_what_makes_a_run_fit_is_found_and_typed(eight, tmp_path, capsys, monkey
     assert "does not fit local" in out and "fits with --config.parallel.accumulation=2" in out
 
 
-ALL_KNOBS = preflight.knobs
+ALL_KNOBS = preflight.candidate_overrides
 
 
 def test_knobs_come_in_the_order_of_their_cost(eight, tmp_path):
     eight.model.multipliers = (1, 2)
     eight.train.update(batch_size=32, clip_groups=1)
     run = preflight.build_run(eight, epath.Path(tmp_path), "local")
-    knobs = list(preflight.knobs(run))
+    knobs = list(preflight.candidate_overrides(run))
     assert knobs == [
         {"parallel.params": "fsdp"},
         {"parallel.accumulation": 2},
@@ -214,8 +214,8 @@ def test_knobs_come_in_the_order_of_their_cost(eight, tmp_path):
         {"train.batch_size": 8},
     ]
     for knob in knobs:
-        assert preflight.with_overrides(run, knob) is not None, knob
-    assert preflight.with_overrides(run, {"train.batch_size": 9}) is None
+        assert preflight.apply_overrides(run, knob) is not None, knob
+    assert preflight.apply_overrides(run, {"train.batch_size": 9}) is None
     assert preflight_table.flag(knobs[4]) == "'--config.parallel.remat=(8,4)'"
 
 
