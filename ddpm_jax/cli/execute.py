@@ -114,7 +114,7 @@ def complete_run(command: Command, run: Run) -> Run:
 
 
 def run_program(command: Command, subject: Any) -> int:
-    """Runs the mode's program, and returns 1 if it fails.
+    """Runs the mode's program; returns the exit status, 0, or 1 if the program fails.
 
     Signals, a lock that another process holds, and a program's own Usage errors pass through.
     """

@@ -153,5 +153,5 @@ MODES = {mode.name: mode for mode in ALL}
 
 
 def names_by_flag(name: str) -> list[str]:
-    """Returns the names of the modes with a flag of their own; [] for a flag that every mode takes."""
+    """Returns the names of the modes that declare a flag; [] for a flag that every mode takes."""
     return [mode.name for mode in ALL if name in mode.flags]

@@ -30,9 +30,8 @@ def open_guide(run: Run) -> Run:
     labels.check_label(chain.label, other.model.network.classes)
     step, params = state.read_ema(other)
     chain = chain._replace(guide=Guide(model=other.model, params=params))
-    checksum = zlib.crc32(
-        json.dumps(digest.record(params)).encode()
-    )  # two folders may share a name
+    # Two folders may share a name.
+    checksum = zlib.crc32(json.dumps(digest.record(params)).encode())
     suffix = f"-by-{other.directory.name}-{step}-{checksum:08x}-w{chain.guidance:g}"
     chain = labels.append_to_name(chain, suffix)
     return run._replace(sample=run.sample._replace(chain=chain))

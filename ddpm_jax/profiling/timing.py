@@ -50,8 +50,6 @@ def measure(run_steps: Callable[[int], Any], limit: int = ENDLESS) -> Timing:
     one = time_steps(1)
     steps = min(max(math.ceil(UNIT / one), 1), limit)
     units = min(max(int(SECONDS / (steps * one)), MIN_UNITS), int(SECONDS / UNIT))
-    if (
-        jax.process_count() > 1
-    ):  # with unequal counts the processes would wait for each other forever
+    if jax.process_count() > 1:  # with unequal counts they would wait for each other forever
         steps, units = map(int, multihost_utils.broadcast_one_to_all(np.array([steps, units])))
     return Timing([time_steps(steps) / steps for _ in range(units)], steps)

@@ -1,4 +1,4 @@
-"""A model, as types and functions that all programs share: from network and schedule to denoiser."""
+"""A model: its schedule, parameterization and network, and the denoiser that they make."""
 
 from typing import Any, NamedTuple, cast
 
@@ -58,7 +58,7 @@ def network(
 
 
 def denoiser(model: Model, params: Any, labels: Labels | None = None, w: float = 0.0) -> Denoiser:
-    """Returns x_t, t -> x_0: network, parameterization, classifier-free guidance of scale w, clip."""
+    """Chains network, parameterization, classifier-free guidance of scale w and clip, in this order."""
     return parameterization.clip(unclipped_denoiser(model, params, labels, w))
 
 

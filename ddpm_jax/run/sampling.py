@@ -75,7 +75,7 @@ def class_count(model: Model, chain: runs.Chain) -> int:
 
 
 def weight_digests(params: Any, chain: runs.Chain) -> digest.Record:
-    """Returns the digests of the parameters that samples depend on: the network's, the classifier's."""
+    """Returns the digests of the parameters that samples depend on: the network's and the classifier's."""
     return digest.record((params, chain.guide and chain.guide.params))
 
 
@@ -144,7 +144,7 @@ def draw_batch(
     path: epath.Path,
     tick: Callable[[int], object],
 ) -> Images:
-    """Returns the images of a batch, in [-1, 1], resumed from the state that 'path' may hold.
+    """Returns the images of a batch, resumed from the state that 'path' may hold.
 
     'tick' is called with the number of steps just taken. Raises Stopped after a signal, with the
     state saved at 'path'.

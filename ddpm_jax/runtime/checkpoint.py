@@ -169,9 +169,8 @@ def restore_newest(
                 manager.reload()
             else:
                 return step, state, {bad for bad in damaged if bad > step}
-    if (
-        not damaged
-    ):  # the first one is still being written, under its final name, as buckets have no rename
+    # The first checkpoint is still being written, under its final name, as buckets have no rename.
+    if not damaged:
         return None
     latest = damaged[max(damaged)]
     raise Damaged(f"no checkpoint is left to resume from, and nothing was changed; {latest}")

@@ -15,9 +15,7 @@ from etils import epath
 POINTER = b"version https://git-lfs"
 PAGES = b"<!doctype", b"<html", b"<?xml"
 FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
-TENSORFLOW = (
-    r"(.*)\.(index|meta|data-\d{5}-of-\d{5})"  # a checkpoint's files; group 1 is its prefix
-)
+TENSORFLOW = r"(.*)\.(index|meta|data-\d{5}-of-\d{5})"  # group 1 is a checkpoint's prefix
 Tensors = Mapping[str, np.ndarray]
 
 

@@ -114,9 +114,7 @@ def heartbeat_lock(
         for count in itertools.count(1):
             if stop.wait(beat):
                 return
-            with suppress(
-                Exception
-            ):  # a bucket that is unreachable now may be back at the next beat
+            with suppress(Exception):  # an unreachable bucket may be back at the next beat
                 if read_text(path) and not is_owned():
                     end_process(report_loss(path))
                     return

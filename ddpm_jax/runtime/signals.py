@@ -57,9 +57,7 @@ def watch(pipe: int) -> None:
         received.append(name)
         jax = sys.modules.get("jax")
         if jax and jax.distributed.is_initialized():
-            os.kill(
-                os.getpid(), signal.SIGTERM
-            )  # to jax's own handler, which informs the other processes
+            os.kill(os.getpid(), signal.SIGTERM)  # jax's handler informs the other processes
         else:
             pending.append(name)
         with suppress(OSError):  # Ctrl-C ends "| tee" too, and then nobody reads this

@@ -14,9 +14,8 @@ from ddpm_jax.weights.formats import Architecture
 GET_AGAIN = "download it again"
 INSTEAD_OF_TORCH = "or use the .safetensors file if there is one"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-ATTENTION_HEIGHT = (
-    16  # every released network has attention here, from which the images' height follows
-)
+# Every released network has attention at this height, from which the images' height follows.
+ATTENTION_HEIGHT = 16
 RELEASE_SCHEDULE = {"name": "linear", "T": 1000, "beta_1": 1e-4, "beta_T": 0.02}
 Section = dict[str, Any]
 
@@ -44,12 +43,7 @@ def read(path: str, format: str) -> Source:
         raise ValueError(f"--source {path} does not exist")
     try:
         source = open_source(location)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        OverflowError,
-    ) as error:  # also JSON of unexpected types
+    except (ValueError, TypeError, KeyError, OverflowError) as error:  # or JSON of other types
         raise ValueError(f"--source {path} cannot be imported: {error}") from error
     if format not in ("auto", source.format):
         raise ValueError(f"--source {path} has format {source.format}, not --format={format}")
