@@ -9,7 +9,7 @@ from ddpm_jax.runtime import signals
 
 def main(argv: list[str]) -> int:
     """Returns the exit status, as 'command' does; can be called any number of times in a process."""
-    with process_state.restored(), signals.listening():
+    with process_state.preserve(), signals.listening():
         return command(argv)
 
 

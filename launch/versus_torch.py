@@ -47,7 +47,7 @@ def our_run(options: argparse.Namespace) -> Run:
     config.parallel.devices = 1
     if options.channels:
         config.model.channels = options.channels
-    return preflight.build_for(config, epath.Path(os.devnull), topology.LOCAL)
+    return preflight.build_run(config, epath.Path(os.devnull), topology.LOCAL)
 
 
 def our_training(run: Run) -> Take:

@@ -1,6 +1,6 @@
-"""Reads the command line: everything a user can mistype ends here in one line.
+"""Parses the command line, and reports anything mistyped in one line.
 
-Nothing heavy is imported before the flags and the config's fields are known to be right.
+No heavy library is imported before the flags and the names of the config's fields are checked.
 """
 
 import re
@@ -22,7 +22,7 @@ class Command(NamedTuple):
     mode: Mode
     config: ConfigDict
     directory: epath.Path  # the workdir
-    name: str  # the config's
+    name: str  # of the run: the config file's
     flags: flags.FlagValues
 
     @property
@@ -52,40 +52,41 @@ def parse(argv: list[str]) -> Command:
         raise Usage(f"--config: {error}") from error
     if rest[1:]:
         raise Usage(f"unexpected argument {rest[1]!r}; flags start with -- and have no spaces")
-    check_flags_of_mode(values)
+    check_mode_flags(values)
     directory = epath.Path(values.workdir or f"runs/{name}")
     return Command(modes.MODES[values.mode], values.config, directory, name, values)
 
 
-def check_flags_of_mode(values: flags.FlagValues) -> None:
-    """Raises Usage for a flag that does not go with the mode."""
+def check_mode_flags(values: flags.FlagValues) -> None:
+    """Raises Usage for a flag that the mode does not take."""
     for flag in flag_table.TABLE:
-        allowed = modes.with_flag(flag.name)
+        allowed = modes.names_by_flag(flag.name)
         if allowed and values[flag.name].present and values.mode not in allowed:
             raise Usage(f"--{flag.name} goes with --mode={' or '.join(allowed)}, not {values.mode}")
 
 
 def base_config(args: list[str]) -> tuple[ConfigDict, str, list[str]]:
-    """The config before overrides, its name, and the arguments without --config.
+    """Returns the config before overrides, its name, and the arguments without --config.
 
-    Without --config the run's own is taken, and with --mode=import the one that the weights have.
+    Without --config it is the stored config of the run in --workdir; with --mode=import it follows
+    from the weights. Raises Usage if there is neither.
     """
     spec, rest = last_value(args, "config")
     folder, _ = last_value(args, "workdir")
     if last_value(args, "mode")[0] == "import":
-        return *config_of_weights(args, spec or ""), rest
+        return *load_weights_config(args, spec or ""), rest
     if spec is not None:
-        return config_file.load(spec), config_file.name_of(spec), rest
-    config = config_of_run(folder) if folder is not None else None
-    if config is None:
+        return config_file.load(spec), config_file.run_name(spec), rest
+    config = None if folder is None else load_stored_config(folder)
+    if folder is None or config is None:
         raise Usage(
             "no --config, and no --workdir that holds a run; try --config=configs/digits.py"
         )
     return config, epath.Path(folder).name, rest
 
 
-def config_of_run(folder: str) -> ConfigDict | None:
-    """The config of the run that a folder holds, or None if it holds none."""
+def load_stored_config(folder: str) -> ConfigDict | None:
+    """Returns the config of the run in a folder, or None if the folder holds no run."""
     from ddpm_jax.config import stored_config
     from ddpm_jax.run import record
 
@@ -94,8 +95,11 @@ def config_of_run(folder: str) -> ConfigDict | None:
     return stored_config.get_config(folder)
 
 
-def config_of_weights(args: list[str], base: str) -> tuple[ConfigDict, str]:
-    """Raises ValueError, saying what is wrong with the weights or their base."""
+def load_weights_config(args: list[str], base: str) -> tuple[ConfigDict, str]:
+    """Returns the config of foreign weights over a base config, and the name of their run.
+
+    Raises Usage without --source, and ValueError for invalid weights or an invalid base.
+    """
     from ddpm_jax.weights import imported_config, source
 
     path, format = last_value(args, "source")[0], last_value(args, "format")[0]
@@ -103,11 +107,11 @@ def config_of_weights(args: list[str], base: str) -> tuple[ConfigDict, str]:
         raise Usage("--mode=import needs --source=PATH, a checkpoint or a folder of weights")
     source.read.cache_clear()  # an earlier command of this process may have read other content
     weights = source.read(path, format or "auto")
-    return imported_config.config_of(weights, base), imported_config.folder_name(path)
+    return imported_config.build_config(weights, base), imported_config.folder_name(path)
 
 
 def last_value(args: list[str], flag: str) -> tuple[str | None, list[str]]:
-    """The last value of --flag=value or --flag value, None without one, and the other arguments."""
+    """Returns the last value of --flag=value or --flag value, None without one, and the other args."""
     for i, arg in reversed(list(enumerate(args))):
         match = re.fullmatch(f"--?{flag}(?:=(.*))?", arg, re.DOTALL)
         if match and match[1] is not None:
@@ -130,7 +134,7 @@ def check_fields(config: ConfigDict, args: list[str]) -> None:
 
 
 def field_names(config: dict, prefix: str = "") -> list[str]:
-    """The dotted names of a config's fields."""
+    """Returns the dotted names of a config's fields."""
     names = []
     for key, value in config.items():
         nested = isinstance(value, dict)

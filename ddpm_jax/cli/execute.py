@@ -1,4 +1,4 @@
-"""Carries out a command: checks all that can be checked, then runs the mode's program."""
+"""Executes a command: validates everything that can be validated, then runs the mode's program."""
 
 import zlib
 from contextlib import nullcontext
@@ -23,14 +23,14 @@ def execute(command: Command) -> int:
 
     Raises ValueError for wrong usage, before anything is written.
     """
-    with process_state.restored_jax():
+    with process_state.preserve_jax():
         logging.set_verbosity(command.flags.verbosity)
         exit.quiet_libraries()
         try:
             join(command)
-            subject = checked(command)
+            subject = check_and_build(command)
             with lock.hold(command.directory) if command.mode.locks else nullcontext():
-                signals.check("before anything was begun")
+                signals.check("before anything started")
                 status = run_program(command, subject)
         except signals.Stopped as stopped:
             console.say(str(stopped))
@@ -40,20 +40,21 @@ def execute(command: Command) -> int:
 
 
 def join(command: Command) -> None:
-    """Prepares jax for the run's devices, and meets the other processes if there are any.
+    """Prepares jax for the run's devices, and joins the other processes if there are any.
 
-    Raises ValueError for an unknown topology, and for processes started with different flags.
+    Raises ValueError for an unknown topology, and for processes that were started with other flags.
     """
     values = command.flags
-    chosen = values.topology or topology.LOCAL
-    topology.begin(chosen)
-    if chosen == topology.LOCAL:  # else: no devices of ours, and no other process
+    name = values.topology or topology.LOCAL
+    topology.begin(name)
+    # Compiling for another topology uses no device, and no other process.
+    if name == topology.LOCAL:
         numbers = values.num_processes, values.process_id
         processes.start(values.coordinator, *numbers, fingerprint(command), values.join_timeout)
 
 
 def fingerprint(command: Command) -> dict[str, Any]:
-    """What the processes of one run must share; data may lie elsewhere on each host."""
+    """Returns what all processes of a run must share; the path of the data may differ between hosts."""
     fields = record.flatten(command.config.to_dict())
     shared = {name: fields[name] for name in fields if name not in ("data.data_dir", "data.path")}
     code = sorted(Path(__file__).parents[1].rglob("*.py"))
@@ -66,39 +67,42 @@ def fingerprint(command: Command) -> dict[str, Any]:
     }
 
 
-def checked(command: Command) -> Any:
-    """What the mode works on, a Run or what its 'build' makes.
+def check_and_build(command: Command) -> Any:
+    """Returns what the mode works on: a Run, or what the mode's own 'build' makes.
 
-    Validates the command line and the config before anything is written; raises ValueError.
+    Validates the command line and the config before anything is written. Raises ValueError.
     """
     mode, directory = command.mode, command.directory
     if mode.needs_run:
         check_workdir(command)
     subject = modes.function(mode.build)(command.config, directory, **build_options(command))
     if mode.needs_run:
-        subject = ready(command, subject)
+        subject = complete_run(command, subject)
     if mode.check:
         modes.function(mode.check)(subject, **command.options)
     return subject
 
 
 def build_options(command: Command) -> dict[str, Any]:
-    """The mode's flags, for a build of its own; that of config/ takes none."""
+    """Returns the arguments of the mode's 'build': its flags, or none for the default one."""
     return {} if command.mode.build == modes.Mode.build else command.options
 
 
 def check_workdir(command: Command) -> None:
-    """Raises ValueError unless the workdir holds what the mode needs and can be written."""
+    """Raises ValueError unless the workdir is writable and holds what the mode needs."""
     mode, directory = command.mode, command.directory
-    waits = command.options.get("follow") and record.read(directory)  # for the first checkpoint
-    if mode.needs_checkpoint and not waits and not checkpoint.exists(directory / "checkpoints"):
+    will_wait = command.options.get("follow") and record.read(directory)  # for a first checkpoint
+    if mode.needs_checkpoint and not will_wait and not checkpoint.exists(directory / "checkpoints"):
         raise ValueError(f"{directory} holds no checkpoint to {mode.name} from; train first")
     files.check_writable(directory, *mode.writes)
     record.check_same_run(directory, command.config.to_dict())
 
 
-def ready(command: Command, run: Run) -> Run:
-    """The run with its name and the classifier that guides it. Raises ValueError for a wrong kind."""
+def complete_run(command: Command, run: Run) -> Run:
+    """Returns the run with its name and its guiding classifier.
+
+    Raises ValueError for a classifier's run in a mode that takes none.
+    """
     mode, directory = command.mode, command.directory
     if run.model.classifies and not mode.takes_classifiers:
         raise ValueError(
@@ -110,9 +114,9 @@ def ready(command: Command, run: Run) -> Run:
 
 
 def run_program(command: Command, subject: Any) -> int:
-    """Runs the mode's program: from here on an error is a failure, not wrong usage.
+    """Runs the mode's program; returns the exit status, 0, or 1 if the program fails.
 
-    Exceptions are a lock that another process holds, and what a program calls Usage.
+    Signals, a lock that another process holds, and a program's own Usage errors pass through.
     """
     try:
         modes.function(command.mode.run)(subject, **command.options)

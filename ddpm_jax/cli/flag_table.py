@@ -1,4 +1,4 @@
-"""Every flag with its help; --help prints this table and the table of modes."""
+"""The table of flags; --help prints it and the table of modes."""
 
 import textwrap
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ FORMATS = ("auto", "tf1", "pesser", "diffusers", "png", "npz")
 EXAMPLES = """Train a diffusion model, sample from it, measure it.
 
   python -m ddpm_jax.main --config=configs/digits.py
-      trains on 8x8 digits in minutes, on a laptop; the same command resumes a run.
+      trains on 8x8 digits in minutes, on a laptop; the same command resumes the run.
   python -m ddpm_jax.main --config=configs/cifar10.py --workdir=gs://bucket/cifar10
-      the paper's CIFAR-10 run, on a TPU v3-8 or whatever devices there are.
+      trains the paper's CIFAR-10 run, on a TPU v3-8 or any other devices.
   python -m ddpm_jax.main --workdir=runs/digits --mode=sample --config.sample.count=64
       draws 64 images from the run in runs/digits.
   python -m ddpm_jax.main --workdir=runs/digits --mode=figures
       draws the paper's figures from it.
   python -m ddpm_jax.main --config=configs/cifar10.py --mode=preflight --topology=v3:2x2
-      compiles the run for a TPU v3-8 without one: does it fit, how long might a step take.
+      compiles the run for a TPU v3-8 without one: whether it fits, how long a step may take.
   python -m ddpm_jax.main --mode=import --source=ddpm-cifar10-32 --workdir=runs/google
-      makes a run of foreign weights, to sample from, measure and train on.
+      makes a run from foreign weights, to sample from, measure or train further.
   python -m ddpm_jax.main --workdir=runs/cifar10 --mode=compress --input=pictures --output=small
       compresses pictures without loss; --mode=calibrate first, --mode=decompress afterwards.
 """
-CONFIG = "a file of configs/, or one like them; FILE:ROW for one of its rows, as ablation.py:mu-mse"
+CONFIG = "a config file, such as those in configs/; FILE:ROW for one row of it: ablation.py:mu-mse"
 DEFINE = {
     "bool": flags.DEFINE_bool,
     "enum": flags.DEFINE_enum,
@@ -42,14 +42,14 @@ EXIT_STATUS = (
 
 @dataclass(frozen=True)
 class Flag:
-    """A flag: its absl type, its default, and what --help says of it."""
+    """A flag, defined with absl."""
 
     name: str
     kind: str  # string, list, bool, integer, float or enum
     default: Any
     help: str
     choices: tuple[str, ...] = ()
-    lowest: int | None = None
+    lowest: int | None = None  # of an integer
 
 
 TABLE = (
@@ -57,8 +57,8 @@ TABLE = (
         "workdir",
         "string",
         None,
-        "where the run's files are (default runs/<config name>); with one that holds a run, --config"
-        " may be left out",
+        "the folder of the run's files (default runs/<config name>); if it holds a run, --config may"
+        " be left out",
     ),
     Flag("mode", "enum", "train", "what to do; see above", choices=tuple(modes.MODES)),
     Flag(
@@ -127,7 +127,7 @@ TABLE = (
         "max_bytes",
         "integer",
         None,
-        "compress: cut every file there; decompress: read so much of each",
+        "compress: cut every file to this size; decompress: read only this much of each",
         lowest=1,
     ),
     Flag("nu", "integer", 12, "2^nu states of the trellis, 8 to 16 (12)"),
@@ -147,12 +147,19 @@ TABLE = (
         "coordinator",
         "string",
         "",
-        "HOST:PORT of the first process, where several processes make one run; on Cloud TPU, GKE,"
-        " SLURM and Open MPI they find each other",
+        "HOST:PORT of the first process, if several processes share one run; on Cloud TPU, GKE, SLURM"
+        " and Open MPI they find each other",
     ),
-    Flag("num_processes", "integer", 0, "how many they are; 0 asks the cluster, 1 is one alone"),
-    Flag("process_id", "integer", 0, "which of them this is, from 0"),
-    Flag("join_timeout", "float", 300.0, "seconds to wait for the others at the start (300)"),
+    Flag(
+        "num_processes",
+        "integer",
+        0,
+        "the number of processes; 0 asks the cluster, 1 is a single one",
+    ),
+    Flag("process_id", "integer", 0, "the number of this process, from 0"),
+    Flag(
+        "join_timeout", "float", 300.0, "seconds to wait for the other processes at the start (300)"
+    ),
     Flag(
         "stopped_status",
         "integer",
@@ -165,7 +172,7 @@ TABLE = (
 
 
 def define() -> flags.FlagValues:
-    """Fresh values of all flags but --config."""
+    """Returns new flag values, with all flags but --config defined."""
     values = flags.FlagValues()
     for flag in TABLE:
         options: dict[str, Any] = {"flag_values": values}
@@ -178,13 +185,13 @@ def define() -> flags.FlagValues:
 
 
 def help_text() -> str:
-    """What --help prints: examples, modes, flags, exit status."""
+    """Returns what --help prints: examples, modes, flags, exit status."""
     lines = [EXAMPLES, "Modes (--mode=NAME):"]
     lines += [row(mode.name, mode.help) for mode in modes.ALL]
     lines += ["", "Flags:", row("--config", CONFIG)]
     for flag in TABLE:
-        only = ", ".join(modes.with_flag(flag.name))
-        lines.append(row(f"--{flag.name}", f"[{only}] {flag.help}" if only else flag.help))
+        names = ", ".join(modes.names_by_flag(flag.name))
+        lines.append(row(f"--{flag.name}", f"[{names}] {flag.help}" if names else flag.help))
     lines += [
         row("--config.SECTION.FIELD=VALUE", "any field, e.g. --config.train.batch_size=64"),
         "",
@@ -194,6 +201,6 @@ def help_text() -> str:
 
 
 def row(name: str, text: str) -> str:
-    """A name and its text, wrapped at 100 columns with a hanging indent."""
+    """Formats a name and its text, wrapped at 100 columns with a hanging indent."""
     head = f"  {name:<15} "
     return textwrap.fill(text, 100, initial_indent=head, subsequent_indent=" " * 18)

@@ -1,7 +1,7 @@
-"""The table of modes: help, flags, checks, writes and locks are read off it.
+"""The table of modes, which defines their help, flags, checks, outputs and locks.
 
-A mode's functions are named as text, "module:function", and imported when they are called: no mode
-pays for another's libraries.
+A mode's functions are named as text, "module:function", and imported when they are called, so that no
+mode loads another's libraries.
 """
 
 import importlib
@@ -12,24 +12,24 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Mode:
-    """A value of --mode. Its functions get the values of its flags as keywords."""
+    """A value of --mode. Its functions take the values of its flags as keyword arguments."""
 
     name: str
     help: str
-    run: str  # the program, called with what 'build' has made
-    check: str = ""  # the same, before anything is written; raises ValueError
-    build: str = "ddpm_jax.config.build:run"  # of the config and the workdir
+    run: str  # the program, called with the result of 'build'
+    check: str = ""  # called with that before anything is written; raises ValueError
+    build: str = "ddpm_jax.config.build:run"  # called with the config and the workdir
     writes: tuple[str, ...] = ()  # folders in the workdir; "" is the workdir itself
     flags: tuple[str, ...] = ()
-    needs_run: bool = True  # False: works on the config's data alone, without a workdir
+    needs_run: bool = True  # False: uses only the config's data section, without a workdir
     needs_checkpoint: bool = True
-    draws_samples: bool = False  # by the sample section, so sample.classifier guides them
-    takes_classifiers: bool = False
-    locks: bool = False  # the workdir, against a second writer
+    draws_samples: bool = False  # as the sample section says, guided by sample.classifier
+    takes_classifiers: bool = False  # the run may be a classifier's
+    locks: bool = False  # holds the workdir's lock against a second writer
 
 
 def function(name: str) -> Callable[..., Any]:
-    """Imports "module:function"."""
+    """Imports and returns "module:function"."""
     module, _, attribute = name.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -49,7 +49,7 @@ ALL = (
         name="prepare",
         help="downloads or converts the config's data set; needs no accelerator",
         run="ddpm_jax.cli.prepare:prepare",
-        build="ddpm_jax.cli.prepare:data_of",
+        build="ddpm_jax.cli.prepare:build",
         flags=("source",),
         needs_run=False,
         needs_checkpoint=False,
@@ -82,10 +82,10 @@ ALL = (
     ),
     Mode(
         name="preflight",
-        help="compiles the run for a TPU that need not be there: memory, time per step",
+        help="compiles the run for a TPU without one: memory, time per step",
         run="ddpm_jax.profiling.preflight:preflight",
         check="ddpm_jax.profiling.preflight:check",
-        build="ddpm_jax.profiling.preflight:build_for",
+        build="ddpm_jax.profiling.preflight:build_run",
         writes=("preflight",),
         flags=("topology",),
         needs_checkpoint=False,
@@ -95,7 +95,7 @@ ALL = (
         name="benchmark",
         help="times training, sampling and the input pipeline on this machine",
         run="ddpm_jax.profiling.benchmark:benchmark",
-        build="ddpm_jax.profiling.benchmark:build_for",
+        build="ddpm_jax.profiling.benchmark:build_run",
         writes=("benchmark",),
         flags=("benchmark",),
         needs_checkpoint=False,
@@ -103,7 +103,7 @@ ALL = (
     ),
     Mode(
         name="import",
-        help="makes a run of foreign weights",
+        help="makes a run from foreign weights",
         run="ddpm_jax.weights.program:import_weights",
         check="ddpm_jax.weights.program:check_import",
         build="ddpm_jax.weights.program:build",
@@ -122,14 +122,14 @@ ALL = (
     ),
     Mode(
         name="calibrate",
-        help="measures what compression needs to know of a checkpoint, once",
+        help="measures, once per checkpoint, what compression needs",
         run="ddpm_jax.codec.commands.calibrate:calibrate",
         check="ddpm_jax.codec.commands.calibrate:check",
         writes=("codec",),
     ),
     Mode(
         name="compress",
-        help="compresses pictures without loss, by the model",
+        help="compresses pictures without loss, with the model",
         run="ddpm_jax.codec.commands.program:compress",
         check="ddpm_jax.codec.commands.program:check_compress",
         flags=("input", "output", "max_bytes", "nu", "profile", "archive"),
@@ -143,7 +143,7 @@ ALL = (
     ),
     Mode(
         name="inspect",
-        help="prints what compressed files hold",
+        help="prints the content of compressed files",
         run="ddpm_jax.codec.commands.program:inspect",
         check="ddpm_jax.codec.commands.program:check_inspect",
         flags=("input",),
@@ -152,6 +152,6 @@ ALL = (
 MODES = {mode.name: mode for mode in ALL}
 
 
-def with_flag(name: str) -> list[str]:
-    """The modes that a flag goes with; none are named for a flag of every mode."""
+def names_by_flag(name: str) -> list[str]:
+    """Returns the names of the modes that declare a flag; [] for a flag that every mode takes."""
     return [mode.name for mode in ALL if name in mode.flags]

@@ -1,4 +1,4 @@
-"""--mode=prepare: a config's data set on disk, so that no accelerator waits for it."""
+"""--mode=prepare: prepares a config's data set on disk, so that no accelerator waits for it."""
 
 import jax
 from etils import epath
@@ -11,16 +11,16 @@ from ddpm_jax.datasets.source import Data, Folder
 from ddpm_jax.runtime import console
 
 
-def data_of(config: ConfigDict, directory: epath.Path, source: str | None) -> Data | Folder:
-    """The config's data section. Raises ValueError for wrong fields."""
-    jax.config.update("jax_platforms", "cpu")  # a TPU serves one process, and this one needs none
-    return data_section.data_source(config.data.to_dict())
+def build(config: ConfigDict, directory: epath.Path, source: str | None) -> Data | Folder:
+    """Returns the config's data section. Raises ValueError for invalid fields."""
+    jax.config.update("jax_platforms", "cpu")  # a TPU serves one process, and this one needs no TPU
+    return data_section.data_source(config.to_dict()["data"])
 
 
 def prepare(data: Data | Folder, source: str | None) -> None:
-    """Prepares both splits, from 'source' where the data set is made of one, and prints their sizes.
+    """Prepares both splits, converting 'source' if it is given, and prints their sizes.
 
-    Raises Usage for an unknown split or a wrong source, RuntimeError for what cannot be read.
+    Raises Usage for an unknown split or a wrong source, RuntimeError for an unreadable image.
     """
     try:
         if source:
@@ -28,6 +28,6 @@ def prepare(data: Data | Folder, source: str | None) -> None:
         splits = {split: data.open(split) for split in filter(None, (data.split, data.held_out))}
     except ValueError as error:
         raise Usage(str(error)) from error
-    for split, opened in splits.items():
-        height, width, channels = opened.shape
-        console.say(f"{opened.name} {split}: {opened.count} images {height}x{width}x{channels}")
+    for split, images in splits.items():
+        height, width, channels = images.shape
+        console.say(f"{images.name} {split}: {images.count} images {height}x{width}x{channels}")

@@ -1,4 +1,4 @@
-"""What a call of main() changes in its process, put back when the call ends."""
+"""Restores the global state of the process that a call of main() changes."""
 
 import logging
 import os
@@ -14,8 +14,8 @@ JAX_OPTIONS = ("jax_platforms", "jax_enable_compilation_cache")
 
 
 @contextmanager
-def restored() -> Iterator[None]:
-    """Restores logging, warnings and the hook for what nobody can catch."""
+def preserve() -> Iterator[None]:
+    """Restores logging, warnings and the hook for uncatchable errors after the body."""
     hook, verbosity = sys.unraisablehook, absl_logging.get_verbosity()
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
     try:
@@ -29,10 +29,10 @@ def restored() -> Iterator[None]:
 
 
 @contextmanager
-def restored_jax() -> Iterator[None]:
-    """Restores jax's options and the TPU compiler's environment.
+def preserve_jax() -> Iterator[None]:
+    """Restores jax's options and the TPU compiler's environment after the body.
 
-    A call that has joined other processes cannot be followed by another: jax joins once a process.
+    No call can follow one that has joined other processes, as jax joins once per process.
     """
     import jax
 

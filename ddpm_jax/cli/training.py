@@ -1,4 +1,4 @@
-"""--mode=train: training, then the held-out bound."""
+"""--mode=train: trains, then measures the held-out bound."""
 
 from ddpm_jax.datasets import source
 from ddpm_jax.evaluation import evaluate
@@ -8,13 +8,15 @@ from ddpm_jax.training import train
 
 
 def train_and_measure(run: Run) -> None:
-    """Trains, measures the held-out bound, and says where the results are."""
+    """Trains, measures the held-out bound, and prints where the results are."""
     train.train(run)
     try:
         evaluate.held_out(run)
     except lock.InUse as error:
         console.say(f"no bound: {error}")
-    grids = sorted((run.directory / "samples").glob("*-grid.png"), key=lambda p: p.stat().mtime)
+    grids = sorted(
+        (run.directory / "samples").glob("*-grid.png"), key=lambda path: path.stat().mtime
+    )
     if grids:
         console.say(f"samples  {grids[-1]}")
     advice = f"sample from it with --workdir={run.directory} --mode=sample"
@@ -26,7 +28,7 @@ def train_and_measure(run: Run) -> None:
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for missing splits, and for labels that the network does not know."""
+    """Raises ValueError for a missing split, and for labels other than the network's classes."""
     source.check_classes(run.data.open(run.data.split), run.model.network.classes)
     if run.eval.images and run.data.held_out:
         run.data.open(run.data.held_out)

@@ -1,25 +1,28 @@
-"""Builds a Run from a ConfigDict; nothing below sees a ConfigDict.
+"""Builds a Run from a ConfigDict; no lower room sees a ConfigDict.
 
-All checks that need no computation are made here, and name a field as users know it.
+All checks that need no computation are made here. Their messages name fields as users write them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from ddpm_jax import optimizer
+from ddpm_jax import optimizer as optimizers
 from ddpm_jax.config import data as data_section
 from ddpm_jax.config import labels, sampler, validate
 from ddpm_jax.config import model as model_section
 from ddpm_jax.config import sections as config_sections
-from ddpm_jax.datasets import source
+from ddpm_jax.config.model import Diffusion
+from ddpm_jax.datasets.source import Data, Folder
 from ddpm_jax.distributed import mesh as meshes
+from ddpm_jax.distributed.mesh import Layout
 from ddpm_jax.run import record as records
 from ddpm_jax.run.model import ImageKind, Model
-from ddpm_jax.run.run import Run
+from ddpm_jax.run.run import Chain, Run
 
 SECTIONS = (
     "seed",
@@ -37,60 +40,93 @@ SECTIONS = (
 def run(
     config: ConfigDict,
     directory: epath.Path,
-    present: Sequence[jax.Device] | None = None,
-    of_images: ImageKind | None = None,
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
+    image_kind: ImageKind | None = None,
 ) -> Run:
-    """Everything a program needs. Raises ValueError for what the config gets wrong.
+    """Returns the run of a config and a workdir. Raises ValueError if the config is invalid.
 
-    'present' are the devices there are, if not those that jax sees; 'of_images' spares the data set.
+    'devices' replaces those that jax sees; with 'image_kind' the data set is not opened.
     """
     section, sections = validate.section, config.to_dict()
     check_sections(sections)
     validate.check_seed("seed", sections["seed"])
-    # What needs no data set comes first: preparing one may take long.
-    layout = section(meshes.layout, "parallel", sections["parallel"], present)
-    mesh = layout.mesh
+    # The data set is opened last: preparing it may take long.
+    layout = section(meshes.layout, "parallel", sections["parallel"], devices)
     data = data_section.data_source(sections["data"])
-    diffused = section(model_section.diffusion_of, "diffusion", sections["diffusion"])
-    sampled = dict(sections["sample"])
-    langevin = section(sampler.langevin, "sample.langevin", sampled.pop("langevin", {}))
-    chain_of = partial(sampler.chain, *diffused[:3], langevin=langevin)
-    optimize = section(optimizer.adam, "optimizer", sections["optimizer"])
-    train = section(config_sections.train, "train", sections["train"], layout, chain_of)
-    sample = section(config_sections.sample, "sample", sampled, mesh, chain_of)
-    evaluation = section(config_sections.evaluation, "eval", sections["eval"], mesh, diffused.sched)
-    shape, levels = of_images or image_kind(data, directory)
-    network = section(model_section.network_of, "model", sections["model"], shape, diffused, layout)
-    sample = labels.checked(sample, train, network.classes)
-    if diffused.classifies:
-        labels.check_classifier(network.classes, train, evaluation)
-    model = Model(
-        sched=diffused.sched,
-        parameterization=diffused.parameterization,
-        variance=diffused.variance,
-        objective=diffused.objective(levels),
-        timesteps=diffused.timesteps,
-        network=network,
+    diffusion = section(model_section.build_diffusion, "diffusion", sections["diffusion"])
+    optimizer = section(optimizers.adam, "optimizer", sections["optimizer"])
+    sample_fields = dict(sections["sample"])
+    build_chain = chain_builder(diffusion, sample_fields.pop("langevin", {}))
+    train = section(config_sections.train, "train", sections["train"], layout, build_chain)
+    sample = section(config_sections.sample, "sample", sample_fields, layout.mesh, build_chain)
+    evaluation = section(
+        config_sections.evaluation, "eval", sections["eval"], layout.mesh, diffusion.sched
+    )
+    shape, levels = image_kind or find_image_kind(data, directory)
+    model = build_model(sections["model"], diffusion, shape, levels, layout)
+    sample = labels.check_and_name(sample, train, model.network.classes)
+    if diffusion.classifies:
+        labels.check_classifier(model.network.classes, train, evaluation)
+    return Run(
+        directory=directory,
+        checkpoints=directory / "checkpoints",
+        config=sections,
+        seed=sections["seed"],
+        layout=layout,
+        data=data,
+        model=model,
+        optimizer=optimizer,
+        train=train,
+        sample=sample,
+        eval=evaluation,
+    )
+
+
+def chain_builder(diffusion: Diffusion, langevin: Mapping[str, Any]) -> Callable[..., Chain]:
+    """Returns sampler.chain with all that the chains of a run share; 'langevin' is sample.langevin."""
+    return partial(
+        sampler.chain,
+        diffusion.sched,
+        diffusion.parameterization,
+        diffusion.variance,
+        langevin=validate.section(sampler.langevin, "sample.langevin", langevin),
+    )
+
+
+def build_model(
+    fields: Mapping[str, Any],
+    diffusion: Diffusion,
+    shape: tuple[int, int, int],
+    levels: int,
+    layout: Layout,
+) -> Model:
+    """Returns the model of a config's section, for images of one shape and number of grey levels."""
+    return Model(
+        sched=diffusion.sched,
+        parameterization=diffusion.parameterization,
+        variance=diffusion.variance,
+        objective=diffusion.objective(levels),
+        timesteps=diffusion.timesteps,
+        network=validate.section(
+            model_section.build_network, "model", fields, shape, diffusion, layout
+        ),
         shape=shape,
         levels=levels,
-        classifies=diffused.classifies,
+        classifies=diffusion.classifies,
     )
-    seed = sections["seed"]
-    checkpoints = directory / "checkpoints"
-    programs = train, sample, evaluation
-    return Run(directory, checkpoints, sections, seed, layout, data, model, optimize, *programs)
 
 
-def check_sections(sections: dict) -> None:
+def check_sections(sections: Mapping[str, Any]) -> None:
     missing = [name for name in SECTIONS if name not in sections]
     if missing:
         raise ValueError(f"the config has no section {', '.join(missing)}")
 
 
-def image_kind(data: source.Data | source.Folder, directory: epath.Path) -> ImageKind:
-    """Shape and grey levels: the run's own record of them, else the data set's."""
+def find_image_kind(data: Data | Folder, directory: epath.Path) -> ImageKind:
+    """Returns shape and grey levels from the run's config.json if there is one, else from the data."""
     record = records.read(directory)
     if record is not None:
-        return tuple(record["images"]["shape"]), record["images"]["levels"]
+        height, width, channels = record["images"]["shape"]
+        return (height, width, channels), record["images"]["levels"]
     source = data.open(data.split)
     return source.shape, source.levels

@@ -7,9 +7,9 @@ from ml_collections import ConfigDict
 
 
 def load(spec: str) -> ConfigDict:
-    """Runs FILE or FILE:ROW, a file with several configs, once.
+    """Returns the config that FILE defines, or the row ROW of a file with several, as FILE:ROW.
 
-    Raises ValueError for a file that does not exist or that fails.
+    Raises ValueError if the file does not exist or fails.
     """
     file, _, row = spec.partition(":")
     if not Path(file).is_file():
@@ -22,7 +22,7 @@ def load(spec: str) -> ConfigDict:
         raise ValueError(f"--config {spec}: {type(error).__name__}: {error}") from error
 
 
-def name_of(spec: str) -> str:
-    """The run's name: digits for configs/digits.py, ablation-row for configs/ablation.py:row."""
+def run_name(spec: str) -> str:
+    """Returns a run's name: digits for configs/digits.py, ablation-row for configs/ablation.py:row."""
     file, _, row = spec.partition(":")
     return f"{Path(file).stem}-{row}" if row else Path(file).stem

@@ -1,4 +1,4 @@
-"""The data section of a config: a data set by its name, or the user's own pictures."""
+"""The data section of a config: a data set by name, or a folder of the user's own pictures."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from ddpm_jax.datasets.source import Data, Folder
 
 
 def folder(**fields: Any) -> Folder:
-    """Raises ValueError for numbers that no picture can have."""
+    """Returns a section with a folder of pictures. Raises ValueError for numbers out of range."""
     chosen = validate.section(Folder, "data", fields)
     validate.at_least(1, "data", image_size=chosen.image_size)
     if chosen.channels not in (1, 3):
@@ -19,5 +19,5 @@ def folder(**fields: Any) -> Folder:
 
 
 def data_source(fields: Mapping[str, Any]) -> Data | Folder:
-    """A section with a 'path' is of the user's own pictures. Raises ValueError for wrong fields."""
+    """Returns the section: a Folder if it has a 'path', else Data. Raises ValueError if it is invalid."""
     return folder(**fields) if "path" in fields else validate.section(Data, "data", fields)

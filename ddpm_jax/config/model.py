@@ -1,4 +1,4 @@
-"""The diffusion and model sections of a config: names and numbers to schedules, outputs, losses, the network."""
+"""The diffusion and model sections of a config: schedule, parameterization, loss and network."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ddpm_jax import diffusion, parameterization, sde
 from ddpm_jax.config import validate
@@ -59,15 +60,17 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Diffusion(NamedTuple):
+    """The diffusion section of a config, built."""
+
     sched: Schedule
     parameterization: Parameterization
     variance: Variance
-    objective: Callable[[int], Objective]  # of the number of grey levels
+    objective: Callable[[int], Objective]  # takes the number of grey levels
     timesteps: Timesteps
-    classifies: bool
+    classifies: bool  # the loss trains a classifier
 
 
-def diffusion_of(
+def build_diffusion(
     *,
     schedule: Mapping[str, Any],
     output: str,
@@ -76,32 +79,32 @@ def diffusion_of(
     log_cdf: str,
     timesteps: str,
 ) -> Diffusion:
-    """Raises ValueError for an unknown name, and for names that do not go together."""
+    """Returns the section's values. Raises ValueError for unknown or incompatible names."""
     options = {
         "parameterization": validate.choice("diffusion.output", output, OUTPUTS),
         "variance": validate.choice("diffusion.variance", variance, VARIANCES),
         "log_likelihood": validate.choice("diffusion.log_cdf", log_cdf, LIKELIHOODS),
     }
-    timesteps_of = validate.choice("diffusion.timesteps", timesteps, TIMESTEPS)
-    check_together(output, variance, loss, timesteps)
-    sched = validate.section(schedule_of, "diffusion.schedule", schedule)
-    loss_of = validate.choice("diffusion.loss", loss, LOSSES)
+    make_timesteps = validate.choice("diffusion.timesteps", timesteps, TIMESTEPS)
+    check_compatible(output, variance, loss, timesteps)
+    sched = validate.section(build_schedule, "diffusion.schedule", schedule)
+    make_loss = validate.choice("diffusion.loss", loss, LOSSES)
 
-    def objective_of(levels: int) -> Objective:
-        return loss_of(**validate.options(loss_of, options | {"levels": levels}))
+    def make_objective(levels: int) -> Objective:
+        return make_loss(**validate.options(make_loss, options | {"levels": levels}))
 
     return Diffusion(
         sched=sched,
         parameterization=options["parameterization"],
         variance=options["variance"],
-        objective=objective_of,
-        timesteps=timesteps_of(sched.T),
+        objective=make_objective,
+        timesteps=make_timesteps(sched.T),
         classifies=loss == CLASSIFICATION,
     )
 
 
-def check_together(output: str, variance: str, loss: str, timesteps: str) -> None:
-    """Raises ValueError for names that are right one by one, and no model together."""
+def check_compatible(output: str, variance: str, loss: str, timesteps: str) -> None:
+    """Raises ValueError for a combination of valid names that defines no model."""
     is_learned = VARIANCES[variance] in parameterization.LEARNED
     if loss in CONTINUOUS and is_learned:
         raise ValueError(
@@ -113,11 +116,11 @@ def check_together(output: str, variance: str, loss: str, timesteps: str) -> Non
         )
     if timesteps == "continuous" and (loss not in CONTINUOUS or output == "x_prev"):
         raise ValueError(
-            f"diffusion.timesteps continuous is between whole t, where output {output} with loss"
-            f" {loss} is not defined; take eps or x_0, and {' or '.join(CONTINUOUS)}"
+            f"diffusion.timesteps continuous draws t between whole steps, where output {output} with"
+            f" loss {loss} is undefined; use eps or x_0, and {' or '.join(CONTINUOUS)}"
         )
     if loss == "likelihood" and output == "x_prev":
-        raise ValueError("diffusion.loss likelihood goes by x_0, and output x_prev is a mean")
+        raise ValueError("diffusion.loss likelihood needs x_0, and output x_prev is a mean")
 
 
 Shape = tuple[int, int, int]
@@ -135,9 +138,9 @@ def unet_fields(
     dtype: str,
     classes: int,
 ) -> dict[str, Any]:
-    """Returns what a U-Net is built with, and a classifier, which is its way down.
+    """Returns the arguments of a U-Net, or of a classifier, which is the U-Net's downward half.
 
-    Raises ValueError for numbers out of range, and for images that cannot be halved so often.
+    Raises ValueError for numbers out of range, and for images that cannot be halved often enough.
     """
     validate.at_least(1, "model", channels=channels, blocks=blocks)
     validate.at_least(0, "model", classes=classes)
@@ -175,53 +178,52 @@ def build_classifier(
 class Backbone(NamedTuple):
     """One value of 'model.name'.
 
-    'build' takes the shape of the images, the output channels, the layout, and, by keyword, the other
-    fields of the section; what it returns is called as Model.network is.
+    'build' takes the shape of the images, the number of output channels, the layout and, by keyword,
+    the other fields of the section. It returns a module that is called like Model.network.
     """
 
     build: Callable[..., nn.Module]
-    classifies: bool = False
+    classifies: bool = False  # it outputs log p(label | x_t), not images
 
 
 UNET, CLASSIFIER = "unet", "classifier"
 NETWORKS = {UNET: Backbone(build_unet), CLASSIFIER: Backbone(build_classifier, classifies=True)}
 
 
-def network_of(
+def build_network(
     shape: Shape, diffusion: Diffusion, layout: Layout, *, name: str = "", **fields: Any
 ) -> nn.Module:
-    """Builds the network that 'model.name' names; without a name, the one that the loss trains.
+    """Returns the network that 'model.name' names; without a name, the one that the loss trains.
 
-    Raises ValueError for a network that the loss does not train, and as the network's own function does.
+    Raises ValueError for a network that the loss does not train, or for invalid fields.
     """
     name = name or (CLASSIFIER if diffusion.classifies else UNET)
     backbone = validate.choice("model.name", name, NETWORKS)
     if backbone.classifies != diffusion.classifies:
         trained = "a classifier" if diffusion.classifies else "a network that predicts images"
-        raise ValueError(f"model.name is {name}, and this diffusion.loss trains {trained}")
+        raise ValueError(f"model.name is {name}, but this diffusion.loss trains {trained}")
     is_learned = diffusion.variance in parameterization.LEARNED
     out_channels = shape[-1] * (2 if is_learned else 1)
-    arguments = shape, out_channels, layout
-    return validate.section(backbone.build, "model", fields, *arguments)
+    return validate.section(backbone.build, "model", fields, shape, out_channels, layout)
 
 
-def compute_dtype(name: str, platform: str):
-    """bfloat16 convolutions are slow on CPUs, so "auto" keeps them to accelerators."""
-    if name == "auto":
+def compute_dtype(name: str, platform: str) -> DTypeLike:
+    """Returns the dtype of a name; "auto" is bfloat16 on accelerators and float32 on CPUs."""
+    if name == "auto":  # bfloat16 convolutions are slow on CPUs
         return jnp.float32 if platform == "cpu" else jnp.bfloat16
     return validate.choice("model.dtype", name, DTYPES)
 
 
-def schedule_of(name: str, **fields: Any) -> Schedule:
-    """Calls a schedule's function with the numbers that it takes; the section may hold another's too.
+def build_schedule(name: str, **fields: Any) -> Schedule:
+    """Returns the schedule of a section, which may also have the numbers of other schedules.
 
-    Raises ValueError for a number that no schedule has, one that is missing, or one of the wrong type.
+    Raises ValueError for a number that no schedule uses, a missing number, or one of the wrong type.
     """
     function = validate.choice("diffusion.schedule.name", name, SCHEDULES)
     own = inspect.signature(function).parameters
     numbers = {}
-    for each in SCHEDULES.values():
-        numbers |= get_type_hints(each)
+    for schedule in SCHEDULES.values():
+        numbers |= get_type_hints(schedule)
     unused = {field for field in fields if field in numbers and field not in own}
     for field in unused:
         validate.check_type(f"diffusion.schedule.{field}", fields[field], numbers[field])

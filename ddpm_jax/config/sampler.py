@@ -1,4 +1,4 @@
-"""The fields of a config that choose a sampler: 'solver', 'steps' and the options that solvers take."""
+"""The fields of a config that define a sampler: 'solver', 'steps' and the options of solvers."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -17,7 +17,7 @@ NO_OPTIONS = MappingProxyType({})
 
 
 def langevin(*, corrections: int, snr: float, updates: int, step_size: float) -> dict[str, Any]:
-    """Returns the options of the solvers that use Langevin dynamics. Raises ValueError out of range."""
+    """Returns the options for solvers with Langevin dynamics. Raises ValueError if one is out of range."""
     validate.at_least(0, "sample.langevin", corrections=corrections)
     validate.at_least(1, "sample.langevin", updates=updates)
     sizes = {"snr": snr, "step_size": step_size}
@@ -40,8 +40,8 @@ def chain(
 ) -> Chain:
     """Returns the chain of a config section.
 
-    Raises ValueError for steps on which the network's own mean or variance is not defined, and for
-    an eta or a spacing that the solver does not take.
+    Raises ValueError for steps at which the network's own mean or variance is undefined, and for an
+    eta or a spacing that the solver does not take.
     """
     chosen = validate.choice(f"{section}.solver", solver, SOLVERS)
     path = validate.choice(f"{section}.spacing", spacing, SPACINGS)
@@ -49,12 +49,12 @@ def chain(
     options = validate.options(chosen.plan, available)
     if eta and "eta" not in options:
         raise ValueError(
-            f"{section}.eta is {eta}, but {solver} has none; {section}.solver ddim has"
+            f"{section}.eta is {eta}, but {solver} has none; use {section}.solver ddim"
         )
     if not 0.0 <= eta <= 1.0:
         raise ValueError(f"{section}.eta is {eta}; it must lie between 0 and 1")
     if spacing != LINEAR and "spacing" not in options:
-        raise ValueError(f"{section}.spacing is {spacing}, but {solver} has a spacing of its own")
+        raise ValueError(f"{section}.spacing is {spacing}, but {solver} has its own spacing")
     check_steps(sched, parameterization_, variance, section, solver, steps)
     plan = chosen.plan(sched, steps, **options)
     return Chain(
@@ -74,7 +74,7 @@ def check_steps(
     solver: str,
     steps: int,
 ) -> None:
-    """Raises ValueError for steps, or a solver, that do not go with what the network predicts."""
+    """Raises ValueError for steps or a solver that the network's output does not allow."""
     if not 1 <= steps <= sched.T:
         raise ValueError(f"{section}.steps is {steps}; it must lie between 1 and T = {sched.T}")
     chosen = SOLVERS[solver]
@@ -83,15 +83,15 @@ def check_steps(
     if steps != sched.T and predicts_mean:
         raise ValueError(
             f"{section}.steps is {steps}, but this network's own mean is for single steps;"
-            f" take all {sched.T}"
+            f" use all {sched.T}"
         )
     if steps != sched.T and uses_variance and variance is parameterization.learned:
         raise ValueError(
             f"{section}.steps is {steps}, but this network's own variance is for single steps;"
-            f" take all {sched.T}, or another {section}.solver, which does not use it"
+            f" use all {sched.T}, or a {section}.solver that ignores it, such as ddim"
         )
     if predicts_mean and chosen.needs_score:
         raise ValueError(
-            f"{section}.solver {solver} goes by the score, and this network gives its own mean of"
-            f" single steps; {section}.solver ancestral goes by that"
+            f"{section}.solver {solver} needs the score, but this network predicts the mean of"
+            f" single steps; use {section}.solver ancestral"
         )

@@ -1,6 +1,6 @@
-"""The train, sample and eval sections of a config, checked.
+"""The train, sample and eval sections of a config.
 
-A section is the keyword arguments of one function; a message names a field as users know it.
+A section is the keyword arguments of one function. Messages name fields as users write them.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,26 +19,34 @@ SPACES = {"inception": None, "classifier": None, "pixels": None}
 
 
 def sample_grid(
-    chain_of: Callable[..., Chain], *, solver: str, steps: int, eta: float, count: int
+    build_chain: Callable[..., Chain], *, solver: str, steps: int, eta: float, count: int
 ) -> Grid:
+    """Returns the section train.grid. Raises ValueError for a number out of range."""
     validate.at_least(1, "train.grid", count=count)
-    return Grid(chain_of("train.grid", solver, steps, eta), count)
+    return Grid(chain=build_chain("train.grid", solver, steps, eta), count=count)
 
 
 def train(
-    layout: Layout, chain_of: Callable[..., Chain], *, grid: Mapping[str, Any], **fields: Any
+    layout: Layout, build_chain: Callable[..., Chain], *, grid: Mapping[str, Any], **fields: Any
 ) -> Train:
-    """Raises ValueError for a number that is out of range or a batch that cannot be shared out."""
-    grid_ = validate.section(sample_grid, "train.grid", grid, chain_of)
-    chosen = validate.section(Train, "train", fields | {"grid": grid_})
+    """Returns the train section. Raises ValueError for a number out of range or an indivisible batch."""
+    grid_ = validate.section(sample_grid, "train.grid", grid, build_chain)
+    chosen: Train = validate.section(Train, "train", fields | {"grid": grid_})
     meshes.check_batch(layout.mesh, chosen.batch_size, "train.batch_size")
     validate.at_least(
-        0, "train", **validate.fields_of(chosen, "steps", "sample_every", "keep_every")
+        0,
+        "train",
+        steps=chosen.steps,
+        sample_every=chosen.sample_every,
+        keep_every=chosen.keep_every,
     )
     validate.at_least(
         1,
         "train",
-        **validate.fields_of(chosen, "clip_groups", "log_every", "checkpoint_every", "keep"),
+        clip_groups=chosen.clip_groups,
+        log_every=chosen.log_every,
+        checkpoint_every=chosen.checkpoint_every,
+        keep=chosen.keep,
     )
     if not chosen.clip > 0.0:
         raise ValueError(f"train.clip is {chosen.clip}; it must be above 0")
@@ -51,10 +59,10 @@ def train(
             f"train.batch_size is {chosen.batch_size}, which train.clip_groups"
             f" {chosen.clip_groups} does not divide"
         )
-    at_a_time = chosen.batch_size // chosen.clip_groups
-    if at_a_time % layout.accumulation:
+    group = chosen.batch_size // chosen.clip_groups
+    if group % layout.accumulation:
         raise ValueError(
-            f"parallel.accumulation is {layout.accumulation}, which does not divide the {at_a_time}"
+            f"parallel.accumulation is {layout.accumulation}, which does not divide the {group}"
             " images whose gradient is clipped together (train.batch_size / train.clip_groups)"
         )
     validate.choice("train.keep_best", chosen.keep_best, {"": None, "loss": None})
@@ -64,7 +72,7 @@ def train(
 
 def sample(
     mesh: Mesh,
-    chain_of: Callable[..., Chain],
+    build_chain: Callable[..., Chain],
     *,
     solver: str,
     steps: int,
@@ -77,6 +85,7 @@ def sample(
     label: int,
     classifier: str,
 ) -> Sample:
+    """Returns the sample section without sample.langevin. Raises ValueError for a number out of range."""
     validate.at_least(1, "sample", count=count)
     validate.check_seed("sample.seed", seed)
     meshes.check_batch(mesh, batch_size, "sample.batch_size")
@@ -84,15 +93,21 @@ def sample(
         raise ValueError(
             f"sample.guidance is {guidance}; it must be -1 or more, and 0 turns it off"
         )
-    chain = chain_of("sample", solver, steps, eta, spacing)
-    chain = chain._replace(guidance=guidance, label=label)
-    return Sample(chain, count, batch_size, seed, classifier)
+    chain = build_chain("sample", solver, steps, eta, spacing)
+    return Sample(
+        chain=chain._replace(guidance=guidance, label=label),
+        count=count,
+        batch_size=batch_size,
+        seed=seed,
+        classifier=classifier,
+    )
 
 
 def quality_section(**fields: Any) -> Quality:
-    chosen = validate.section(Quality, "eval.quality", fields)
+    """Returns the section eval.quality. Raises ValueError for an unknown space or too few samples."""
+    chosen: Quality = validate.section(Quality, "eval.quality", fields)
     validate.at_least(0, "eval.quality", samples=chosen.samples)
-    if 0 < chosen.samples < 4:  # precision and recall look at third neighbours
+    if 0 < chosen.samples < 4:  # precision and recall use third neighbours
         raise ValueError(f"eval.quality.samples is {chosen.samples}; it must be 0, or 4 or more")
     validate.choice("eval.quality.space", chosen.space, SPACES)
     return chosen
@@ -110,8 +125,16 @@ def evaluation(
     best: str,
     quality: Mapping[str, Any],
 ) -> Eval:
+    """Returns the eval section. Raises ValueError for a number out of range."""
     validate.at_least(0, "eval", images=images, train_images=train_images)
     validate.check_seed("eval.seed", seed)
     meshes.check_batch(mesh, batch_size, "eval.batch_size")
-    strata, samples = bound.strata(sched.T, steps), quality_section(**quality)
-    return Eval(images, train_images, strata, batch_size, seed, best, samples)
+    return Eval(
+        images=images,
+        train_images=train_images,
+        strata=bound.strata(sched.T, steps),
+        batch_size=batch_size,
+        seed=seed,
+        best=best,
+        quality=quality_section(**quality),
+    )

@@ -1,4 +1,6 @@
-"""The config of the run in a folder, as a config file: --config=stored_config.py:<workdir>."""
+"""The stored config of a run, as a config file: --config=stored_config.py:<workdir>."""
+
+from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -7,11 +9,15 @@ from ddpm_jax.run import record
 
 
 def get_config(folder: epath.PathLike) -> ConfigDict:
-    return ConfigDict(lists_to_tuples(record.read(epath.Path(folder))["config"]))
+    """Returns the config of the run in a folder. Raises ValueError if the folder holds no run."""
+    stored = record.read(epath.Path(folder))
+    if stored is None:
+        raise ValueError(f"{folder} holds no run")
+    return ConfigDict(lists_to_tuples(stored["config"]))
 
 
-def lists_to_tuples(value):
-    """JSON has no tuples; a config has no lists."""
+def lists_to_tuples(value: Any) -> Any:
+    """Returns a JSON value with its lists, at any depth, as tuples: a config has no lists."""
     if isinstance(value, dict):
         return {key: lists_to_tuples(item) for key, item in value.items()}
     return tuple(lists_to_tuples(item) for item in value) if isinstance(value, list) else value

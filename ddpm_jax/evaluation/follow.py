@@ -115,7 +115,7 @@ def history(run: Run) -> dict[int, Row]:
     if not path.exists():
         return {}
     record = json.loads(path.read_text())
-    if records.add_later_fields(record["asked"]) != settings(run):
+    if records.add_missing_fields(record["asked"]) != settings(run):
         return {}
     return {int(step): row for step, row in record["rows"].items()}
 

@@ -1,4 +1,4 @@
-"""--mode=benchmark: times a run's parts on the devices of this machine, each alone, then together.
+"""--mode=benchmark: times parts of a run on this machine's devices, each alone, then training as a whole.
 
 Weights are random. The train step and the sampling step need no data set; the input pipeline and
 end-to-end training read it. Each part is compiled, warmed up, then timed for some seconds in units.
@@ -8,7 +8,7 @@ import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cache, partial
 from itertools import islice, repeat
@@ -23,14 +23,8 @@ from ddpm_jax.config import build
 from ddpm_jax.datasets import batches as data_batches
 from ddpm_jax.datasets import source as sources
 from ddpm_jax.distributed import mesh
-from ddpm_jax.profiling import (
-    compiler_report,
-    hardware,
-    preflight,
-    preflight_table,
-    timing,
-    topology,
-)
+from ddpm_jax.profiling import compiler_report, hardware, preflight, timing, topology
+from ddpm_jax.profiling import preflight_table as tables
 from ddpm_jax.profiling.timing import Facts
 from ddpm_jax.run import model
 from ddpm_jax.run import sampling as drawing
@@ -38,7 +32,7 @@ from ddpm_jax.run import state as states
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, files, signals
 
-LATE = 700_000  # a step to resume at; its batch should come as soon as that of step 0
+LATE = 700_000  # a step to resume at; its batch should take no longer than that of step 0
 HEADS = "part, batch", "steps/s", "images/s", "ms per step (quartiles)", "FLOPs", "of peak"
 HEADS += ("compiled in",)
 WIDTHS = 24, 10, 10, 28, 12, 9, 0  # of the table's columns
@@ -59,15 +53,15 @@ def compile_program(run: Run, lower: Callable[[Run], jax.stages.Lowered]) -> tup
     return program, facts | {name: report[name] for name in names}
 
 
-def with_share(run: Run, facts: Facts) -> Facts:
-    """Adds the share of a device's peak FLOP/s, or None if one of them is unknown."""
+def add_peak_share(run: Run, facts: Facts) -> Facts:
+    """Adds the share of a device's peak FLOP/s that is used, or None if either is unknown."""
     peak = hardware.peak_flops(run.mesh.devices.flat[0].device_kind)
     known = peak and facts["flops"] and not facts["loop_bodies_counted_once"]
     return facts | {"of_peak": facts["flops"] / facts["seconds"] / peak if known else None}
 
 
 def training(run: Run) -> tuple[TrainSteps, Facts]:
-    """Compiles the train step; returns a function that trains from random weights, and its facts."""
+    """Compiles the train step; returns a function that runs it from random weights, and its facts."""
     program, facts = compile_program(run, preflight.train_step)
     state = jax.jit(lambda: states.initial(run), out_shardings=states.shardings(run))()
 
@@ -81,14 +75,14 @@ def training(run: Run) -> tuple[TrainSteps, Facts]:
 
 
 def train_step(run: Run, run_steps: TrainSteps, facts: Facts) -> Facts:
-    """Times the train step on one batch that is on the devices already."""
+    """Times the train step on one batch that is already on the devices."""
     size = run.train.batch_size
     shape = size // jax.process_count(), *run.model.shape
     local = np.random.default_rng(run.seed).integers(0, run.model.levels, shape).astype(np.uint8)
     labels = np.zeros(len(local), np.int32) if run.model.network.classes else None
     batch = mesh.put(run.mesh, sources.Batch(local, labels))
-    measured = timing.measure(partial(run_steps, repeat(batch)))
-    return with_share(run, {"batch_size": size} | measured.facts(size) | facts)
+    result = timing.measure(partial(run_steps, repeat(batch)))
+    return add_peak_share(run, {"batch_size": size} | result.facts(size) | facts)
 
 
 def sampling(run: Run) -> tuple[SamplingSteps, Facts]:
@@ -109,16 +103,17 @@ def sampling(run: Run) -> tuple[SamplingSteps, Facts]:
 
 
 def sampling_step(run: Run) -> Facts:
-    """Times the sampling step; images/s are those of the whole chain."""
+    """Times the sampling step; its images/s are those of the whole chain."""
     run_steps, facts = sampling(run)
     chain, size = run.sample.chain, run.sample.batch_size
     steps = len(chain.times) - 1
-    measured = timing.measure(run_steps, steps)
+    result = timing.measure(run_steps, steps)
     settings = {"batch_size": size, "chain": chain.name, "chain_steps": steps}
-    return with_share(run, settings | measured.facts(size / steps) | facts)
+    return add_peak_share(run, settings | result.facts(size / steps) | facts)
 
 
-def batches(run: Run, source: sources.Source, first: int) -> Iterator[sources.Batch]:
+def batches(run: Run, source: sources.Source, first: int) -> Generator[sources.Batch, None, None]:
+    """Returns this process's training batches from step 'first' on."""
     size, labels = run.train.batch_size, run.model.network.classes > 0
     return data_batches.batches(
         source, run.seed, size, mesh.local_rows(size), first, timing.ENDLESS, labels
@@ -126,7 +121,7 @@ def batches(run: Run, source: sources.Source, first: int) -> Iterator[sources.Ba
 
 
 def input_pipeline(run: Run, source: sources.Source, load_seconds: float) -> Facts:
-    """Times batches alone, with nothing that uses them, and how soon the first one comes."""
+    """Times batches without training, and the delay of the first batch at two steps."""
     delays: dict[int, list[float]] = {0: [], LATE: []}
     for first in (0, LATE) * 3:
         data_batches.permutation.cache_clear()
@@ -135,51 +130,53 @@ def input_pipeline(run: Run, source: sources.Source, load_seconds: float) -> Fac
             next(stream)
             delays[first].append(time.perf_counter() - start)
     with closing(batches(run, source, 0)) as stream:
-        measured = timing.measure(lambda steps: deque(islice(stream, steps), maxlen=0))
+        result = timing.measure(lambda steps: deque(islice(stream, steps), maxlen=0))
     size = run.train.batch_size
     settings = {
         "batch_size": size,
         "images": source.count,
         "load_seconds": load_seconds,
         "in_memory": isinstance(source.records, np.ndarray),
-        "first_batch_seconds": {str(step): statistics.median(s) for step, s in delays.items()},
+        "first_batch_seconds": {
+            str(step): statistics.median(seconds) for step, seconds in delays.items()
+        },
     }
-    return settings | measured.facts(size)
+    return settings | result.facts(size)
 
 
 def end_to_end(run: Run, run_steps: TrainSteps, source: sources.Source) -> Facts:
     """Times training as --mode=train does it, without logs, grids and checkpoints."""
     size = run.train.batch_size
     with closing(batches(run, source, 0)) as stream:
-        measured = timing.measure(partial(run_steps, map(partial(mesh.put, run.mesh), stream)))
-    return {"batch_size": size} | measured.facts(size)
+        result = timing.measure(partial(run_steps, map(partial(mesh.put, run.mesh), stream)))
+    return {"batch_size": size} | result.facts(size)
 
 
 def load(run: Run) -> tuple[sources.Source, float]:
-    """Loads the training images, into memory if they fit; returns them and the seconds it took."""
+    """Returns the training images, in memory if they fit, and the seconds that loading took."""
     start = time.perf_counter()
     source = data_batches.loaded(run.data.open(run.data.split))
     return source, time.perf_counter() - start
 
 
 def choose(names: Sequence[str]) -> list[str]:
-    """The parts that --benchmark names. Raises ValueError for an unknown one."""
+    """Returns the parts that --benchmark names. Raises ValueError for an unknown one."""
     for name in names or ("",):
         if name not in (*PARTS, ALL):
-            near = files.suggest(name, [*PARTS, ALL])
-            raise ValueError(f"--benchmark: unknown part {name!r}; {near}")
+            hint = files.suggest(name, [*PARTS, ALL])
+            raise ValueError(f"--benchmark: unknown part {name!r}; {hint}")
     return [name for name in PARTS if name in names or ALL in names]
 
 
-def build_for(config: ConfigDict, directory: epath.Path, benchmark: Sequence[str]) -> Run:
+def build_run(config: ConfigDict, directory: epath.Path, benchmark: Sequence[str]) -> Run:
     """Builds the run, without opening its data set if no chosen part reads it."""
     if set(choose(benchmark)) <= set(WITHOUT_DATA):
-        return preflight.build_for(config, directory, topology.LOCAL)
+        return preflight.build_run(config, directory, topology.LOCAL)
     return build.run(config, directory)
 
 
 def measure(run: Run, names: Sequence[str]) -> Iterator[tuple[str, Facts]]:
-    """Yields part after part. Raises Stopped between two of them if a signal came."""
+    """Yields each part's name and facts. Raises Stopped between two parts after a signal."""
     train, source = cache(partial(training, run)), cache(partial(load, run))
     parts = {
         "train_step": lambda: train_step(run, *train()),
@@ -194,6 +191,7 @@ def measure(run: Run, names: Sequence[str]) -> Iterator[tuple[str, Facts]]:
 
 
 def describe(run: Run) -> Facts:
+    """Returns facts about the run and the machine, for the report."""
     device = run.mesh.devices.flat[0]
     return {
         "config": run.name,
@@ -201,19 +199,19 @@ def describe(run: Run) -> Facts:
         "devices": run.mesh.size,
         "processes": jax.process_count(),
         "cpus": os.cpu_count(),
-        "load_average": os.getloadavg()[0],  # whether the machine did other work
+        "load_average": os.getloadavg()[0],  # high if the machine does other work
         "parameters": int(parameter_overview.count_parameters(states.abstract(run).params)),
         "dtype": run.model.network.dtype.__name__,
         "peak_flops": hardware.peak_flops(device.device_kind),
         "layout": run.layout._asdict() | {"mesh": run.mesh.size},
         "versions": {"jax": jax.__version__, "compiler": device.client.platform_version},
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "compilation_cache": bool(jax.config.jax_compilation_cache_dir),
+        "compilation_cache": bool(jax.config.jax_compilation_cache_dir),  # pyright: ignore[reportAttributeAccessIssue]
     }
 
 
 def row(name: str, facts: Facts) -> str:
-    """A row of the table."""
+    """Formats a row of the table."""
     median, low, high = (
         f"{1e3 * seconds:.4g}" for seconds in (facts["seconds"], *facts["quartiles"])
     )
@@ -223,7 +221,7 @@ def row(name: str, facts: Facts) -> str:
         f"{facts['steps_per_second']:.4g}",
         f"{facts['images_per_second']:.4g}",
         f"{median} ({low}-{high})",
-        preflight_table.number(facts.get("flops")),
+        tables.number(facts.get("flops")),
         "-" if share is None else f"{share:.1%}",
         "-" if compile_seconds is None else f"{compile_seconds:.1f} s",
     )
@@ -234,7 +232,7 @@ def align(*cells: str) -> str:
 
 
 def benchmark(run: Run, benchmark: Sequence[str]) -> None:
-    """Prints what was measured and writes benchmark/<device kind>-<devices>.json."""
+    """Prints the measurements and writes them to benchmark/<device kind>-<devices>.json."""
     report = describe(run)
     console.say(
         f"{run.name} on {run.mesh.size} {report['device']} device(s),"

@@ -1,7 +1,7 @@
-"""What the compiler reports of a program: memory, FLOPs, bytes, estimated cycles, collectives.
+"""The compiler's report of a program: memory, FLOPs, bytes, estimated cycles, collectives.
 
-All numbers are the compiler's estimates for one device: good for comparing programs, not measured.
-Only the TPU compiler estimates cycles; it writes them in the program's text, at each instruction.
+All numbers are estimates for one device: they serve to compare programs, and nothing is measured. Only
+the TPU compiler estimates cycles, which it writes at each instruction of the program's text.
 """
 
 import math
@@ -33,7 +33,9 @@ EMPTY = dict.fromkeys(  # the report of a program that does not exist
 
 
 class Collective(NamedTuple):
-    count: int
+    """The executed collectives of one kind."""
+
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     bytes: int  # of the results, on one device
 
 
@@ -46,7 +48,7 @@ class Line(NamedTuple):
 
 
 def computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """The instructions of each computation, by its name, and the name of the entry computation."""
+    """Returns the instructions of each computation, by its name, and the entry computation's name."""
     bodies, entry, lines = {}, "", []
     for line in text.splitlines():
         if line.endswith("{") and not line.startswith((" ", "HloModule")):
@@ -59,7 +61,7 @@ def computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def executed_lines(text: str) -> list[Line]:
-    """Every instruction that the program executes; a loop of unknown length counts as one iteration."""
+    """Returns all instructions that a program executes, with one iteration for loops of unknown length."""
     bodies, entry = computations(text)
 
     def walk(name: str, times: int, fused: bool) -> Iterator[Line]:
@@ -77,7 +79,7 @@ def executed_lines(text: str) -> list[Line]:
 
 
 def trip_count(line: str, bodies: dict[str, list[str]]) -> int:
-    """A loop's known trip count, else the only constant that its condition compares with, else 1."""
+    """Returns a loop's known trip count, else the only constant in its condition, else 1."""
     known = TRIPS.search(line)
     if known:
         return int(known[1])
@@ -90,7 +92,7 @@ def trip_count(line: str, bodies: dict[str, list[str]]) -> int:
 
 
 def cycles(lines: Sequence[Line]) -> int | None:
-    """The sum of the executed instructions' estimates, or None if there are no estimates."""
+    """Returns the sum of the executed instructions' estimates, or None without estimates."""
     estimates = [
         int(match[1]) * line.times
         for line in lines
@@ -100,12 +102,12 @@ def cycles(lines: Sequence[Line]) -> int | None:
 
 
 def has_loops(lines: Sequence[Line]) -> bool:
-    """Whether an instruction runs more than once; XLA counts its FLOPs and bytes once."""
+    """Returns whether an instruction runs more than once, as XLA counts its FLOPs and bytes only once."""
     return any(line.times > 1 for line in lines)
 
 
 def collectives(lines: Sequence[Line]) -> dict[str, Collective]:
-    """How many collectives of each kind are executed, and the bytes of their results."""
+    """Returns the number of executed collectives of each kind, and the bytes of their results."""
     totals: dict[str, Collective] = {}
     for line in lines:
         match = COLLECTIVE.search(line.text) if any(kind in line.text for kind in KINDS) else None
@@ -119,7 +121,7 @@ def collectives(lines: Sequence[Line]) -> dict[str, Collective]:
 
 
 def total_bytes(shapes: str) -> int:
-    """The bytes of an array or a tuple of arrays, from their shapes as the text writes them."""
+    """Returns the bytes of an array or a tuple of arrays, from their shapes in the program's text."""
     sizes = (
         math.prod(map(int, re.findall(r"\d+", dims))) * bits(kind) for kind, dims in arrays(shapes)
     )
@@ -127,16 +129,18 @@ def total_bytes(shapes: str) -> int:
 
 
 def arrays(shapes: str) -> list[tuple[str, str]]:
+    """Returns dtype and dimensions of each array in the text of a shape."""
     return ARRAY.findall(re.sub(r"\{[^{}]*\}|/\*.*?\*/", "", shapes))
 
 
 def result_bytes(shapes: str) -> int:
-    """The bytes of an asynchronous start's results; its tuple holds operands, results and u32 scalars."""
+    """Returns the bytes of an asynchronous start's results; its tuple is operands, results, u32 scalars."""
     kept = [f"{kind}[{dims}]" for kind, dims in arrays(shapes) if kind != "u32" or dims]
     return total_bytes(" ".join(kept[len(kept) // 2 :]))
 
 
 def bits(kind: str) -> int:
+    """Returns the bits per element of a dtype as XLA writes it; 0 for an unknown one."""
     if kind in BITS:
         return BITS[kind]
     number = re.match(r"[a-z]+(\d+)", kind)
@@ -144,12 +148,12 @@ def bits(kind: str) -> int:
 
 
 def custom_calls(text: str) -> int:
-    """The number of custom kernels, the compiler's or ours, whose cost it does not estimate."""
+    """Returns the number of custom kernels, the compiler's or ours, whose cost it does not estimate."""
     return text.count('custom_call_target="tpu_custom_call"')
 
 
 def shorten(error: Exception) -> str:
-    """The memory that a program needs and has, from the compiler's long error about it."""
+    """Returns the memory that a program needs and has, from the compiler's error, else its beginning."""
     text = " ".join(str(error).split())
     used = re.search(r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm", text)
     used = used or re.search(r"\(([\d.]+[KMGT]?)\) exceeds available HBM \(([\d.]+[KMGT]?)\)", text)
@@ -157,7 +161,7 @@ def shorten(error: Exception) -> str:
 
 
 def memory(program: Any) -> dict[str, int]:
-    """The bytes of arguments and temporaries on one device, and the peak."""
+    """Returns the bytes of arguments and of temporaries on one device, and the peak."""
     stats = program.memory_analysis()
     arguments, temporaries = stats.argument_size_in_bytes, stats.temp_size_in_bytes
     outputs = stats.output_size_in_bytes - stats.alias_size_in_bytes
@@ -168,7 +172,7 @@ def memory(program: Any) -> dict[str, int]:
 
 
 def summary(program: Any) -> dict[str, Any]:
-    """All of the above for a program that jax has compiled; None where the compiler does not report it."""
+    """Returns the whole report of a compiled program, with None for what the compiler does not report."""
     text, cost = program.as_text(), program.cost_analysis() or {}
     calls, lines = custom_calls(text), executed_lines(text)
     seconds = cost.get("optimal_seconds", 0.0)

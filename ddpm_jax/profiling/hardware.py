@@ -1,6 +1,6 @@
-"""Specifications of accelerators, per device as jax counts them, and the TPU slices that exist.
+"""Specifications of accelerators, per device as jax counts devices, and the existing TPU slices.
 
-Memory is what the TPU compiler lets a program use (libtpu 0.0.42.1 prints it when one does not fit).
+Memory is what the TPU compiler allows a program (libtpu 0.0.42.1 prints it if a program does not fit).
 Peak bfloat16 FLOP/s and memory bandwidth: cloud.google.com/tpu/docs, one page per generation; a device
 of v2, v3 and TPU7x is half a chip. Clocks: Jouppi et al. 2023 (arXiv:2304.01433), Table 1, up to v4; for
 v5e and v5p, derived from peak FLOP/s and 4 units of 128x128 per core; the others are not published.
@@ -14,6 +14,8 @@ GIB = 1 << 30
 
 
 class Chip(NamedTuple):
+    """A TPU chip."""
+
     devices: int  # per chip
     memory: float  # GiB per device
     clock: float | None  # GHz
@@ -44,11 +46,11 @@ GPUS = {  # by a substring of the name; longer ones first
 
 
 class Slice(NamedTuple):
-    """A group of chips with its own network; a topology names one."""
+    """A group of chips with its own network, which a topology names."""
 
-    kind: str
+    kind: str  # a key of CHIPS
     chips: int
-    options: dict  # for the compiler, beside the topology's name
+    options: dict  # of the compiler, besides the topology's name
 
     @property
     def devices(self) -> int:
@@ -69,7 +71,7 @@ SHAPES = {
 
 
 def parse_topology(topology: str) -> Slice:
-    """Raises ValueError, listing the known topologies, for an unknown one."""
+    """Returns the slice that a topology names. Raises ValueError, with all names, for an unknown one."""
     generation, _, shape = topology.partition(":")
     kind, shapes = SHAPES.get(generation, ("", ()))
     if shape not in shapes:
@@ -84,13 +86,13 @@ def parse_topology(topology: str) -> Slice:
 
 
 def memory(device_kind: str) -> int | None:
-    """The bytes of a device's memory that a program may use, or None if unknown."""
+    """Returns the bytes of a device's memory that a program may use, or None if unknown."""
     chip = CHIPS.get(device_kind)
     return None if chip is None else round(chip.memory * GIB)
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """A device's peak bfloat16 FLOP/s, or None if unknown, as for a CPU."""
+    """Returns a device's peak bfloat16 FLOP/s, or None if unknown, as for a CPU."""
     if device_kind in CHIPS:
         return CHIPS[device_kind].flops
     return next((flops for name, flops in GPUS.items() if name in device_kind), None)

@@ -1,7 +1,8 @@
 """--mode=preflight: compiles a run's programs for a TPU, without one, to see whether they fit.
 
-All numbers are the compiler's estimates, for comparing programs; nothing is run, so no data set and
-no checkpoint is needed. If training does not fit, it looks for a setting with which it does.
+All numbers are the compiler's estimates, for comparing programs. Nothing is run, so that no data set
+and no checkpoint is needed. If training does not fit, preflight searches for overrides with which it
+does.
 """
 
 import os
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from clu import parameter_overview
 from etils import epath
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from ddpm_jax.config import build, data
@@ -29,33 +31,33 @@ from ddpm_jax.training import train
 
 ESTIMATES = "the compiler's own, for one device; nothing was run or measured"
 Overrides = dict[str, Any]  # values of config fields, by their dotted names
-Report = dict[str, Any]  # what preflight/<topology>.json holds of a program
+Report = dict[str, Any]  # a program's part of preflight/<topology>.json
 
 
-def build_for(config: ConfigDict, directory: epath.Path, topology: str | None) -> Run:
+def build_run(config: ConfigDict, directory: epath.Path, topology: str | None) -> Run:
     """Builds the run on a topology's devices, without opening its data set.
 
-    Rounds up the batch sizes of sampling and evaluation to multiples of the devices. Raises ValueError
-    as build.run does, and for an unknown topology or a missing compiler.
+    Rounds the batch sizes of sampling and evaluation up to multiples of the device count. Raises
+    ValueError as build.run does, and for an unknown topology or a missing compiler.
     """
     sections = config.to_dict()
     build.check_sections(sections)
-    local = topology in (None, topologies.LOCAL)
-    present = None if local else topologies.devices(topology)
+    name = topology or topologies.LOCAL
+    devices = None if name == topologies.LOCAL else topologies.devices(name)
     data_set = data.data_source(sections["data"])
     record = records.read(directory)
-    of_images = build.image_kind(data_set, directory) if record else data_set.declared()
-    devices = sections["parallel"].get("devices") or len(present or jax.devices())
-    for field, size in round_up_batches(sections, devices).items():
+    image_kind = build.find_image_kind(data_set, directory) if record else data_set.declared()
+    count = sections["parallel"].get("devices") or len(devices or jax.devices())
+    for field, size in round_up_batches(sections, count).items():
         section, key = field.split(".")
         before = sections[section][key]
-        console.say(f"{field} {before} -> {size}, a multiple of the {devices} devices")
-        sections = with_fields(sections, {field: size})
-    return build.run(ConfigDict(sections), directory, present=present, of_images=of_images)
+        console.say(f"{field} {before} -> {size}, a multiple of the {count} devices")
+        sections = replace_fields(sections, {field: size})
+    return build.run(ConfigDict(sections), directory, devices=devices, image_kind=image_kind)
 
 
 def round_up_batches(sections: dict, devices: int) -> Overrides:
-    """Batch sizes of sampling and evaluation, raised to multiples of the devices."""
+    """Returns the batch sizes of sampling and evaluation that must be raised to multiples of 'devices'."""
     overrides = {}
     for section in ("sample", "eval"):
         size = sections[section].get("batch_size")
@@ -64,37 +66,44 @@ def round_up_batches(sections: dict, devices: int) -> Overrides:
     return overrides
 
 
-def with_fields(sections: dict, overrides: Overrides) -> dict:
-    copy = {name: dict(s) if isinstance(s, dict) else s for name, s in sections.items()}
+def replace_fields(sections: dict, overrides: Overrides) -> dict:
+    """Returns a copy of a config with other values of some fields."""
+    copy = {
+        name: dict(section) if isinstance(section, dict) else section
+        for name, section in sections.items()
+    }
     for field, value in overrides.items():
         section, name = field.split(".")
         copy[section][name] = value
     return copy
 
 
-def with_overrides(run: Run, overrides: Overrides) -> Run | None:
-    """The run with these fields changed, or None if the config does not allow them."""
-    config = ConfigDict(with_fields(run.config, overrides))
-    present, of_images = list(run.mesh.devices.flat), (run.model.shape, run.model.levels)
+def apply_overrides(run: Run, overrides: Overrides) -> Run | None:
+    """Returns the run with other values of some fields, or None if they are invalid."""
+    config = ConfigDict(replace_fields(run.config, overrides))
+    devices, image_kind = list(run.mesh.devices.flat), (run.model.shape, run.model.levels)
     try:
-        return build.run(config, run.directory, present=present, of_images=of_images)
+        return build.run(config, run.directory, devices=devices, image_kind=image_kind)
     except ValueError:
         return None
 
 
 def train_step(run: Run) -> jax.stages.Lowered:
-    size, by_image = run.train.batch_size, mesh.batch_sharding(run.mesh)
-    images = jax.ShapeDtypeStruct((size, *run.model.shape), jnp.uint8, sharding=by_image)
-    batch = source.Batch(images, labels(run, size) if run.model.network.classes else None)
+    """Lowers the train step."""
+    size = run.train.batch_size
+    images = abstract_batch(run, (size, *run.model.shape), jnp.uint8)
+    labels = abstract_batch(run, (size,), jnp.int32) if run.model.network.classes else None
+    batch = source.Batch(images=images, labels=labels)
     return train.compiled_step(run).lower(state.abstract(run), batch)
 
 
-def labels(run: Run, size: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((size,), jnp.int32, sharding=mesh.batch_sharding(run.mesh))
+def abstract_batch(run: Run, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    """Returns a ShapeDtypeStruct, which stands for an array whose first axis is sharded."""
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=mesh.batch_sharding(run.mesh))
 
 
 def sampling_step(run: Run) -> jax.stages.Lowered:
-    """One step of the sampling loop, for sample.batch_size images."""
+    """Lowers one step of the sampling loop, for sample.batch_size images."""
     replicated, by_image = mesh.replicated_sharding(run.mesh), mesh.batch_sharding(run.mesh)
 
     def place(tree: Any, sharding: jax.sharding.Sharding) -> Any:
@@ -110,12 +119,13 @@ def sampling_step(run: Run) -> jax.stages.Lowered:
     params = place(params, replicated)
     if sampling.class_count(run.model, chain):
         guide = chain.guide and place(chain.guide.params, replicated)
-        params = sampling.ProgramInputs(params, labels(run, run.sample.batch_size), guide)
+        labels = abstract_batch(run, (run.sample.batch_size,), jnp.int32)
+        params = sampling.ProgramInputs(params=params, labels=labels, guide=guide)
     return program.compiled.lower(params, place(keys, by_image), state, 0, 1)
 
 
 def compile_report(run: Run, step: Callable[[Run], jax.stages.Lowered]) -> Report:
-    """The compiler's report of a program, with its estimated time; or why it does not fit."""
+    """Returns the compiler's report of a program, with its estimated time, or why it does not fit."""
     kind = run.mesh.devices.flat[0].device_kind
     memory, clock = hardware.memory(kind), getattr(hardware.CHIPS.get(kind), "clock", None)
     try:
@@ -138,12 +148,14 @@ def compile_report(run: Run, step: Callable[[Run], jax.stages.Lowered]) -> Repor
 
 
 class Remedy(NamedTuple):
+    """Overrides with which training fits, and the report of it."""
+
     overrides: Overrides
     report: Report
 
 
-def knobs(run: Run) -> Iterator[Overrides]:
-    """Overrides that may make training fit, the cheapest first, a smaller batch last."""
+def candidate_overrides(run: Run) -> Iterator[Overrides]:
+    """Yields overrides that may make training fit, the cheapest first, a smaller batch last."""
     size, devices = run.train.batch_size, run.mesh.size
     height, levels = run.model.shape[0], len(getattr(run.model.network, "multipliers", ()))
     heights = [height // 2**i for i in range(levels)]
@@ -162,9 +174,9 @@ def knobs(run: Run) -> Iterator[Overrides]:
 
 
 def find_remedy(run: Run) -> Remedy | None:
-    """Compiles training with one knob after another; returns the first with which it fits."""
-    for overrides in knobs(run):
-        other = with_overrides(run, overrides)
+    """Compiles training with each candidate in turn; returns the first with which it fits, or None."""
+    for overrides in candidate_overrides(run):
+        other = apply_overrides(run, overrides)
         if other is None:
             continue
         report = compile_report(other, train_step)
@@ -183,7 +195,7 @@ def check(run: Run, topology: str | None) -> None:
 def preflight(run: Run, topology: str | None) -> None:
     """Prints the compiler's report of the run's programs and writes preflight/<topology>.json."""
     name = topology or topologies.LOCAL
-    path = run.directory / "preflight" / f"{topologies.in_file_name(name)}.json"
+    path = run.directory / "preflight" / f"{topologies.file_stem(name)}.json"
     report = describe(run, name)
     console.say(
         f"compiling {run.name} for {name}: {run.mesh.size} {report['device']} device(s),"
@@ -194,7 +206,7 @@ def preflight(run: Run, topology: str | None) -> None:
     report["fits_with"] = remedy and flag(remedy.overrides)
     if remedy:
         report["then"] = remedy.report
-    if run.model.classifies:  # it has no samples
+    if run.model.classifies:  # no samples are drawn from it
         report["sampling"] = compiler_report.EMPTY | {"fits": None, "clock_ghz": None}
     else:
         report["sampling"] = compile_report(run, sampling_step)
@@ -205,7 +217,7 @@ def preflight(run: Run, topology: str | None) -> None:
 
 
 def libtpu_version() -> str | None:
-    """The version of libtpu, or None if it is not installed as a package."""
+    """Returns the version of libtpu, or None if it is not installed as a package."""
     try:
         return metadata.version("libtpu")
     except metadata.PackageNotFoundError:
@@ -213,7 +225,7 @@ def libtpu_version() -> str | None:
 
 
 def describe(run: Run, topology: str) -> Report:
-    """What is compiled, for which topology, and by which compiler."""
+    """Returns facts about the run, the topology and the compiler, for the report."""
     device = run.mesh.devices.flat[0]
     params = state.abstract(run).params
     level = str(getattr(jax.config, "jax_optimization_level", None))

@@ -1,4 +1,4 @@
-"""The table that --mode=preflight prints from its JSON."""
+"""Formats the report of --mode=preflight as a table."""
 
 import shlex
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 
 def flag(overrides: dict[str, Any]) -> str:
-    """The flags that set these fields of the config."""
+    """Returns the flags that set these fields of the config."""
     flags = (
         f"--config.{field}={str(value).replace(' ', '')}" for field, value in overrides.items()
     )
@@ -17,7 +17,7 @@ def flag(overrides: dict[str, Any]) -> str:
 
 
 def number(value: float | int | None, unit: str = "") -> str:
-    """Formats four digits and a prefix: 569.8 G."""
+    """Formats a number with four digits and a prefix: 569.8 G."""
     if value is None:
         return "-"
     for factor, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -39,7 +39,9 @@ def seconds(value: float | None) -> str:
 def collectives(counts: Json | None) -> str:
     if not counts:
         return "-" if counts is None else "none"
-    return ", ".join(f"{c['count']} {kind} {number(c['bytes'], 'B')}" for kind, c in counts.items())
+    return ", ".join(
+        f"{total['count']} {kind} {number(total['bytes'], 'B')}" for kind, total in counts.items()
+    )
 
 
 def fits(report: Json) -> str:
@@ -47,7 +49,7 @@ def fits(report: Json) -> str:
 
 
 def rows(report: Json) -> dict[str, Callable[[Json], str]]:
-    """The label of each row, and the function that formats its cell for a program's report."""
+    """Returns, by the label of each row, the function that formats its cell from a program's report."""
     clock = f" at {report['clock_ghz']} GHz" if report["clock_ghz"] else ""
     memory = f" of {gib(report['memory_bytes'])}" if report["memory_bytes"] else ""
     return {
@@ -85,6 +87,7 @@ def table(report: Json) -> Iterator[str]:
 
 
 def verdict(report: Json) -> str:
+    """Returns a sentence: whether training fits, and if not, the flags with which it does."""
     subject = f"{report['config']} at batch {report['batch_size']}"
     if report["fits"]:
         return f"{subject} fits {report['topology']}"

@@ -1,7 +1,7 @@
-"""The devices of a TPU slice to compile for; the compiler needs no TPU.
+"""The devices of a TPU slice, as targets of a compiler that needs no TPU.
 
-The compiler is libtpu, from the extra 'preflight'. It reads the environment when it is loaded, so the
-environment is set before jax starts its backends.
+The compiler is libtpu, from the extra 'preflight'. It reads the environment when it is loaded, which is
+therefore set before jax starts its backends.
 """
 
 import glob
@@ -14,8 +14,8 @@ from jax.experimental import topologies
 from ddpm_jax.profiling import hardware
 
 LOCAL = "local"  # the devices of this machine
-# Without these libtpu asks Google's metadata server what machine this is, logs that it got no answer,
-# and stops a second process that loads it. Values that the user has set are kept.
+# Without these, libtpu queries Google's metadata server, logs that it does not answer, and stops any
+# second process that loads it. Values that the user has set are kept.
 ENVIRONMENT = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
@@ -29,10 +29,10 @@ ENVIRONMENT = {
 
 
 def begin(name: str) -> None:
-    """Sets libtpu's environment, and jax's platform where another machine is compiled for.
+    """Sets libtpu's environment, and jax's platform unless the topology is LOCAL.
 
-    Call it before jax starts its backends, also for LOCAL: an installed libtpu would complain that there
-    is no TPU. Raises ValueError for an unknown topology.
+    Call it before jax starts its backends, also for LOCAL: without a TPU, an installed libtpu logs
+    errors. Raises ValueError for an unknown topology.
     """
     if name == LOCAL and has_tpu():
         return
@@ -46,13 +46,13 @@ def begin(name: str) -> None:
 
 
 def has_tpu() -> bool:
-    """Whether Linux lists a TPU, or jax found one; jax sets the variable where it found none."""
+    """Returns whether Linux lists a TPU or jax found one; without one, jax sets the variable."""
     files = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
     return bool(files) or os.environ.get("TPU_SKIP_MDS_QUERY") != "1"
 
 
-def devices(name: str) -> Sequence[jax.Device]:
-    """The devices of a topology. Raises ValueError if its compiler is missing or does not know it."""
+def devices(name: str) -> Sequence[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]
+    """Returns the devices of a topology. Raises ValueError if the compiler is missing or rejects it."""
     if name == LOCAL:
         return jax.devices()
     options = hardware.parse_topology(name).options
@@ -67,5 +67,6 @@ def devices(name: str) -> Sequence[jax.Device]:
     return list(description.devices)
 
 
-def in_file_name(name: str) -> str:
+def file_stem(name: str) -> str:
+    """Returns "v5e-16x16" for "v5e:16x16"."""
     return name.replace(":", "-")

@@ -1,1 +1,1 @@
-"""A run in memory: its types, its model, its state, sampling from it, its record."""
+"""A run in memory: its types, model, train state, sampling and config.json."""

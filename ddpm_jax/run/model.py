@@ -1,27 +1,27 @@
-"""A model: its schedule, its parameterization, its network, and the denoiser that they make."""
+"""A model: its schedule, parameterization and network, and the denoiser that they make."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from ddpm_jax import parameterization
-from ddpm_jax.diffusion import Images, Schedule
+from ddpm_jax.diffusion import Images, Schedule, Times
 from ddpm_jax.losses.objective import Objective
 from ddpm_jax.losses.timesteps import Timesteps
 from ddpm_jax.networks.conditioning import Given, Labels
 from ddpm_jax.parameterization import Denoiser, Network, Parameterization, Variance
 from ddpm_jax.samplers import guidance
 
-ImageKind = tuple[tuple[int, int, int], int]  # shape, and the number of grey levels
+ImageKind = tuple[tuple[int, int, int], int]  # (height, width, channels), number of grey levels
 
 
 class Model(NamedTuple):
     """The schedule, network and parameterization of a run.
 
-    'network' is any module that is called (x, time, train, given) and has the fields 'dtype', 'remat'
-    and 'classes'; where 'classes' is not 0 it reads given.labels.
+    'network' is any module called as (x, time, train, given) with the fields 'dtype', 'remat' and
+    'classes'. If 'classes' is not 0, the network reads given.labels.
     """
 
     sched: Schedule
@@ -30,8 +30,8 @@ class Model(NamedTuple):
     objective: Objective
     timesteps: Timesteps
     network: nn.Module
-    shape: tuple[int, int, int]
-    levels: int
+    shape: tuple[int, int, int]  # height, width, channels
+    levels: int  # grey levels of the data
     classifies: bool  # the network outputs log p(label | x_t), so no samples are drawn from it
 
 
@@ -41,43 +41,45 @@ def network(
     dropout: Key[Array, ""] | None = None,
     labels: Labels | None = None,
 ) -> Network:
-    """Returns the network as a function of x_t and t; the parameterization says what it is fed for t.
+    """Returns the network as a function of x_t and t, with the parameterization's time input.
 
-    A key for dropout puts it in training. A network with classes needs a label per image.
+    A dropout key selects training mode. A network with classes needs a label per image.
     """
     rngs = {} if dropout is None else {"dropout": dropout}
 
-    def predict(x_t: Images, t):
+    def predict(x_t: Images, t: Times) -> Array:
         assert labels is None or len(labels) in (1, len(x_t)), "labels of other images"
         time = model.parameterization.time(model.sched, t)
         train, given = dropout is not None, Given(labels=labels)
-        return model.network.apply({"params": params}, x_t, time, train, given, rngs=rngs)
+        output = model.network.apply({"params": params}, x_t, time, train, given, rngs=rngs)
+        return cast(Array, output)
 
     return predict
 
 
 def denoiser(model: Model, params: Any, labels: Labels | None = None, w: float = 0.0) -> Denoiser:
-    """Applies network, parameterization, classifier-free guidance of weight w, clip: in this order."""
+    """Chains network, parameterization, classifier-free guidance of scale w and clip, in this order."""
     return parameterization.clip(unclipped_denoiser(model, params, labels, w))
 
 
 def unclipped_denoiser(
     model: Model, params: Any, labels: Labels | None = None, w: float = 0.0
 ) -> Denoiser:
-    """Returns the denoiser without its clip, smooth in x_t, as solving an ODE both ways needs it."""
+    """Returns the denoiser without its clip: smooth in x_t, so that an ODE can be solved both ways."""
 
-    def denoiser_of(labels: Labels | None) -> Denoiser:
+    def condition(labels: Labels | None) -> Denoiser:
         predict = network(model, params, labels=labels)
         return parameterization.denoiser(model.parameterization, model.sched, predict)
 
     if not w:
-        return denoiser_of(labels)
+        return condition(labels)
+    assert labels is not None, "classifier-free guidance needs labels"
     no_label = jnp.full_like(labels, model.network.classes)
-    return guidance.classifier_free(w, denoiser_of(labels), denoiser_of(no_label))
+    return guidance.classifier_free(w, condition(labels), condition(no_label))
 
 
 def initial(model: Model, key: Key[Array, ""]) -> Any:
-    """Returns initial parameters. Jit it: eager initialisation takes tens of seconds."""
+    """Returns initial parameters. Call it under jit: eager initialisation takes tens of seconds."""
     x, t = jnp.zeros((1, *model.shape)), jnp.zeros((1,), jnp.int32)
     labels = jnp.zeros((1,), jnp.int32) if model.network.classes else None
     return model.network.init(key, x, t, False, Given(labels=labels))["params"]

@@ -1,4 +1,4 @@
-"""A run's config.json: which run a folder holds, and what may change between two starts."""
+"""A run's config.json: the run that a folder holds, and the fields that a resume may change."""
 
 import json
 from importlib import metadata
@@ -10,26 +10,29 @@ from etils import epath
 from ddpm_jax.runtime import files
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
-# What the same run may change between one start and the next; the rest decides its numbers.
-FREE = (
+# Prefixes of the fields that a resume may change; all others decide the numbers of the run.
+CHANGEABLE = (
     "data.data_dir",
     "data.path",
     "model.dtype",
     "parallel.",
     "train.steps",
     "train.on_nonfinite",
+    "train.log_every",
+    "train.checkpoint_every",
+    "train.sample_every",
+    "train.keep_every",
+    "sample.",
+    "eval.",
 )
-FREE += ("sample.", "eval.")
-LATER = {
-    "sample": {"spacing": "linear", "classifier": ""}
-}  # fields that came after a run was stored
-CADENCES = ("train.log_every", "train.checkpoint_every", "train.sample_every", "train.keep_every")
+# Fields that older configs lack, with the values that reproduce what the program did without them.
+DEFAULTS = {"sample": {"spacing": "linear", "classifier": ""}}
 
 
 def read(workdir: epath.Path) -> dict | None:
-    """The config.json of the run that a folder holds, or None if it holds none.
+    """Returns the content of a folder's config.json, or None if there is no such file.
 
-    Raises ValueError if it is not as it was written.
+    Raises ValueError if the file is damaged.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -37,22 +40,22 @@ def read(workdir: epath.Path) -> dict | None:
     try:
         record = json.loads(path.read_text())
         if record["config"].keys() and record["images"].keys() == {"shape", "levels"}:
-            return record | {"config": add_later_fields(record["config"])}
+            return record | {"config": add_missing_fields(record["config"])}
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    raise ValueError(f"{path} is damaged; put back this run's own, or take another --workdir")
+    raise ValueError(f"{path} is damaged; restore it from a backup, or choose another --workdir")
 
 
-def add_later_fields(config: dict) -> dict:
-    """A stored config with the fields that there were not yet, as the program then did without them."""
+def add_missing_fields(config: dict) -> dict:
+    """Returns a stored config with the fields added that did not exist when it was written."""
     return {
-        name: LATER.get(name, {}) | section if isinstance(section, dict) else section
+        name: DEFAULTS.get(name, {}) | section if isinstance(section, dict) else section
         for name, section in config.items()
     }
 
 
 def write(workdir: epath.Path, config: dict, shape: tuple[int, ...], levels: int) -> None:
-    """Records a run: its config, and what else makes its files readable without its data set."""
+    """Writes config.json: the config, and what makes the run's files readable without its data set."""
     record = {
         "config": config,
         "images": {"shape": shape, "levels": levels},
@@ -63,7 +66,7 @@ def write(workdir: epath.Path, config: dict, shape: tuple[int, ...], levels: int
 
 
 def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
-    """{"train": {"steps": 1}} to {"train.steps": 1}; tuples become the lists that JSON has."""
+    """Maps {"train": {"steps": 1}} to {"train.steps": 1}, and tuples to lists, as JSON has no tuples."""
     flat = {}
     for key, value in config.items():
         if isinstance(value, dict):
@@ -74,19 +77,18 @@ def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def check_same_run(workdir: epath.Path, config: dict) -> None:
-    """Raises ValueError, naming every field, if the folder holds a run that this would change."""
+    """Raises ValueError, naming each field that differs, if the folder holds a different run."""
     record = read(workdir)
     if record is None:
         return
     before, now = flatten(record["config"]), flatten(config)
-    free = (*FREE, *CADENCES)
     changed = [
         f"{field} ({before.get(field, 'unset')} -> {now.get(field, 'unset')})"
         for field in sorted(before.keys() | now.keys())
-        if before.get(field) != now.get(field) and not field.startswith(free)
+        if before.get(field) != now.get(field) and not field.startswith(CHANGEABLE)
     ]
     if changed:
         raise ValueError(
             f"{workdir} holds a run with another config: {', '.join(changed)};"
-            " give this one another --workdir"
+            " choose another --workdir for this one"
         )

@@ -1,99 +1,109 @@
-"""The types of a run, checked and ready: what every program takes."""
+"""The types of a validated run, which every program takes."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from etils import epath
 from jax.sharding import Mesh
+from jaxtyping import Int
 
 from ddpm_jax.datasets import source
 from ddpm_jax.distributed.mesh import Layout
 from ddpm_jax.losses.bound import Strata
 from ddpm_jax.run.model import Model
-from ddpm_jax.samplers import guidance, spacing, steps
+from ddpm_jax.samplers import guidance, steps
 
 
 class Guide(NamedTuple):
-    """The classifier of another run, which guides this one's samples."""
+    """A classifier from another run that guides this run's samples."""
 
     model: Model
-    params: Any
+    params: Any  # its EMA parameters, a pytree
 
 
-ALL = -1
+ALL = -1  # the value of sample.label that stands for every class
 
 
 class Chain(NamedTuple):
-    """A sampler, the times it visits, and its name in file names."""
+    """A sampler, the times it visits, its conditioning, and its name in file names."""
 
     sampler: steps.Sampler
-    times: spacing.Path
+    times: Int[np.ndarray, " n"]  # from T down to 0
     name: str
     classifier_guidance: guidance.ClassifierGuidance = guidance.shift_score
-    takes_labels: bool = True
-    guidance: float = 0.0  # its weight, with a classifier or without one
-    label: int = ALL  # whose images are made; ALL: image i is of class i modulo their number
-    guide: Any = None  # the classifier, a draws.Guide
+    takes_labels: bool = True  # False: the solver runs image by image, without labels
+    guidance: float = 0.0  # the guidance scale w, of a classifier or classifier-free; 0: none
+    label: int = ALL  # the class of every image; ALL: image i is of class i modulo their number
+    guide: Guide | None = None  # None: no classifier
 
 
 class Grid(NamedTuple):
-    """The sample grids of training."""
+    """The sample grids that training draws."""
 
     chain: Chain
-    count: int
+    count: int  # images  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class Train(NamedTuple):
+    """The train section of a config. Every interval is in steps, and 0 turns it off."""
+
     steps: int
-    batch_size: int  # global
-    clip: float
-    clip_groups: int
-    label_dropout: float  # the part of the labels that training hides, for classifier-free guidance
+    batch_size: int  # images over all devices
+    clip: float  # the largest global norm of a gradient
+    clip_groups: int  # equal parts of a batch whose gradients are clipped separately
+    label_dropout: float  # the fraction of labels hidden, for classifier-free guidance
     on_nonfinite: str  # "stop" or "skip" at a step whose loss or gradient is not finite
-    log_every: int
-    checkpoint_every: int
+    log_every: int  # at least 1
+    checkpoint_every: int  # at least 1
     sample_every: int
-    keep: int
-    keep_every: int
-    keep_best: str
+    keep: int  # newest checkpoints
+    keep_every: int  # checkpoints at these steps are kept too
+    keep_best: str  # "loss" also keeps the checkpoint with the lowest one; "" does not
     grid: Grid
 
 
 class Sample(NamedTuple):
+    """The sample section of a config."""
+
     chain: Chain
-    count: int
-    batch_size: int
+    count: int  # images  # pyright: ignore[reportIncompatibleMethodOverride]
+    batch_size: int  # images over all devices
     seed: int
-    classifier: str  # the folder of a run that guides; "" for no guidance
+    classifier: str  # the folder of the run whose classifier guides; "" for no classifier
 
 
 class Quality(NamedTuple):
-    """What is said about samples."""
+    """How sample quality is measured: the section eval.quality of a config."""
 
-    samples: int  # 0: nothing
-    path: str  # a .npz, .npy or folder of images; "" is the run's own samples
-    space: str  # of features
-    inception: str  # Inception's weights, where that is the space
-    reference: str  # statistics of the training images made elsewhere; "" computes them
+    samples: int  # images; 0 skips the measurement
+    path: str  # a .npz, .npy or folder of images; "" measures the run's own samples
+    space: str  # the feature space: "inception", "classifier" or "pixels"
+    inception: str  # the file of Inception's weights, for that space
+    reference: str  # a file with the training set's statistics; "" computes them
 
 
 class Eval(NamedTuple):
-    images: int  # held out; 0: no bound on them
-    train_images: int
+    """The eval section of a config."""
+
+    images: int  # held-out images whose bound is computed
+    train_images: int  # training images whose bound is computed
     strata: Strata
-    batch_size: int
+    batch_size: int  # images over all devices
     seed: int
-    best: str  # the number by which --follow keeps a checkpoint; "" chooses
+    best: str  # the metric by which --follow keeps a checkpoint; "" chooses one
     quality: Quality
 
 
 class Run(NamedTuple):
-    directory: epath.Path
+    """Everything that a program needs: a config, validated and built."""
+
+    directory: epath.Path  # --workdir
     checkpoints: epath.Path
-    config: dict
-    seed: int
+    config: dict  # as config.json stores it
+    seed: int  # of the initial parameters and of training's randomness
     layout: Layout
     data: source.Data | source.Folder
     model: Model
@@ -101,7 +111,7 @@ class Run(NamedTuple):
     train: Train
     sample: Sample
     eval: Eval
-    name: str = ""  # the config's, for people
+    name: str = ""  # the config file's, for display
 
     @property
     def mesh(self) -> Mesh:
@@ -109,5 +119,5 @@ class Run(NamedTuple):
 
 
 def rounding(run: Run) -> tuple[str, int, str]:
-    """What may differ between two starts of a run and changes the last digits of its numbers."""
+    """Returns what changes only the last digits of a run's numbers: dtype, device count and backend."""
     return jnp.dtype(run.model.network.dtype).name, run.mesh.size, jax.default_backend()

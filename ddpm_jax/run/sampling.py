@@ -1,5 +1,9 @@
-"""Sampling from a run: its program, each image's noise and label, and --mode=sample in batches that survive an interruption."""
+"""Sampling from a run: the compiled program, each image's noise and label, and --mode=sample.
 
+--mode=sample writes in batches, so that an interrupted call resumes.
+"""
+
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +14,7 @@ from jaxtyping import Array, Int, Key
 from ddpm_jax import parameterization
 from ddpm_jax.datasets import pixels
 from ddpm_jax.datasets.source import Bytes
+from ddpm_jax.diffusion import Images
 from ddpm_jax.distributed import mesh
 from ddpm_jax.networks.conditioning import Labels
 from ddpm_jax.parameterization import Denoiser
@@ -27,17 +32,17 @@ Numbers = Int[np.ndarray, " n"]
 
 
 class ProgramInputs(NamedTuple):
-    """What a sampling program is called with where images have labels."""
+    """The arguments of a sampling program for images with labels."""
 
     params: Any
     labels: Labels | None
-    guide: Any = None  # the classifier's parameters
+    guide: Any = None  # the guiding classifier's parameters, a pytree
 
 
 def make_program(model: Model, chain: runs.Chain, clip: bool = True) -> loop.Program:
-    """The sampling program, called with parameters, or with ProgramInputs where images have labels.
+    """Returns the sampling program of a chain, to be called with what 'program_inputs' returns.
 
-    Network, parameterization, guidance, clip: in this order.
+    Its denoiser applies network, parameterization, guidance and clip, in this order.
     """
 
     def denoiser(inputs: Any) -> Denoiser:
@@ -55,91 +60,105 @@ def make_program(model: Model, chain: runs.Chain, clip: bool = True) -> loop.Pro
 
 
 def program_inputs(run: Run, params: Any, chain: runs.Chain, numbers: Numbers) -> Any:
-    """Parameters for a sampling program, with each image's label where a network has classes."""
+    """Returns the parameters for a sampling program, with each image's label if a network has classes."""
     classes = class_count(run.model, chain)
     if not classes:
         return params
     labels = numbers % classes if chain.label == runs.ALL else np.full_like(numbers, chain.label)
     placed = mesh.put(run.mesh, labels.astype(np.int32)[mesh.local_rows(len(labels))])
-    return ProgramInputs(params, placed, chain.guide and chain.guide.params)
+    return ProgramInputs(params=params, labels=placed, guide=chain.guide and chain.guide.params)
 
 
 def class_count(model: Model, chain: runs.Chain) -> int:
+    """Returns the number of classes that a sample can have; 0 if no network uses labels."""
     return (chain.guide.model if chain.guide else model).network.classes
 
 
 def weight_digests(params: Any, chain: runs.Chain) -> digest.Record:
-    """What samples depend on beside the config: fingerprints of the network, and of the classifier."""
+    """Returns the digests of the parameters that samples depend on: the network's and the classifier's."""
     return digest.record((params, chain.guide and chain.guide.params))
 
 
 def image_keys(run: Run, seed: int, numbers: Numbers) -> Key[Array, " n"]:
-    """The keys of images by their numbers, spread over the mesh; equal numbers share their noise."""
+    """Returns one key per image number, sharded over the mesh; equal numbers get equal noise."""
 
-    def made(numbers):
+    def make_keys(numbers):
         return loop.image_keys(jax.random.key(seed), numbers)
 
-    return jax.jit(made, out_shardings=mesh.batch_sharding(run.mesh))(numbers)
+    return jax.jit(make_keys, out_shardings=mesh.batch_sharding(run.mesh))(numbers)
 
 
 def generate(run: Run) -> None:
-    """Writes samples/<step>-<solver and steps>-<count>-seed<seed>.npz and .png; raises Stopped if asked to.
+    """Writes samples/<step>-<solver and steps>-<count>-seed<seed>.npz and .png from the EMA parameters.
 
-    Image i depends on sample.seed and i alone, whatever the batch size or the device count. What an
-    interrupted call has made is not made again.
+    Image i depends on sample.seed and i alone, not on the batch size or the device count. A call
+    resumes where an interrupted one stopped. Raises Stopped after a signal.
     """
     write_samples(run, *state.read_ema(run))
 
 
 def write_samples(run: Run, step: int, params: Any) -> Bytes:
-    """The same with a step and its weights at hand; returns what it has written."""
+    """Writes the samples of a step with the given parameters, as 'generate' does, and returns them."""
     settings = run.sample
     name = f"{step}-{settings.chain.name}-{settings.count}-seed{settings.seed}"
     folder = run.directory / "samples"
     program = make_program(run.model, settings.chain)
     batches = -(-settings.count // settings.batch_size)
     console.say(f"sampling {settings.count} images at step {step}, {settings.chain.name}")
-    decides = (weight_digests(params, settings.chain), *runs.rounding(run))
+    fingerprint = (weight_digests(params, settings.chain), *runs.rounding(run))
     with (
-        resumable.parts_folder(folder / name, settings.batch_size, *decides) as kept,
+        resumable.parts_folder(folder / name, settings.batch_size, *fingerprint) as parts_folder,
         console.progress("sampling", program.steps * batches) as bar,
     ):
 
-        def batch(number: int) -> Arrays:
-            path = kept / f"{number:05d}-unfinished.npz"
-            made = draw_batch(run, program, params, number, path, bar.update)
-            return {"images": pixels.quantize(mesh.fetch(made), run.model.levels)}
+        def make_batch(number: int) -> Arrays:
+            path = parts_folder / f"{number:05d}-unfinished.npz"
+            x_0 = draw_batch(run, program, params, number, path, bar.update)
+            return {"images": pixels.quantize(mesh.fetch(x_0), run.model.levels)}
 
-        made = resumable.collect(kept, batches, batch, lambda: bar.update(program.steps))
-        whole = np.concatenate([part["images"] for part in made])[: settings.count]
-        image_output.write_npz(folder / f"{name}.npz", whole)
-        image_output.write_png(folder / f"{name}.png", image_output.grid(whole[:256]))
+        parts = resumable.collect(
+            parts_folder, batches, make_batch, lambda: bar.update(program.steps)
+        )
+        images = np.concatenate([part["images"] for part in parts])[: settings.count]
+        image_output.write_npz(folder / f"{name}.npz", images)
+        image_output.write_png(folder / f"{name}.png", image_output.grid(images[:256]))
     console.say(f"samples  {folder / name}.npz, .png")
-    return whole
+    return images
 
 
 def find_samples(run: Run, step: int, count: int) -> Bytes | None:
-    """The first 'count' images of a file that 'images' has left, whatever sample.count was; or None."""
+    """Returns the first 'count' images of an existing samples file that has as many, or None."""
     pattern = f"{step}-{run.sample.chain.name}-[0-9]*-seed{run.sample.seed}.npz"
     for path in sorted((run.directory / "samples").glob(pattern)):
-        made = (resumable.read(path) or {}).get("arr_0", np.empty(0))
-        if len(made) >= count:
-            return made[:count]
+        images = (resumable.read(path) or {}).get("arr_0", np.empty(0))
+        if len(images) >= count:
+            return images[:count]
     return None
 
 
-def draw_batch(run: Run, program: loop.Program, params, number: int, path: epath.Path, tick):
-    """The images of a batch, from the state at 'path' if an interrupted call left one there."""
+def draw_batch(
+    run: Run,
+    program: loop.Program,
+    params: Any,
+    number: int,
+    path: epath.Path,
+    tick: Callable[[int], object],
+) -> Images:
+    """Returns the images of a batch, resumed from the state that 'path' may hold.
+
+    'tick' is called with the number of steps just taken. Raises Stopped after a signal, with the
+    state saved at 'path'.
+    """
     size = run.sample.batch_size
     numbers = np.arange(number * size, (number + 1) * size)
     keys = image_keys(run, run.sample.seed, numbers)
     params = program_inputs(run, params, run.sample.chain, numbers)
     current, done = program.begin(keys), 0
-    left = resumable.read(path)
-    if left is not None:
-        done = int(left["done"])
+    saved = resumable.read(path)
+    if saved is not None:
+        done = int(saved["done"])
         leaves = [
-            jax.device_put(left[f"{i}"], leaf.sharding) for i, leaf in enumerate_leaves(current)
+            jax.device_put(saved[f"{i}"], leaf.sharding) for i, leaf in enumerate_leaves(current)
         ]
         current = jax.tree.unflatten(jax.tree.structure(current), leaves)
         tick(done)
@@ -154,5 +173,5 @@ def draw_batch(run: Run, program: loop.Program, params, number: int, path: epath
     return current[0]
 
 
-def enumerate_leaves(state: loop.State):
+def enumerate_leaves(state: loop.State) -> Iterator[tuple[int, Array]]:
     return enumerate(jax.tree.leaves(state))

@@ -1,7 +1,7 @@
-"""Checkpoints: Orbax, asynchronous, one folder a step. The only file that knows Orbax.
+"""Checkpoints, written asynchronously by Orbax, one folder per step. Only this file imports Orbax.
 
-Orbax hands over a flipped bit as it is, so a record of every array's digest lies beside the state,
-and a checkpoint that differs from its record is not used.
+Orbax does not detect a flipped bit. Each checkpoint therefore has a record with the digest of every
+array, and is not used if it differs from that.
 """
 
 import json
@@ -19,24 +19,24 @@ from ddpm_jax.runtime import digest
 
 State = Any
 STATE, RECORD = "state", "record"  # the items of a checkpoint; the second has the digests
-# Errors that say nothing about the checkpoint itself: it stays where it is, and the program ends.
+# Errors of the storage, not of the checkpoint: it is left as it is, and the program ends.
 NOT_DAMAGE = ("RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "PERMISSION_DENIED")
 NOT_DAMAGE += ("UNAUTHENTICATED", "ABORTED", "Too many open files", "Stale file handle")
 
 
 class Damaged(RuntimeError):
-    """A checkpoint is not what was saved."""
+    """A checkpoint differs from what was saved, or cannot be read."""
 
 
 def absolute_path(directory: epath.Path) -> epath.Path:
-    """Orbax takes no relative path; a gs:// path is absolute, and resolve() would make it local."""
+    """Returns an absolute path, as Orbax needs; resolve() would turn a gs:// path into a local one."""
     return directory if "://" in str(directory) else directory.resolve()
 
 
 class KeepLowest(NamedTuple):
-    """Orbax's preservation policy that keeps the checkpoint with the lowest value of a metric.
+    """A preservation policy for Orbax that keeps the checkpoint with the lowest value of a metric.
 
-    Orbax's own reads metrics from files that stop it if they are damaged; ours are in the record.
+    Orbax's own policy fails if a metrics file is damaged. This one reads metrics from the record.
     """
 
     directory: epath.Path
@@ -47,7 +47,7 @@ class KeepLowest(NamedTuple):
         return [value == min(values) < math.inf for value in values]
 
     def value(self, info) -> float:
-        """As saved by this process, or as recorded by one before; infinity without a record."""
+        """Returns the metric from this process's memory or else the record; infinity without either."""
         try:
             path = self.directory / str(info.step) / RECORD / "metadata"
             metrics = info.metrics or json.loads(path.read_text())["metrics"]
@@ -59,11 +59,12 @@ class KeepLowest(NamedTuple):
 def manager(
     directory: epath.Path, keep: int, keep_every: int, keep_best: str
 ) -> ocp.CheckpointManager:
-    """Keeps the newest 'keep', every 'keep_every'-th step, and the one with the lowest 'keep_best'.
+    """Returns a manager that saves, and deletes all but certain checkpoints.
 
-    0 and "" switch the last two off. A metric is compared as it stood when the step was saved.
+    It keeps the newest 'keep', those at multiples of 'keep_every', and the one with the lowest value
+    of the metric 'keep_best' when it was saved. 0 and "" turn the last two off.
     """
-    policies = [checkpoint_managers.LatestN(keep)]
+    policies: list[checkpoint_managers.PreservationPolicy] = [checkpoint_managers.LatestN(keep)]
     if keep_every:
         policies.append(checkpoint_managers.EveryNSteps(keep_every))
     if keep_best:
@@ -76,7 +77,7 @@ def manager(
 
 
 def reader(directory: epath.Path) -> ocp.CheckpointManager:
-    """For programs that only read: it creates and deletes nothing."""
+    """Returns a manager for programs that only read: it creates and deletes nothing."""
     options = ocp.CheckpointManagerOptions(read_only=True)
     return ocp.CheckpointManager(absolute_path(directory), options=options)
 
@@ -84,7 +85,7 @@ def reader(directory: epath.Path) -> ocp.CheckpointManager:
 def save(
     manager: ocp.CheckpointManager, step: int, state: State, metrics: dict[str, float]
 ) -> None:
-    """Copies the state off the device and returns; the writing goes on in the background."""
+    """Copies the state off the device and returns; the state is written in the background."""
     if step not in manager.all_steps():
         items = {
             STATE: ocp.args.StandardSave(state),
@@ -94,25 +95,27 @@ def save(
 
 
 def restore(manager: ocp.CheckpointManager, step: int, like: State) -> State:
-    """The state saved at 'step', with the structure, dtypes and shardings of 'like'.
+    """Returns the state saved at 'step', with the structure, dtypes and shardings of 'like'.
 
-    Raises Damaged, saying where, unless it is bit for bit what was saved.
+    Raises Damaged, with the place of the damage, unless it is bit for bit what was saved.
     """
     folder = manager.directory / str(step)
     try:
         saved = restore_item(manager, step, RECORD, ocp.args.JsonRestore())["arrays"]
-        wrong = digest.difference(saved, digest.kinds(like))
-        if not wrong:
+        difference = digest.difference(saved, digest.kinds(like))
+        if difference:
+            state = None
+        else:
             state = restore_item(manager, step, STATE, ocp.args.StandardRestore(like))
-            wrong = digest.difference(saved, digest.record(state))
+            difference = digest.difference(saved, digest.record(state))
     except (MemoryError, PermissionError, ConnectionError, TimeoutError):
         raise
-    except Exception as error:  # Orbax and TensorStore raise many kinds, plain Exception among them
+    except Exception as error:  # Orbax and TensorStore raise many kinds, even plain Exception
         if any(code in str(error)[:1000] for code in NOT_DAMAGE):
             raise
         raise Damaged(f"{culprit(folder, error)} cannot be read: {shorten(error)}") from error
-    if wrong:
-        raise Damaged(f"{folder} is damaged: {wrong}")
+    if difference:
+        raise Damaged(f"{folder} is damaged: {difference}")
     return state
 
 
@@ -121,10 +124,10 @@ def restore_item(manager: ocp.CheckpointManager, step: int, name: str, args: Any
 
 
 def culprit(folder: epath.Path, error: Exception) -> epath.Path:
-    """The file of a checkpoint that an error is about, as near as can be told, or the folder."""
-    named = re.findall(rf"{re.escape(str(folder))}/[\w./-]*\w", str(error))
-    if named:
-        return epath.Path(max(named, key=len))
+    """Returns the file that an error names, else the first unreadable one, else the folder itself."""
+    paths = re.findall(rf"{re.escape(str(folder))}/[\w./-]*\w", str(error))
+    if paths:
+        return epath.Path(max(paths, key=len))
     for path in (
         folder / RECORD / "metadata",
         *folder.glob(f"{STATE}/*METADATA"),
@@ -138,42 +141,43 @@ def culprit(folder: epath.Path, error: Exception) -> epath.Path:
 
 
 def shorten(error: Exception) -> str:
-    """The head of an error; TensorStore's go on for pages."""
+    """Returns the first 300 characters of an error; TensorStore's fill pages."""
     words = " ".join(str(error).split()) or type(error).__name__
     return words if len(words) <= 300 else words[:300] + " ..."
 
 
 def restore_newest(
-    directory: epath.Path, like: State, tell: Callable[[str], None]
+    directory: epath.Path, like: State, report: Callable[[str], object]
 ) -> tuple[int, State, set[int]] | None:
-    """The newest whole checkpoint: its step, its state, and the newer steps that are damaged.
+    """Returns the newest intact checkpoint's step and state, and the newer steps that are damaged.
 
-    None if there is no checkpoint at all. 'tell' hears of the damaged ones. Raises Damaged if no
-    whole one is left.
+    Returns None if there is no checkpoint. 'report' is called with a line about each damaged one.
+    Raises Damaged if there are checkpoints, but none is intact.
     """
     if not exists(directory):
         return None
     damaged: dict[int, Damaged] = {}
     with reader(directory) as manager:
-        # Listed again after a failure: a run that is still training deletes and adds some meanwhile.
+        # Listed again after each failure: a run that is still training adds and deletes checkpoints.
         while steps := set(manager.all_steps()) - damaged.keys():
             step = max(steps)
             try:
                 state = restore(manager, step, like)
             except Damaged as error:
                 damaged[step] = error
-                tell(f"{error}; trying the one before")
+                report(f"{error}; trying the one before")
                 manager.reload()
             else:
                 return step, state, {bad for bad in damaged if bad > step}
-    if not damaged:  # the first one is still being written, into its own folder as buckets have it
+    # The first checkpoint is still being written, under its final name, as buckets have no rename.
+    if not damaged:
         return None
     latest = damaged[max(damaged)]
-    raise Damaged(f"no checkpoint is left to go on from, and nothing was changed; {latest}")
+    raise Damaged(f"no checkpoint is left to resume from, and nothing was changed; {latest}")
 
 
 def set_aside(directory: epath.Path, steps: Iterable[int]) -> list[epath.Path]:
-    """Renames damaged checkpoints, so that their steps can be saved again; returns where they are."""
+    """Renames damaged checkpoints, so that their steps can be saved again; returns their new paths."""
     moved = []
     for step in steps:
         names = (f"{step}.damaged" + (f"-{n}" if n else "") for n in range(1000))
@@ -183,21 +187,21 @@ def set_aside(directory: epath.Path, steps: Iterable[int]) -> list[epath.Path]:
 
 
 def abstract(state: State, shardings: State) -> State:
-    """Shapes and dtypes, and how each array is to be placed: what 'restore' needs."""
+    """Returns shapes, dtypes and shardings of a state, as 'restore' needs them."""
     return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         state,
         shardings,
     )
 
 
 def exists(directory: epath.Path) -> bool:
-    """Whether a finished checkpoint is there, without opening it; one being written has a suffix."""
+    """Returns whether there is a finished checkpoint; one that is being written has a suffix."""
     return bool(list_steps(directory))
 
 
 def list_steps(directory: epath.Path) -> list[int]:
-    """The steps of the finished checkpoints, whole or damaged, oldest first."""
+    """Returns the steps of the finished checkpoints, intact or damaged, oldest first."""
     if not directory.exists():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())

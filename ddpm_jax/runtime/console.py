@@ -1,7 +1,4 @@
-"""What a run prints: lines and a progress bar.
-
-A terminal gets a progress bar, a log gets plain lines.
-"""
+"""Console output of a run: a progress bar on a terminal, plain lines in a log."""
 
 import os
 import sys
@@ -15,13 +12,13 @@ from ddpm_jax.distributed import mesh
 
 
 def say(text: str) -> None:
-    """One line, above the progress bar if there is one."""
+    """Prints a line, above the progress bar if there is one, on the first process only."""
     if not mesh.is_first_process():
         return
     try:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
-    except BrokenPipeError:  # who listened, "| tee" say, is gone: no reason to lose a run
+    except BrokenPipeError:  # the reader, "| tee" say, is gone, which must not end the run
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -29,19 +26,19 @@ def is_interactive() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
-def progress(what: str, total: int, initial: int = 0, unit: str = "step") -> tqdm:
-    """A bar with rate and time left; nothing at all where there is no terminal."""
+def progress(label: str, total: int, initial: int = 0, unit: str = "step") -> tqdm:
+    """Returns a progress bar with rate and time left, hidden if there is no terminal."""
     hidden = not is_interactive() or not mesh.is_first_process()
     return tqdm(
-        desc=what, total=total, initial=initial, unit=unit, disable=hidden, dynamic_ncols=True
+        desc=label, total=total, initial=initial, unit=unit, disable=hidden, dynamic_ncols=True
     )
 
 
 class Rate(NamedTuple):
-    """Steps per second since a moment; restarted after a compilation or a grid, which are not steps."""
+    """Steps per second since a start, which is set again after a compilation or a sample grid."""
 
     step: int
-    since: float
+    since: float  # seconds, of time.monotonic
 
     @staticmethod
     def start(step: int) -> "Rate":
@@ -52,7 +49,7 @@ class Rate(NamedTuple):
 
 
 def show_training_row(bar: tqdm, step: int, steps: int, scalars: Mapping[str, float]) -> None:
-    """Beside the progress bar, or as a line of a log: every scalar, and the time left."""
+    """Shows loss and rate beside the progress bar, or logs a line with all scalars and the time left."""
     values = "  ".join(f"{name} {value:.4g}" for name, value in scalars.items())
     if "steps_per_second" in scalars:
         values += f"  ETA {format_duration((steps - step) / scalars['steps_per_second'])}"
@@ -64,6 +61,7 @@ def show_training_row(bar: tqdm, step: int, steps: int, scalars: Mapping[str, fl
 
 
 def format_duration(seconds: float) -> str:
+    """Returns "1:02:03" for 3723 seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

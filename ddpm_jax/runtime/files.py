@@ -1,9 +1,10 @@
-"""Files written whole or not at all, and what a run's folder may hold."""
+"""Atomic writes, and checks of folders and of names."""
 
 import difflib
 import json
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from etils import epath
@@ -12,9 +13,9 @@ from ddpm_jax.distributed import mesh
 
 
 def write(path: epath.Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all: under another name first, then renamed.
+    """Writes a file atomically: under a temporary name, which is then renamed.
 
-    Of several processes the first does.
+    Only the first process writes.
     """
     if not mesh.is_first_process():
         return
@@ -24,7 +25,7 @@ def write(path: epath.Path, content: str | bytes) -> None:
         file.write(content if isinstance(content, bytes) else content.encode())
         file.flush()
         if "://" not in str(path):
-            os.fsync(file.fileno())  # or a power cut may leave the new name and no content
+            os.fsync(file.fileno())  # else a power cut may leave an empty file under the new name
     temporary.replace(path)
 
 
@@ -33,23 +34,24 @@ def write_json(path: epath.Path, value: Any) -> None:
 
 
 def check_writable(workdir: epath.Path, *names: str, flag: str = "--workdir") -> None:
-    """Raises ValueError, naming the flag, if one of its folders, on this machine, cannot be made or written."""
+    """Raises ValueError, naming the flag, if a local folder workdir/name cannot be made or written to."""
     if "://" in str(workdir):
         return
     for folder in (workdir / name for name in names):
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        if not (there.is_dir() and os.access(there, os.W_OK)):
-            raise ValueError(f"{flag} {workdir}: {there} is not a writable folder")
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not (existing.is_dir() and os.access(existing, os.W_OK)):
+            raise ValueError(f"{flag} {workdir}: {existing} is not a writable folder")
 
 
 def file_name_part(split: str) -> str:
-    """ "train[95%:]" as "train-95to": no sign that a file system or a shell minds."""
+    """Returns a split's name without special characters: "train-95to" for "train[95%:]"."""
     return re.sub(r"\W+", "-", split.replace("%", "").replace(":", "to")).strip("-")
 
 
-def suggest(name: str, known) -> str:
-    """A hint for a misspelt name: the names near it, or if none is near, all there are."""
-    close = difflib.get_close_matches(name, list(known), n=3)
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Returns a hint for a misspelt name: the known names close to it, else all known names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"there is {', '.join(name or repr(name) for name in sorted(known))}"
+    return f"choose from {', '.join(name or repr(name) for name in known)}"

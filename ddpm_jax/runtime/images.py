@@ -15,7 +15,7 @@ GAP = 96  # the gray of the lines between the images of a grid
 
 
 def grid(images: UInt8[np.ndarray, "n h w c"]) -> Grid:
-    """Images in a near-square grid, in order, row by row, with gray lines between them."""
+    """Arranges images row by row in a near-square grid with gray lines between them."""
     count, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(count))
     lines = math.ceil(count / columns)
@@ -23,14 +23,14 @@ def grid(images: UInt8[np.ndarray, "n h w c"]) -> Grid:
     tiled = np.full((lines, height + gap, columns, width + gap, channels), GAP, np.uint8)
     for i, image in enumerate(images):
         tiled[i // columns, :height, i % columns, :width] = image
-    whole = tiled.reshape(lines * (height + gap), columns * (width + gap), channels)
-    return whole[:-gap, :-gap]
+    raster = tiled.reshape(lines * (height + gap), columns * (width + gap), channels)
+    return raster[:-gap, :-gap]
 
 
 def write_png(path: epath.Path, image: Grid, enlarge: bool = True) -> None:
-    """Small pictures are enlarged by whole pixels, so that a viewer shows them sharp.
+    """Writes a PNG, with small images enlarged by whole pixels so that viewers do not blur them.
 
-    Gray, gray with alpha, RGB and RGBA as they are; of other channel counts the first is shown.
+    With 2, 3 or 4 channels it is gray with alpha, RGB or RGBA; otherwise the first channel, as gray.
     """
     if image.shape[-1] not in (2, 3, 4):
         image = image[..., 0]
@@ -42,7 +42,7 @@ def write_png(path: epath.Path, image: Grid, enlarge: bool = True) -> None:
 
 
 def write_npz(path: epath.Path, images: UInt8[np.ndarray, "n h w c"]) -> None:
-    """'arr_0', uint8 [N, H, W, C]: the form that the OpenAI evaluators read."""
+    """Writes images as 'arr_0', uint8 [N, H, W, C], which OpenAI's evaluator reads."""
     file = io.BytesIO()
     np.savez(file, images)
     files.write(path, file.getvalue())

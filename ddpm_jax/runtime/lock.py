@@ -1,7 +1,7 @@
-"""One writer a folder: two processes that write one run would ruin it.
+"""A lock on a folder: two processes that write one run would ruin it.
 
-On a disk the operating system's lock, which goes with its process however that ends. Buckets have
-none: there the owner's heartbeat in a file, watched for a while to see whether its owner lives.
+On a disk it is the operating system's lock, which is released however its process ends. A bucket has
+no such locks. There the owner writes a heartbeat to a file, and others watch it to see if it lives.
 """
 
 import fcntl
@@ -23,25 +23,25 @@ from ddpm_jax.distributed import mesh
 from ddpm_jax.runtime import console, signals
 
 BEAT = 15.0  # seconds between two heartbeats
-SILENCE = 60.0  # seconds without one after which an owner is dead
-end_process = os._exit  # not sys.exit: a thread calls it
+SILENCE = 60.0  # seconds without a heartbeat after which the owner counts as dead
+end_process = os._exit  # not sys.exit, which would end only the thread that calls it
 
 
 class InUse(ValueError):
-    """Another process is at work in the folder."""
+    """Another process holds the folder's lock."""
 
 
 def owner() -> dict:
-    """Who we are, in words that help to find us."""
+    """Returns what identifies this process to a user."""
     started = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": started}
 
 
 @contextmanager
 def hold(folder: epath.Path) -> Iterator[None]:
-    """Keeps the folder, made if it is not there, to this process and those it leads.
+    """Locks the folder, which is created if missing, for this run's processes.
 
-    Raises InUse, naming the owner.
+    Raises InUse, with the owner, if another process holds the lock.
     """
     if not mesh.is_first_process():
         yield
@@ -53,29 +53,29 @@ def hold(folder: epath.Path) -> Iterator[None]:
 
 @contextmanager
 def wait_for(folder: epath.Path) -> Iterator[None]:
-    """Keeps the folder to this process alone; who comes meanwhile waits for its turn."""
-    path, told = folder / "lock", False
+    """Locks the folder for this process alone, and waits while another process holds the lock."""
+    path, announced = folder / "lock", False
     with ExitStack() as stack:
         while True:
             try:
                 stack.enter_context(system_lock(path) or heartbeat_lock(path))
                 break
             except InUse as error:
-                if not told:
+                if not announced:
                     console.say(f"{str(error).partition(';')[0]}; waiting for that one")
-                told = True
-            signals.check("while it waited")
+                announced = True
+            signals.check("while waiting for the lock")
             time.sleep(1.0)
         yield
 
 
 def system_lock(path: epath.Path) -> IO | None:
-    """The open, locked file, or None where there are no such locks."""
+    """Returns the open, locked file, or None if the file system has no locks. Raises InUse."""
     if "://" in str(path):
         return None
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+")  # noqa: SIM115  (closing it gives up the lock)
+        file = open(path, "a+")  # noqa: SIM115  (closing it releases the lock)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -86,7 +86,7 @@ def system_lock(path: epath.Path) -> IO | None:
             return None
         if path.exists() and os.path.samestat(os.stat(path), os.fstat(file.fileno())):
             break
-        file.close()  # its last owner has deleted it meanwhile
+        file.close()  # its previous owner has deleted it in the meantime
     file.truncate(0)
     file.write(json.dumps(owner()) + "\n")
     file.flush()
@@ -97,29 +97,32 @@ def system_lock(path: epath.Path) -> IO | None:
 def heartbeat_lock(
     path: epath.Path, beat: float = BEAT, silence: float = SILENCE
 ) -> Iterator[None]:
-    """No clocks are compared, only whether the file changes while it is watched."""
+    """Holds the lock by a heartbeat. Clocks are not compared: only changes of the file count.
+
+    'beat' and 'silence' are in seconds. Raises InUse if another owner lives.
+    """
     watch(path, beat, silence)
     me, stop = owner() | {"nonce": secrets.token_hex(8)}, threading.Event()
 
     def write(count: int) -> None:
         path.write_text(json.dumps(me | {"beats": count}) + "\n")
 
-    def ours() -> bool:
+    def is_owned() -> bool:
         return f'"{me["nonce"]}"' in read_text(path)
 
     def keep_beating():
         for count in itertools.count(1):
             if stop.wait(beat):
                 return
-            with suppress(Exception):  # a bucket that cannot be reached now may be at the next beat
-                if read_text(path) and not ours():
-                    end_process(exit_as_lost(path))
+            with suppress(Exception):  # an unreachable bucket may be back at the next beat
+                if read_text(path) and not is_owned():
+                    end_process(report_loss(path))
                     return
                 write(count)
 
     write(0)
-    time.sleep(min(beat, 2.0))  # of several that begin together the last to write is the owner
-    if not ours():
+    time.sleep(min(beat, 2.0))  # if several start at the same time, the last to write is the owner
+    if not is_owned():
         raise in_use_error(path, read_text(path))
     thread = threading.Thread(target=keep_beating, daemon=True)
     thread.start()
@@ -128,40 +131,42 @@ def heartbeat_lock(
     finally:
         stop.set()
         thread.join()
-        if ours():
+        if is_owned():
             path.unlink(missing_ok=True)
 
 
 def watch(path: epath.Path, beat: float, silence: float) -> None:
-    """Returns when the file has been silent, or gone; raises InUse when its owner lives."""
-    seen = read_text(path)
-    if not seen:
+    """Returns once the file is gone or has not changed for 'silence' s. Raises InUse if it changes."""
+    before = read_text(path)
+    if not before:
         return
-    console.say(f"{path} is there; watching for {silence:.0f} s whether its owner lives")
+    console.say(f"{path} exists; watching for {silence:.0f} s whether its owner is alive")
     deadline = time.monotonic() + silence
     while time.monotonic() < deadline and (now := read_text(path)):
-        signals.check("before anything was begun")
-        if now != seen:
+        signals.check("before anything started")
+        if now != before:
             raise in_use_error(path, now)
         time.sleep(beat / 3)
 
 
 def read_text(path: epath.Path) -> str:
+    """Returns the content of a file, "" if it does not exist."""
     try:
         return path.read_text()
     except FileNotFoundError:
         return ""
 
 
-def exit_as_lost(path: epath.Path) -> int:
-    """Says that another has taken over, while this one was suspended, say; the exit status."""
+def report_loss(path: epath.Path) -> int:
+    """Prints that another process took the lock, perhaps during a suspension; returns the exit status."""
     print(f"ddpm_jax: {in_use_error(path, read_text(path))}", file=sys.stderr, flush=True)
     return 1
 
 
-def in_use_error(path: epath.Path, written: str) -> InUse:
+def in_use_error(path: epath.Path, content: str) -> InUse:
+    """Returns the error for a lock file with this content."""
     try:
-        by = "process {pid} on {host}, since {since}".format(**json.loads(written))
+        user = "process {pid} on {host}, since {since}".format(**json.loads(content))
     except (ValueError, KeyError):  # its owner is just writing it
-        by = "another process"
-    return InUse(f"{path.parent} is in use by {by}; stop that one, or take another --workdir")
+        user = "another process"
+    return InUse(f"{path.parent} is in use by {user}; stop that one, or choose another --workdir")

@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard."""
+"""Writes metrics to metrics.jsonl and to TensorBoard."""
 
 import json
 import math
@@ -14,11 +14,12 @@ from ddpm_jax.runtime.images import Grid
 
 
 class Writer(NamedTuple):
-    """Scalars and images by clu's MetricWriter calls, without its TensorFlow."""
+    """Writes scalars and images with the methods of clu's MetricWriter, but without TensorFlow."""
 
     metrics: epath.Path
-    rows: list[str]
-    # tensorboardX's EventsWriter, or None. Written at once: SummaryWriter's thread, if it fails, hangs us.
+    rows: list[str]  # lines of metrics.jsonl
+    # tensorboardX's EventsWriter; None except on the first process. SummaryWriter is not used, because
+    # a failure in its thread would block this process.
     events: Any
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -38,7 +39,7 @@ class Writer(NamedTuple):
         self.add(step, [summary.scalar(name, value) for name, value in scalars.items()])
 
     def newest(self) -> dict[str, Any]:
-        """The last row, also where it is of the run that this one resumes; {} without rows."""
+        """Returns the last row, which the run that this one resumes may have written; {} without rows."""
         return json.loads(self.rows[-1]) if self.rows else {}
 
     def write_images(self, step: int, images: Mapping[str, Grid]) -> None:
@@ -46,15 +47,14 @@ class Writer(NamedTuple):
             return
         from tensorboardX import summary
 
-        shown = [summary.image(name, image, dataformats="HWC") for name, image in images.items()]
-        self.add(step, shown)
+        summaries = [
+            summary.image(name, image, dataformats="HWC") for name, image in images.items()
+        ]
+        self.add(step, summaries)
 
     def add(self, step: int, summaries: list) -> None:
-        from tensorboardX.proto import event_pb2
-
-        for each in summaries:
-            event = event_pb2.Event(step=step, wall_time=time.time(), summary=each)
-            self.events.write_event(event)
+        for summary in summaries:
+            self.events.write_event(make_event(step=step, summary=summary))
         self.events.flush()
 
     def flush(self) -> None:
@@ -67,27 +67,32 @@ class Writer(NamedTuple):
 
 
 def writer(directory: epath.Path, step: int) -> Writer:
-    """Goes on from 'step': rows that an interrupted run logged after it are dropped."""
-    metrics, kept = directory / "metrics.jsonl", []
+    """Returns a writer that continues after 'step', and drops later rows of an interrupted run."""
+    metrics, rows = directory / "metrics.jsonl", []
     if metrics.exists():
-        rows = metrics.read_bytes().decode(errors="replace").splitlines(keepends=True)
-        kept = [row for row in rows if parse_step(row) <= step]
-        if kept != rows:
-            files.write(metrics, "".join(kept))
+        stored = metrics.read_bytes().decode(errors="replace").splitlines(keepends=True)
+        rows = [row for row in stored if parse_step(row) <= step]
+        if rows != stored:
+            files.write(metrics, "".join(rows))
     if not mesh.is_first_process():
-        return Writer(metrics, kept, None)
+        return Writer(metrics, rows, None)
     from tensorboardX.event_file_writer import EventsWriter
-    from tensorboardX.proto import event_pb2
 
     events = EventsWriter(str(directory / "events"))
-    began = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-    # TensorBoard drops what an interrupted run wrote from this step on.
-    events.write_event(event_pb2.Event(step=step + 1, wall_time=time.time(), session_log=began))
-    return Writer(metrics, kept, events)
+    # At a session's start TensorBoard drops what an interrupted run wrote from this step on.
+    events.write_event(make_event(step=step + 1, session_log={"status": "START"}))
+    return Writer(metrics, rows, events)
+
+
+def make_event(**fields: Any) -> Any:
+    """Returns a TensorBoard event at the present time."""
+    from tensorboardX.proto import event_pb2
+
+    return event_pb2.Event(wall_time=time.time(), **fields)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def parse_step(row: str) -> int | float:
-    """The step of a row; infinity for what a killed process or a bad disk left of one."""
+    """Returns the step of a row, or infinity if a crash or a bad disk has damaged it."""
     try:
         return json.loads(row)["step"] if row.endswith("\n") else math.inf
     except (ValueError, KeyError, TypeError):

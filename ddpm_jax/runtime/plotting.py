@@ -1,7 +1,7 @@
-"""How figures look: sheets of images and small plots, one style, as PNG and PDF.
+"""Figures in one style: sheets of images and small plots, as PNG and PDF.
 
-The only file that knows matplotlib, and it is imported when the first figure is drawn: it takes
-seconds. Images are enlarged by whole pixels, so that no viewer blurs them; text stays text.
+Only this file imports matplotlib, and only when the first figure is drawn, as that takes seconds.
+Images are enlarged by whole pixels, so that viewers do not blur them; text stays text.
 """
 
 import io
@@ -19,11 +19,11 @@ Cells = UInt8[np.ndarray, "rows columns h w c"]
 Raster = UInt8[np.ndarray, "y x 3"]
 Numbers = Sequence[float | int | None]
 TEXT = 7  # points
-WIDTH = 5.5  # inches: the paper's column of text
-CELL = 0.55  # inches, at most
-SHARP = 96  # pixels, at least, of an image's longer side
-STYLE = {
-    "font.family": "STIXGeneral",  # matplotlib brings it along, and its mathematics too
+WIDTH = 5.5  # inches: the width of the paper's text
+CELL = 0.55  # inches: the greatest width of an image
+SHARP = 96  # pixels: the smallest longer side of an enlarged image
+STYLE: dict[Any, Any] = {  # the keys' type, RcKeyType, cannot be imported without matplotlib
+    "font.family": "STIXGeneral",  # comes with matplotlib, as does its mathematics
     "mathtext.fontset": "stix",
     "font.size": TEXT,
     "axes.labelsize": TEXT,
@@ -39,13 +39,13 @@ STYLE = {
     "lines.linewidth": 1.0,
     "legend.frameon": False,
     "legend.fontsize": TEXT - 1,
-    "pdf.fonttype": 42,  # fonts that an editor can read
+    "pdf.fonttype": 42,  # TrueType, which editors can read
 }
-COLOURS = ("#1f4e79", "#b5482a", "#4d7c3a", "#8a8a8a", "#d9b13b")  # told apart in gray, too
+COLOURS = ("#1f4e79", "#b5482a", "#4d7c3a", "#8a8a8a", "#d9b13b")  # distinct in gray, too
 
 
 class Figure(NamedTuple):
-    """A figure: its pages by what their names end in, and the numbers behind it, as JSON has them."""
+    """A figure: its pages by the suffixes of their file names, and its numbers, for JSON."""
 
     pages: Mapping[str, Page]
     facts: dict[str, Any]
@@ -61,9 +61,9 @@ class Header(NamedTuple):
 
 class Line(NamedTuple):
     x: Numbers
-    y: Numbers  # None, as infinity is in JSON, is left out
+    y: Numbers  # None, which stands for infinity in JSON, is not drawn
     label: str = ""
-    marker: str = ""  # with one, there are points and no line
+    marker: str = ""  # if set, points are drawn instead of a line
 
 
 class Plot(NamedTuple):
@@ -74,21 +74,21 @@ class Plot(NamedTuple):
 
 
 def rgb(cells: Cells) -> UInt8[np.ndarray, "rows columns h w 3"]:
-    """RGB as it is; of other channel counts the first, as gray."""
+    """Returns RGB images unchanged, and the first channel of others as gray."""
     return cells if cells.shape[-1] == 3 else np.repeat(cells[..., :1], 3, axis=-1)
 
 
 def tile(cells: Cells, breaks: Sequence[int]) -> tuple[Raster, list[float], list[float]]:
-    """Every image, enlarged, on white; and the middles of the columns and of the rows, in pixels.
+    """Returns the enlarged images on white, and the centres of the columns and of the rows, in pixels.
 
-    There is a wider gap before the columns 'breaks'.
+    There is a wider gap before each column in 'breaks'.
     """
     scale = -(-SHARP // max(cells.shape[2:4]))
     enlarged = rgb(cells).repeat(scale, axis=2).repeat(scale, axis=3)
     rows, columns, height, width, _ = enlarged.shape
     gap = max(1, width // 24)
-    wide = np.cumsum([4 * gap if column in breaks else 0 for column in range(columns)])
-    lefts = np.arange(columns) * (width + gap) + wide
+    extra = np.cumsum([4 * gap if column in breaks else 0 for column in range(columns)])
+    lefts = np.arange(columns) * (width + gap) + extra
     tops = np.arange(rows) * (height + gap)
     raster = np.full((tops[-1] + height, lefts[-1] + width, 3), 255, np.uint8)
     for top, row in zip(tops, enlarged, strict=True):
@@ -98,7 +98,7 @@ def tile(cells: Cells, breaks: Sequence[int]) -> tuple[Raster, list[float], list
 
 
 def text_width(text: str) -> float:
-    """Inches."""
+    """Returns the width of a text in inches."""
     from matplotlib.textpath import TextPath
 
     return TextPath((0, 0), text, size=TEXT).get_extents().width / 72 if text else 0.0
@@ -107,7 +107,7 @@ def text_width(text: str) -> float:
 def sheet(
     cells: Cells, rows: Sequence[str], headers: Sequence[Header], breaks: Sequence[int] = ()
 ) -> Page:
-    """Rows of images with texts beside the rows and above the columns."""
+    """Draws rows of images with a text beside each row and headers above the columns."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -135,7 +135,7 @@ def sheet(
 
 
 def plots(panels: Sequence[Plot]) -> Page:
-    """Small plots side by side."""
+    """Draws small plots side by side."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -150,10 +150,10 @@ def plots(panels: Sequence[Plot]) -> Page:
 def draw(axes: Any, panel: Plot) -> None:
     assert len(panel.lines) <= len(COLOURS)
     for line, colour in zip(panel.lines, COLOURS, strict=False):
-        there = [pair for pair in zip(line.x, line.y, strict=True) if None not in pair]
-        look = {"marker": line.marker, "linestyle": ""} if line.marker else {}
-        look |= {"color": colour, "label": line.label or None, "markersize": 3}
-        axes.plot([x for x, _ in there], [y for _, y in there], **look)
+        points = [pair for pair in zip(line.x, line.y, strict=True) if None not in pair]
+        style = {"marker": line.marker, "linestyle": ""} if line.marker else {}
+        style |= {"color": colour, "label": line.label or None, "markersize": 3}
+        axes.plot([x for x, _ in points], [y for _, y in points], **style)
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
     if panel.log:
         axes.set(xscale="log", yscale="log")
@@ -162,11 +162,11 @@ def draw(axes: Any, panel: Plot) -> None:
 
 
 def save(path: epath.Path, page: Page) -> None:
-    """Both files, path.png and path.pdf, the same bytes whenever they are made."""
+    """Writes path.png and path.pdf, without a date or version: the same page gives the same bytes."""
     import matplotlib
 
-    for suffix, dated in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
         file = io.BytesIO()
         with matplotlib.rc_context(STYLE):
-            page.savefig(file, format=suffix, dpi=page.dpi, metadata=dated)
+            page.savefig(file, format=suffix, dpi=page.dpi, metadata=metadata)
         files.write(path.with_name(f"{path.name}.{suffix}"), file.getvalue())

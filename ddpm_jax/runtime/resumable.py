@@ -1,4 +1,4 @@
-"""Long work in parts, each kept when it is done: a killed program resumes at the part it was at."""
+"""Long work in parts, each saved once it is done, so that a killed program resumes at the next part."""
 
 import io
 import json
@@ -17,14 +17,14 @@ Arrays = dict[str, np.ndarray]
 
 
 @contextmanager
-def parts_folder(path: epath.Path, *decides: Any) -> Iterator[epath.Path]:
-    """A hidden folder, ours alone, for the parts of a file to be; it goes when the file is made.
+def parts_folder(path: epath.Path, *fingerprint: Any) -> Iterator[epath.Path]:
+    """Locks a hidden folder for the parts of the file 'path', and deletes it when the body succeeds.
 
-    'decides' is what the parts depend on beside the file's name: values that JSON knows. Raises
-    InUse if another process is making the same file.
+    'fingerprint' holds JSON values that identify all that the parts depend on beside the file's name.
+    Raises InUse if another process is making the same file.
     """
-    mark = zlib.crc32(json.dumps(decides).encode())
-    folder = path.with_name(f".{path.name}-{mark:08x}")
+    checksum = zlib.crc32(json.dumps(fingerprint).encode())
+    folder = path.with_name(f".{path.name}-{checksum:08x}")
     with lock.hold(folder):
         yield folder
         if mesh.is_first_process():
@@ -32,31 +32,32 @@ def parts_folder(path: epath.Path, *decides: Any) -> Iterator[epath.Path]:
 
 
 def write(path: epath.Path, arrays: Arrays) -> None:
+    """Writes a part atomically, as .npz."""
     file = io.BytesIO()
-    np.savez(file, **arrays)
+    np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
     files.write(path, file.getvalue())
 
 
 def read(path: epath.Path) -> Arrays | None:
-    """The arrays of a part, or None if it is not there or not as it was written."""
+    """Returns the arrays of a part, or None if it is missing or damaged."""
     if not path.exists():
         return None
     try:
-        with np.load(io.BytesIO(path.read_bytes())) as file:  # a zip file: it has checksums
+        with np.load(io.BytesIO(path.read_bytes())) as file:  # a zip file, which has checksums
             return dict(file)
-    except Exception as error:  # zipfile, zlib and numpy each raise their own for a damaged one
-        console.say(f"{path} is damaged and made again: {error}")
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
+        console.say(f"{path} is damaged and will be computed again: {error}")
         return None
 
 
 def collect(
-    directory: epath.Path, count: int, make: Callable[[int], Arrays], tick: Callable[[], None]
+    directory: epath.Path, count: int, make: Callable[[int], Arrays], tick: Callable[[], object]
 ) -> list[Arrays]:
-    """The parts 0..count - 1, those that are not there yet by make(number); raises Stopped if asked to.
+    """Returns the parts 0..count - 1, read from 'directory', or made by make(number) and saved there.
 
-    'tick' is called for a part that was there.
+    'tick' is called for each part that was read. Raises Stopped after a signal.
     """
-    found = []
+    parts = []
     for number in range(count):
         path = directory / f"{number:05d}.npz"
         part = read(path)
@@ -66,7 +67,7 @@ def collect(
             write(path, part)
         else:
             tick()
-        found.append(part)
+        parts.append(part)
         if not console.is_interactive():
             console.say(f"batch {number + 1} of {count}")
-    return found
+    return parts

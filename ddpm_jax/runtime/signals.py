@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the first asks a program to save and stop, a second ends it at once."""
+"""SIGTERM and Ctrl-C: the first asks the program to save and stop, the second ends it at once."""
 
 import itertools
 import os
@@ -9,28 +9,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-pending: list[str] = []  # a process has one set of signals, hence one of these
-sync_points = itertools.count()  # at which the processes ask each other
+pending: list[str] = []  # names of received signals; global, as a process has one set of handlers
+sync_points = itertools.count()  # numbers of the points where the processes agree whether to stop
 
 
 class Stopped(Exception):
-    """A program has stopped because it was asked to, and saved what it had; the message says how to go on."""
+    """The program has stopped after a signal and saved its work; the message says how to resume."""
 
 
 def listen() -> Callable[[], None]:
-    """Notes signals from now on, until what it returns is called. Call it from the main thread."""
-    pipe, written = os.pipe()
-    os.set_blocking(written, False)
-    wakeup = signal.set_wakeup_fd(written, warn_on_full_buffer=False)
+    """Records signals until the function that it returns is called. Call it from the main thread."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
-    # A thread, because the main one runs no handler while XLA compiles, for minutes sometimes.
-    threading.Thread(target=watch, args=(pipe,), daemon=True).start()
+    # A thread, because the main one runs no handler while XLA compiles, which may take minutes.
+    threading.Thread(target=watch, args=(read_end,), daemon=True).start()
 
     def stop() -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
-        os.close(written)  # which ends the thread
+        os.close(write_end)  # which ends the thread
         pending.clear()
 
     return stop
@@ -38,7 +38,7 @@ def listen() -> Callable[[], None]:
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Notes signals for a while; then they do again what they did before."""
+    """Records signals in the body, then restores the previous handlers."""
     stop = listen()
     try:
         yield
@@ -47,35 +47,36 @@ def listening() -> Iterator[None]:
 
 
 def watch(pipe: int) -> None:
-    """Every signal puts its number into the pipe."""
-    noted: list[str] = []
+    """Handles each signal number that arrives in the pipe, until its write end is closed."""
+    received: list[str] = []
     while data := os.read(pipe, 1):
         number = data[0]
         name = signal.Signals(number).name
-        if noted:
+        if received:
             os._exit(128 + number)
-        noted.append(name)
+        received.append(name)
         jax = sys.modules.get("jax")
         if jax and jax.distributed.is_initialized():
-            os.kill(os.getpid(), signal.SIGTERM)  # to jax's own handler, which tells the others
+            os.kill(os.getpid(), signal.SIGTERM)  # jax's handler informs the other processes
         else:
             pending.append(name)
-        with suppress(OSError):  # Ctrl-C ends "| tee" too, and then nobody hears
-            print(f"\n{name}: saving; once more ends it at once", file=sys.stderr, flush=True)
+        with suppress(OSError):  # Ctrl-C ends "| tee" too, and then nobody reads this
+            print(f"\n{name}: saving; send it again to exit at once", file=sys.stderr, flush=True)
     os.close(pipe)
 
 
 def signal_name() -> str:
-    """The signal's name, or "" as long as there was none."""
+    """Returns the name of the first signal received, "" if there was none."""
     return pending[0] if pending else ""
 
 
 def agree_to_stop() -> bool:
-    """Whether to stop here: the same on all processes, each of which must ask at the same places.
+    """Returns whether to stop here, the same on all processes, which must all call it equally often.
 
-    Where there are several, jax notes a SIGTERM to any of them, and settles a place to come.
+    With several processes, jax records a SIGTERM to any of them and chooses a later call at which all
+    of them stop.
     """
-    import jax  # here: the command line listens before it has loaded jax
+    import jax  # here, because the command line listens before it loads jax
     from jax.experimental import multihost_utils
 
     several = jax.process_count() > 1
@@ -85,12 +86,12 @@ def agree_to_stop() -> bool:
 
 
 def check_together(done: str) -> None:
-    """Raises Stopped if it is agreed to stop here."""
+    """Raises Stopped if the processes agree to stop here. 'done' says how far the work has come."""
     agree_to_stop()
     check(done)
 
 
 def check(done: str) -> None:
-    """Raises Stopped if a signal has come."""
+    """Raises Stopped if a signal was received. 'done' says how far the work has come."""
     if signal_name():
         raise Stopped(f"stopped by {signal_name()} {done}; the same command resumes from there")

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int
 
 from ddpm_jax import diffusion, parameterization
 from ddpm_jax.diffusion import Images, Schedule, Steps
 from ddpm_jax.parameterization import Denoised, Denoiser, Variance
 from ddpm_jax.samplers import guidance
 from ddpm_jax.samplers.guidance import ClassifierGuidance
-from ddpm_jax.samplers.spacing import Path, Spacing
+from ddpm_jax.samplers.spacing import Spacing
 
 Carry = Any  # what a sampler keeps from one step to the next: a pytree of arrays, or ()
 
@@ -42,7 +44,7 @@ class Plan(NamedTuple):
     """A sampler, the times that it visits, and its name in file names."""
 
     sampler: Sampler
-    times: Path
+    times: Int[np.ndarray, " n"]
     name: str
 
 

@@ -1,4 +1,4 @@
-"""Translates the JSON files of a diffusers folder to our config, and a run to such files.
+"""Translates the JSON files of a diffusers folder to our config, and a run to those files.
 
 UNet2DModel covers many networks; FIXED_FIELDS are the fields that make one of them the paper's.
 """
@@ -16,8 +16,10 @@ Json = Mapping[str, Any]
 
 
 class Field(NamedTuple):
+    """A field of diffusers whose value our networks fix."""
+
     ours: Any
-    default: Any  # diffusers' value where the field is left out
+    default: Any  # diffusers' value if the field is missing
 
 
 FIXED_FIELDS = {
@@ -52,7 +54,7 @@ OUTPUTS = {"epsilon": "eps", "sample": "x_0"}
 # No learned variance: diffusers' networks predict the variance itself, ours its logarithm.
 VARIANCES = {"fixed_small": "fixed_small", "fixed_large": "fixed_large"}
 VARIANCES |= {f"{name}_log": ours for name, ours in VARIANCES.items()}
-GROUPS = 32  # of every norm in diffusers; ours use fewer where 32 does not divide their channels
+GROUPS = 32  # in every norm of diffusers; ours use fewer if 32 does not divide their channels
 LATENT_MODULES = ("vae", "vqvae", "movq")
 
 
@@ -113,7 +115,7 @@ def check_blocks(config: Json) -> None:
 
 
 def image_size(config: Json) -> tuple[int, int]:
-    """Height and width of the images, from config.json. Raises ValueError if it does not say."""
+    """Returns height and width of the images from config.json. Raises ValueError without them."""
     value = config.get("sample_size")
     if value is None:
         raise ValueError("its config.json does not say the images' size (sample_size)")
@@ -122,7 +124,7 @@ def image_size(config: Json) -> tuple[int, int]:
 
 
 def diffusion_section(config: Json) -> dict[str, Any]:
-    """Our 'diffusion' section, from scheduler_config.json. Raises ValueError for what has no counterpart."""
+    """Returns our diffusion section for a scheduler_config.json. Raises ValueError without a counterpart."""
     kind = config.get("_class_name", "DDPMScheduler")
     if kind.removeprefix("Flax").removesuffix("Scheduler") not in SCHEDULERS:
         raise ValueError(f"its scheduler is a {kind}, which cannot be imported")
@@ -157,6 +159,7 @@ def diffusion_section(config: Json) -> dict[str, Any]:
 
 
 def level_widths(model: Model) -> list[int]:
+    """Returns the channels of each level of a run's U-Net."""
     return [model.network.channels * multiplier for multiplier in model.network.multipliers]
 
 
@@ -171,7 +174,7 @@ def check_groups(model: Model) -> None:
 
 
 def network_config(model: Model) -> dict[str, Any]:
-    """config.json of a run's U-Net."""
+    """Returns the config.json of a run's U-Net."""
     unet, (height, width, channels) = model.network, model.shape
     widths = level_widths(model)
     attention = ["Attn" if height // 2**i in unet.attention else "" for i in range(len(widths))]
@@ -192,7 +195,7 @@ def network_config(model: Model) -> dict[str, Any]:
 
 
 def scheduler_config(model: Model, section: Json) -> dict[str, Any]:
-    """scheduler_config.json, given the config's 'diffusion' section.
+    """Returns the scheduler_config.json of a model and its config's diffusion section.
 
     Raises ValueError for a model that DDPMScheduler cannot express.
     """
@@ -202,18 +205,18 @@ def scheduler_config(model: Model, section: Json) -> dict[str, Any]:
         raise ValueError("a network with variance learned_range cannot be exported")
     if model.variance is parameterization.learned:
         raise ValueError(
-            "this network learns the logarithm of its variance, which diffusers would take for the"
+            "this network learns the logarithm of its variance, which diffusers would mistake for the"
             " variance itself; it cannot be exported"
         )
     outputs = {ours: theirs for theirs, ours in OUTPUTS.items()}
     if section["output"] not in outputs:
         raise ValueError(
-            f"this network's output is {section['output']}, which diffusers does not know;"
+            f"this network's output is {section['output']}, which diffusers does not have;"
             " it cannot be exported"
         )
     betas = {ours: theirs for theirs, ours in BETAS.items()}
     known = section["schedule"]["name"] in betas
-    # For any other schedule DDPMScheduler reads 'trained_betas' alone.
+    # For other schedules DDPMScheduler reads 'trained_betas' only.
     first, last = (section["schedule"][name] if known else 0.0 for name in ("beta_1", "beta_T"))
     return {
         "_class_name": "DDPMScheduler",

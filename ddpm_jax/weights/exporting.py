@@ -17,8 +17,8 @@ from ddpm_jax.weights import diffusers, formats, importing, source
 
 
 def check_export(run: Run, target: str | None, format: str, weights: str = "ema") -> None:
-    """Raises ValueError for a target that exists, and for a run that the format cannot express."""
-    importing.check_alone()
+    """Raises ValueError if the target exists, or if the format cannot express the run."""
+    importing.check_one_process()
     if not target:
         raise ValueError("--mode=export needs --target=PATH, the place to write to")
     if format not in EXPORTS:
@@ -29,7 +29,7 @@ def check_export(run: Run, target: str | None, format: str, weights: str = "ema"
         )
     path = checkpoint.absolute_path(epath.Path(target))
     if path.exists() and (format == "npz" or not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"--target {target} already exists; give another")
+        raise ValueError(f"--target {target} already exists; choose another")
     files.check_writable(path.parent, "", flag="--target")
     if format != "diffusers":
         files.check_writable(run.directory, "samples")
@@ -45,7 +45,7 @@ def export(run: Run, target: str, format: str, weights: str) -> None:
 
 
 def folder_json(run: Run) -> dict[str, dict[str, Any]]:
-    """The JSON files of a diffusers folder, by their paths in it."""
+    """Returns the JSON files of a diffusers folder, by their paths in it."""
     scheduler = diffusers.scheduler_config(run.model, run.config["diffusion"])
     return {
         "model_index.json": {
@@ -60,13 +60,13 @@ def folder_json(run: Run) -> dict[str, dict[str, Any]]:
 
 @contextmanager
 def new_folder(target: epath.Path) -> Iterator[epath.Path]:
-    """A hidden folder beside 'target' that is renamed to it once it is complete."""
+    """Yields a hidden folder beside 'target', which is renamed to 'target' after the body."""
     folder = target.with_name(f".{target.name}.tmp")
     if folder.exists():
         folder.rmtree()
     yield folder
     if target.exists():
-        target.rmdir()  # check_export has seen that it is empty
+        target.rmdir()  # check_export has verified that it is empty
     folder.rename(target)
 
 
@@ -82,7 +82,7 @@ def to_diffusers(run: Run, target: epath.Path, weights: str) -> None:
 
 
 def samples(run: Run) -> np.ndarray:
-    """Returns sample.count images of the newest checkpoint, drawing them unless a file has them."""
+    """Returns sample.count images from the newest checkpoint, drawn unless a file has them already."""
     step, params = state.read_ema(run)
     drawn = sampling.find_samples(run, step, run.sample.count)
     return sampling.write_samples(run, step, params) if drawn is None else drawn

@@ -9,22 +9,24 @@ there, and says how the array is laid out. Everything else follows from our own 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ddpm_jax.runtime import digest
+from ddpm_jax.runtime.foreign import Tensors
 
-Tensors = Mapping[str, np.ndarray]
 MATRICES = ("q", "k", "v", "proj_out", "nin_shortcut")  # the release's "nin"
 
 
 class Format(NamedTuple):
-    tensor_name: Callable[[str, int], str]  # from our path and the number of levels
-    has_torch_layout: bool
-    convolutions: tuple[str, ...]  # modules that are a matrix here and a 1x1 convolution there
+    """The names and the array layout of one kind of checkpoint."""
+
+    tensor_name: Callable[[str, int], str]  # of our path and the number of levels
+    has_torch_layout: bool  # OIHW and [out, in] instead of HWIO and [in, out]
+    convolutions: tuple[str, ...]  # modules with a matrix here and a 1x1 convolution there
 
 
 def tf1(path: str, levels: int) -> str:
@@ -84,7 +86,7 @@ FORMATS = {
     ),
 }
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-UNSUPPORTED = {  # tensor names of weights that are often taken for a DDPM's
+UNSUPPORTED = {  # tensor names of weights that are often mistaken for a DDPM's
     r"transformer_blocks|attn2": "a text-conditional network, such as Stable Diffusion's",
     r"^(model\.diffusion_model|first_stage_model|cond_stage_model)\.": "a latent diffusion model",
     r"^(class_embedding|label_emb)": "a class-conditional network",
@@ -94,18 +96,18 @@ UNSUPPORTED = {  # tensor names of weights that are often taken for a DDPM's
 SUPPORTED = "only a DDPM network with the authors', pesser's or diffusers' names can be imported"
 
 
-def with_current_names(tensors: Tensors) -> Tensors:
+def rename_old_attention(tensors: Tensors) -> Tensors:
     """Renames the attention tensors of 2022's diffusers to the names it uses today."""
     old = re.compile(rf"(\.attentions\.\d+)\.({'|'.join(OLD_ATTENTION)})\.")
 
-    def current(match: re.Match) -> str:
+    def rename(match: re.Match) -> str:
         return f"{match[1]}.{OLD_ATTENTION[match[2]]}."
 
-    return {old.sub(current, name): array for name, array in tensors.items()}
+    return {old.sub(rename, name): array for name, array in tensors.items()}
 
 
 def detect(tensors: Tensors) -> str:
-    """Returns the format that the names belong to. Raises ValueError, saying what else they are."""
+    """Returns the format of the tensors, by their names. Raises ValueError for any other checkpoint."""
     for pattern, description in UNSUPPORTED.items():
         if any(re.search(pattern, name) for name in tensors):
             raise ValueError(f"it is {description}; {SUPPORTED}")
@@ -117,7 +119,7 @@ def detect(tensors: Tensors) -> str:
 
 
 class Architecture(NamedTuple):
-    """What the shapes of its parameters say about a network."""
+    """The fields of a network that the shapes of its parameters determine."""
 
     channels_in: int
     channels_out: int
@@ -162,7 +164,7 @@ def infer_architecture(format: str, tensors: Tensors) -> Architecture:
 
 
 def to_foreign_layout(format: Format, path: str, array: np.ndarray) -> np.ndarray:
-    """Lays out one of our parameters as the format does: OIHW and [out, in] where it is torch's."""
+    """Returns one of our parameters in the format's layout: for torch, OIHW and [out, in]."""
     if not format.has_torch_layout or array.ndim < 2:
         return array
     if array.ndim == 4:
@@ -171,7 +173,7 @@ def to_foreign_layout(format: Format, path: str, array: np.ndarray) -> np.ndarra
 
 
 def to_our_layout(format: Format, array: np.ndarray, dimensions: int) -> np.ndarray:
-    """Inverts to_foreign_layout, for a parameter of ours with this many dimensions."""
+    """Inverts to_foreign_layout for one of our parameters with this many dimensions."""
     if not format.has_torch_layout or dimensions < 2:
         return array
     if dimensions == 4:
@@ -180,7 +182,7 @@ def to_our_layout(format: Format, array: np.ndarray, dimensions: int) -> np.ndar
 
 
 def tensor_names(format: str, like: Any, suffix: str = "") -> dict[str, str]:
-    """The paths of our parameters, in the tree's order, and the name of each in the format."""
+    """Returns the name in the format of each of our parameters, by its path, in the tree's order."""
     paths = digest.leaves_by_path(like)
     levels = sum(path.startswith("down_") for path in like)
     return {path: FORMATS[format].tensor_name(path, levels) + suffix for path in paths}
@@ -207,7 +209,7 @@ def check_tensors(format: str, tensors: Tensors, like: Any, suffix: str = "") ->
 
 
 def to_params(format: str, tensors: Tensors, like: Any, suffix: str = "") -> Any:
-    """Our parameters, as float32, from tensors that check_tensors has passed."""
+    """Converts tensors that check_tensors has passed to our parameters, as float32."""
     leaves = digest.leaves_by_path(like)
     arrays = []
     for path, name in tensor_names(format, like, suffix).items():
@@ -217,7 +219,7 @@ def to_params(format: str, tensors: Tensors, like: Any, suffix: str = "") -> Any
 
 
 def to_tensors(format: str, params: Any) -> dict[str, np.ndarray]:
-    """The tensors of the format, by their names, from our parameters."""
+    """Converts our parameters to the format's tensors, by their names."""
     leaves, layout = digest.leaves_by_path(params), FORMATS[format]
     return {
         name: np.ascontiguousarray(to_foreign_layout(layout, path, np.asarray(leaves[path])))
@@ -226,7 +228,7 @@ def to_tensors(format: str, params: Any) -> dict[str, np.ndarray]:
 
 
 def check_no_extra(tensors: Tensors, used: set[str]) -> None:
-    """Raises ValueError, naming the first, if there are tensors beside those used."""
+    """Raises ValueError, naming the first, if there are tensors besides those used."""
     extra = sorted(tensors.keys() - used)
     if extra:
         raise ValueError(

@@ -1,11 +1,12 @@
-"""The config of a foreign checkpoint: what the weights say of themselves, over a base config.
+"""The config of a foreign checkpoint: a base config, updated with what the weights determine.
 
-The base has what weights do not say: data, optimiser, length of training. It is a file of configs/,
-chosen by the checkpoint's name if the user gives none.
+The base has what weights do not determine: data, optimiser, length of training. Unless the user names
+a base, it is a file of configs/ chosen by the checkpoint's name.
 """
 
 import re
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ from ddpm_jax.config import config_file
 from ddpm_jax.weights.source import Source
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-BASES = {  # by words in the names under which the paper's models circulate
+BASES = {  # keys are words in the names under which the paper's models circulate
     "cifar10": "cifar10.py",
     "celebahq": "celebahq256.py",
     "church": "lsun_church256.py",
@@ -24,7 +25,7 @@ BASES = {  # by words in the names under which the paper's models circulate
 
 
 def folder_name(path: str) -> str:
-    """The name of the folder that a source is, or lies in: what its run is called."""
+    """Returns the name of a source's folder, which becomes the name of its run."""
     place = absolute(epath.Path(path))
     return (place if place.is_dir() else place.parent).name
 
@@ -33,8 +34,8 @@ def absolute(path: epath.Path) -> epath.Path:
     return path if "://" in str(path) else path.resolve()  # a bucket's path is absolute already
 
 
-def base_for(source: Source) -> Path:
-    """The config of configs/ whose name and image size match the source, else image_folder.py."""
+def find_base(source: Source) -> Path:
+    """Returns the file of configs/ whose name and image size match the source, else image_folder.py."""
     name = "/".join(absolute(source.path).parts[-2:]).lower()
     for word, file in BASES.items():
         found = re.search(rf"(^|[^a-z]){word}($|[^a-z0-9])", name)
@@ -43,23 +44,24 @@ def base_for(source: Source) -> Path:
     return CONFIGS / "image_folder.py"
 
 
-def config_of(source: Source, base: str) -> ConfigDict:
-    """The base config, "" for the one that base_for chooses, updated with what the source says.
+def build_config(source: Source, base: str) -> ConfigDict:
+    """Returns the base config, "" for the one that find_base chooses, updated with the source's fields.
 
-    The release's files do not say what their diffusion is: it is the base's if one was given, else the
-    release's. Raises ValueError if there is no such base, or if it lacks a section.
+    The release's files do not store their diffusion section: it is that of a base that the user names,
+    else the release's. Raises ValueError if the base does not exist or lacks a section.
     """
-    config = config_file.load(base or str(base_for(source)))
+    config: Any = config_file.load(base or str(find_base(source)))  # sections have no static types
     sections = dict(source.sections)
     if base and source.format != "diffusers":
         sections.pop("diffusion")
     try:
         for section, fields in sections.items():
-            known = {name: fields[name] for name in fields if name in config[section]}
-            config[section].update(known)
+            config[section].update(
+                {name: value for name, value in fields.items() if name in config[section]}
+            )
         T = config.diffusion.schedule.T
-        for chain in (config.sample, config.eval, config.train.grid):
-            chain.steps = min(chain.steps, T)
+        for settings in (config.sample, config.eval, config.train.grid):
+            settings.steps = min(settings.steps, T)
     except (KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"--config {base} is not a complete config: {error}") from error
     if not base:

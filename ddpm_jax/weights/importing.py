@@ -19,8 +19,8 @@ from ddpm_jax.weights import formats
 from ddpm_jax.weights.source import Source
 
 EMA = "/ExponentialMovingAverage"
-MOMENTS = {"mu": "/Adam", "nu": "/Adam_1"}  # by optax's names; TensorFlow's suffixes
-COUNTERS = ("global_step", "beta1_power", "beta2_power")
+MOMENTS = {"mu": "/Adam", "nu": "/Adam_1"}  # optax's names and TensorFlow's suffixes
+COUNTERS: tuple[str, ...] = ("global_step", "beta1_power", "beta2_power")
 
 
 class Weights(NamedTuple):
@@ -31,31 +31,33 @@ class Weights(NamedTuple):
     moments: dict[str, Any]  # Adam's, by optax's names; empty if the checkpoint has none
 
 
-def build_for(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
-    """Builds the run that a foreign checkpoint becomes, without opening its data set.
+def build_run(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
+    """Builds the run of a foreign checkpoint without opening its data set.
 
     Raises ValueError if the weights' images and the data set's have different channels.
     """
-    shape, levels = data.data_source(config.data.to_dict()).declared()
+    data_set = data.data_source(config.to_dict()["data"])
+    shape, levels = data_set.declared()
     if shape[0] == source.shape[0]:
         shape = (*source.shape[:2], shape[2])  # a folder of pictures is declared square
     if shape[2] != source.shape[2]:
         raise ValueError(
             f"the weights are for images of {source.shape[2]} channels, but those of"
-            f" {config.data.name} have {shape[2]}"
+            f" {data_set.name} have {shape[2]}"
         )
-    return build.run(config, directory, of_images=(shape, levels))
+    return build.run(config, directory, image_kind=(shape, levels))
 
 
 def check_import(run: Run, source: Source) -> None:
     """Raises ValueError if the folder holds a run already, or the tensors do not fit the network."""
-    check_alone()
+    check_one_process()
     if checkpoint.exists(run.checkpoints):
         raise ValueError(f"{run.directory} already holds a run; import into another --workdir")
     check_weights(source, state.abstract(run).params)
 
 
-def check_alone() -> None:
+def check_one_process() -> None:
+    """Raises ValueError if there are several processes."""
     if jax.process_count() > 1:
         raise ValueError(
             f"import and export run in one process, not {jax.process_count()}; start one, with"
@@ -64,7 +66,7 @@ def check_alone() -> None:
 
 
 def suffixes(source: Source) -> dict[str, str]:
-    """The sets of weights in a source, by our names for them, and the suffix of each one's tensors."""
+    """Returns the suffixes of the tensors of each set of weights in a source, by our names for the sets."""
 
     def has(suffix: str) -> bool:
         return source.format == "tf1" and any(name.endswith(suffix) for name in source.tensors)
@@ -75,7 +77,7 @@ def suffixes(source: Source) -> dict[str, str]:
 
 
 def check_weights(source: Source, like: Any) -> None:
-    """Raises ValueError, naming the tensor, if one is missing, extra or not as the network needs it."""
+    """Raises ValueError, naming the tensor, if one is missing, extra, misshapen or not finite."""
     tensors, format = source.tensors, source.format
     used = set(COUNTERS if format == "tf1" else ())
     try:
@@ -88,7 +90,7 @@ def check_weights(source: Source, like: Any) -> None:
 
 
 def read_weights(source: Source, like: Any) -> Weights:
-    """Converts a source's tensors, which check_weights has passed."""
+    """Converts a source's tensors, which check_weights has passed, to our parameters."""
     trees = {
         name: formats.to_params(source.format, source.tensors, like, suffix)
         for name, suffix in suffixes(source).items()
@@ -97,10 +99,10 @@ def read_weights(source: Source, like: Any) -> Weights:
 
 
 def import_weights(run: Run, source: Source) -> None:
-    """Writes the run: its config, and a checkpoint that every other program reads as its own."""
+    """Writes the run's config.json and a checkpoint, which every other program can read."""
     like = state.abstract(run)
     weights = read_weights(source, like.params)
-    train_state = make_state(like, weights, step_of(source))
+    train_state = make_state(like, weights, find_step(source))
     record.write(run.directory, run.config, run.model.shape, run.model.levels)
     keep = (run.train.keep, run.train.keep_every, run.train.keep_best)
     with closing(checkpoint.manager(run.checkpoints, *keep)) as manager:
@@ -111,10 +113,10 @@ def import_weights(run: Run, source: Source) -> None:
 
 
 def make_state(like: TrainState, weights: Weights, step: int) -> TrainState:
-    """Makes a train state, on the host.
+    """Returns a train state of numpy arrays.
 
-    Without an EMA the parameters serve as theirs. Without Adam's moments the optimiser starts from
-    scratch, with its warm-up.
+    Without an EMA, the EMA is the parameters themselves. Without Adam's moments the optimiser starts
+    from scratch, with its warm-up.
     """
     blank = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     ema = weights.params if weights.ema is None else weights.ema
@@ -124,14 +126,15 @@ def make_state(like: TrainState, weights: Weights, step: int) -> TrainState:
     return blank._replace(step=np.int32(step), params=weights.params, opt_state=opt_state)
 
 
-def step_of(source: Source) -> int:
-    """The step that the checkpoint's counter or name gives, else 0."""
+def find_step(source: Source) -> int:
+    """Returns the step from the checkpoint's counter or name, else 0."""
     return int(source.tensors.get("global_step", source.step or 0))
 
 
 def report(run: Run, source: Source, weights: Weights) -> None:
+    """Prints what was imported, and how to use it."""
     count = sum(leaf.size for leaf in jax.tree.leaves(weights.params))
-    step = step_of(source)
+    step = find_step(source)
     console.say(f"source   {source.path}, {source.format}: {count:,} parameters, step {step}")
     if step >= run.train.steps:
         console.say(

@@ -1,4 +1,4 @@
-"""--mode=import and --mode=export as the command line calls them: with paths and names."""
+"""--mode=import and --mode=export: what the command line calls with paths and names of formats."""
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -9,12 +9,12 @@ from ddpm_jax.weights import source as sources
 
 
 def build(config: ConfigDict, directory: epath.Path, source: str, format: str) -> Run:
-    """The run that foreign weights become. Raises ValueError where they and the config differ."""
-    return importing.build_for(config, directory, sources.read(source, format))
+    """Returns the run of foreign weights. Raises ValueError if they do not fit the config."""
+    return importing.build_run(config, directory, sources.read(source, format))
 
 
 def check_import(run: Run, source: str, format: str) -> None:
-    """Raises ValueError for a workdir that holds a run, and for tensors that do not fit."""
+    """Raises ValueError if the workdir holds a run, or if a tensor does not fit the network."""
     importing.check_import(run, sources.read(source, format))
 
 
@@ -24,7 +24,7 @@ def import_weights(run: Run, source: str, format: str) -> None:
 
 
 def check_export(run: Run, target: str | None, format: str, weights: str) -> None:
-    """Raises ValueError for a target that exists, and for a run that the format cannot hold."""
+    """Raises ValueError if the target exists, or if the format cannot express the run."""
     exporting.check_export(run, target, target_format(format), weights)
 
 
@@ -34,5 +34,5 @@ def export(run: Run, target: str, format: str, weights: str) -> None:
 
 
 def target_format(format: str) -> str:
-    """The format of what is exported: diffusers unless another is named."""
+    """Returns the format to export: diffusers instead of "auto"."""
     return "diffusers" if format == "auto" else format

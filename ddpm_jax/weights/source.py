@@ -1,4 +1,4 @@
-"""A foreign checkpoint: its format, its tensors, and what they say of the run that made it."""
+"""A foreign checkpoint: its format, its tensors, and the config fields that follow from them."""
 
 import json
 from functools import lru_cache
@@ -14,33 +14,36 @@ from ddpm_jax.weights.formats import Architecture
 GET_AGAIN = "download it again"
 INSTEAD_OF_TORCH = "or use the .safetensors file if there is one"
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-ATTENTION_HEIGHT = 16  # every released network has attention here, which tells its images' height
+# Every released network has attention at this height, from which the images' height follows.
+ATTENTION_HEIGHT = 16
 RELEASE_SCHEDULE = {"name": "linear", "T": 1000, "beta_1": 1e-4, "beta_T": 0.02}
 Section = dict[str, Any]
 
 
 class Source(NamedTuple):
+    """A foreign checkpoint."""
+
     path: epath.Path
     format: str  # one of formats.FORMATS
     tensors: Tensors
-    step: int | None
-    shape: tuple[int, int, int]  # of its images
+    step: int | None  # from the name of the file
+    shape: tuple[int, int, int]  # height, width, channels of its images
     sections: dict[str, Section]  # the fields of our config that follow from it
-    notes: tuple[str, ...]  # for the user: assumptions, and settings of its own that are not used
+    notes: tuple[str, ...]  # for the user: assumptions, and settings that are not imported
 
 
-@lru_cache(maxsize=1)  # the config, the check and the program read it
+@lru_cache(maxsize=1)  # read for the config, for the check and for the import
 def read(path: str, format: str) -> Source:
-    """Reads the checkpoint at 'path', of 'format' or "auto".
+    """Reads the checkpoint at 'path'; 'format' is its expected format or "auto".
 
-    Raises ValueError, one line that says what it is instead, for anything but a DDPM's weights.
+    Raises ValueError, with what it is instead, for anything but the weights of a DDPM.
     """
-    place = epath.Path(path)
-    if not place.exists() and foreign.tensorflow_prefix(place) is None:
+    location = epath.Path(path)
+    if not location.exists() and foreign.tensorflow_prefix(location) is None:
         raise ValueError(f"--source {path} does not exist")
     try:
-        source = open_source(place)
-    except (ValueError, TypeError, KeyError, OverflowError) as error:  # from JSON of odd types, too
+        source = open_source(location)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:  # or JSON of other types
         raise ValueError(f"--source {path} cannot be imported: {error}") from error
     if format not in ("auto", source.format):
         raise ValueError(f"--source {path} has format {source.format}, not --format={format}")
@@ -48,6 +51,7 @@ def read(path: str, format: str) -> Source:
 
 
 def open_source(path: epath.Path) -> Source:
+    """Reads a TensorFlow checkpoint, a diffusers folder, or a file of tensors."""
     prefix = foreign.tensorflow_prefix(path)
     if prefix is not None:
         tensors = foreign.read_tensorflow(prefix, GET_AGAIN)
@@ -61,7 +65,7 @@ def open_source(path: epath.Path) -> Source:
 
 
 def read_tensors(path: epath.Path) -> Tensors:
-    """Reads a file of safetensors or torch's, whichever its first bytes show it to be."""
+    """Reads a safetensors or a torch file, as its first bytes or its suffix say."""
     head = foreign.check(path, GET_AGAIN)
     if head[8:9] == b"{" or path.suffix == ".safetensors":
         return foreign.read_safetensors(path, GET_AGAIN)
@@ -69,7 +73,7 @@ def read_tensors(path: epath.Path) -> Tensors:
 
 
 def from_release(path: epath.Path, tensors: Tensors, step: int | None) -> Source:
-    """The authors' checkpoint or pesser's: shapes tell the network, the diffusion is the release's."""
+    """Returns the authors' checkpoint or pesser's; its diffusion section is assumed to be the release's."""
     format = formats.detect(tensors)
     architecture = formats.infer_architecture(format, tensors)
     if not architecture.attention:
@@ -95,18 +99,18 @@ def from_release(path: epath.Path, tensors: Tensors, step: int | None) -> Source
 
 
 def learns_variance(architecture: Architecture) -> bool:
-    """Whether the network puts out a variance too. Raises ValueError for any other number of channels."""
+    """Returns whether the network also outputs a variance. Raises ValueError for other output channels."""
     channels_in, channels_out = architecture.channels_in, architecture.channels_out
     if channels_out not in (channels_in, 2 * channels_in):
         raise ValueError(
-            f"its network takes {channels_in} channels and puts out {channels_out}; it must put out"
-            f" {channels_in}, or {2 * channels_in} with a learned variance"
+            f"its network has {channels_in} input and {channels_out} output channels; it must have"
+            f" {channels_in} output channels, or {2 * channels_in} with a learned variance"
         )
     return channels_out == 2 * channels_in
 
 
 def from_folder(folder: epath.Path, file: epath.Path | None = None) -> Source:
-    """A diffusers pipeline, or its network's folder alone; 'file' holds the weights if it is given."""
+    """Reads a diffusers pipeline or its network's folder; 'file', if given, holds the weights."""
     index = folder / "model_index.json"
     if index.exists():
         diffusers.check_pipeline(read_json(index))
@@ -115,7 +119,7 @@ def from_folder(folder: epath.Path, file: epath.Path | None = None) -> Source:
         raise ValueError(f"{folder} holds neither a TensorFlow checkpoint nor a config.json")
     network = read_json(inner / "config.json")
     diffusers.check_network(network)
-    tensors = formats.with_current_names(read_tensors(file or find_weights(inner)))
+    tensors = formats.rename_old_attention(read_tensors(file or find_weights(inner)))
     if formats.detect(tensors) != "diffusers":
         raise ValueError(f"{inner} has a config.json of diffusers, but tensors of another format")
     architecture = formats.infer_architecture("diffusers", tensors)
@@ -138,26 +142,27 @@ def from_folder(folder: epath.Path, file: epath.Path | None = None) -> Source:
 
 
 def find_weights(folder: epath.Path) -> epath.Path:
-    present = [folder / name for name in WEIGHTS if (folder / name).exists()]
-    if not present:
+    existing = [folder / name for name in WEIGHTS if (folder / name).exists()]
+    if not existing:
         raise ValueError(f"{folder} has neither {' nor '.join(WEIGHTS)}")
-    return present[0]
+    return existing[0]
 
 
 def read_scheduler(inner: epath.Path) -> tuple[Section, tuple[str, ...]]:
-    """scheduler_config.json, from the network's folder or a folder beside it, and notes for the user."""
+    """Returns scheduler_config.json, from the network's folder or one beside it, and notes for the user."""
     folders = inner, inner / "scheduler", inner.parent / "scheduler"
     candidates = [folder / "scheduler_config.json" for folder in folders]
-    present = [path for path in candidates if path.exists()]
-    if not present:
+    existing = [path for path in candidates if path.exists()]
+    if not existing:
         return {}, ("it has no scheduler_config.json; the schedule is DDPMScheduler's default",)
-    scheduler = read_json(present[0])
+    scheduler = read_json(existing[0])
     if scheduler.get("clip_sample", True) and scheduler.get("clip_sample_range", 1.0) == 1.0:
         return scheduler, ()
     return scheduler, ("its scheduler does not clip x_0 to -1..1; the samplers here do",)
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:
+    """Reads a JSON object. Raises ValueError for anything else."""
     foreign.check(path, GET_AGAIN)
     try:
         value = json.loads(path.read_text())
@@ -171,6 +176,7 @@ def read_json(path: epath.Path) -> dict[str, Any]:
 def config_sections(
     architecture: Architecture, shape: tuple[int, int, int], diffusion: Section
 ) -> dict[str, Section]:
+    """Returns the fields of our config's sections that follow from a checkpoint."""
     model = {
         "channels": architecture.channels,
         "multipliers": architecture.multipliers,

@@ -9,7 +9,7 @@ from conftest import load
 from etils import epath
 
 from ddpm_jax import diffusion, parameterization, sde
-from ddpm_jax.config import build, model
+from ddpm_jax.config import build, model, stored_config
 from ddpm_jax.networks.conditioning import Given
 from ddpm_jax.run import model as models
 from ddpm_jax.run import record
@@ -116,17 +116,17 @@ def test_a_row_that_is_not_there_is_named():
         (
             "diffusion.timesteps",
             {"timesteps": "continuous", "loss": "vlb"},
-            "not defined; take eps",
+            "is undefined; use eps",
         ),
-        ("diffusion.timesteps", {"timesteps": "continuous", "output": "x_prev"}, "not defined"),
-        ("diffusion.loss", {"loss": "likelihood", "output": "x_prev"}, "goes by x_0"),
+        ("diffusion.timesteps", {"timesteps": "continuous", "output": "x_prev"}, "undefined"),
+        ("diffusion.loss", {"loss": "likelihood", "output": "x_prev"}, "likelihood needs x_0"),
         ("model.classes", -1, "model.classes is -1"),
-        ("sample.guidance", 2.0, "knows no labels; train one with model.classes"),
+        ("sample.guidance", 2.0, "takes no labels; train one with model.classes"),
         ("sample.guidance", -1.5, "must be -1 or more"),
         ("sample.guidance", float("nan"), "must be -1 or more"),
         ("sample.guidance", float("inf"), "must be -1 or more"),
-        ("sample.label", 3, "sample.label is set, but this network knows no labels"),
-        ("train.label_dropout", 0.1, "train.label_dropout is set, but this network knows no"),
+        ("sample.label", 3, "sample.label is set, but this network takes no labels"),
+        ("train.label_dropout", 0.1, "train.label_dropout is set, but this network takes no"),
         ("train.label_dropout", 1.0, "at least 0 and below 1"),
         ("optimizer.b2", 1.0, "optimizer.b2"),
         ("sample.solver", "ddmi", "did you mean ddim"),
@@ -171,9 +171,9 @@ def test_the_improved_config_is_that_paper_s_recipe(tmp_path):
     [
         ({"sample.label": 10}, "between 0 and 9"),
         ({"sample.label": -2}, "between 0 and 9"),
-        ({"sample.solver": "ode"}, "sample.solver is ode, which goes image by image"),
+        ({"sample.solver": "ode"}, "sample.solver is ode, which solves image by image"),
         ({"train.grid.solver": "ode"}, "train.grid.solver is ode"),
-        ({"sample.guidance": 1.0}, "label_dropout 0, so it does not know images of any class"),
+        ({"sample.guidance": 1.0}, "label_dropout 0, so it has no unconditional model"),
     ],
 )
 def test_labels_that_are_none_and_guidance_untrained_are_refused(tiny, tmp_path, fields, fault):
@@ -220,7 +220,7 @@ def test_solvers_that_go_by_the_score_are_refused_a_network_of_its_own_mean(tiny
         tiny.diffusion.output = "eps"
         build.run(tiny, epath.Path(tmp_path))
         tiny.diffusion.output = "x_prev"
-        with pytest.raises(ValueError, match=f"sample.solver {solver} goes by the score"):
+        with pytest.raises(ValueError, match=f"sample.solver {solver} needs the score"):
             build.run(tiny, epath.Path(tmp_path))
 
 
@@ -401,6 +401,11 @@ def test_a_missing_section_is_named(tiny, tmp_path):
         del tiny.parallel
     with pytest.raises(ValueError, match="no section parallel"):
         build.run(tiny, epath.Path(tmp_path))
+
+
+def test_a_stored_config_of_a_folder_without_a_run_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path.name} holds no run"):
+        stored_config.get_config(tmp_path)
 
 
 def test_a_field_too_many_or_too_few_in_a_config_file_is_named(tiny, tmp_path):

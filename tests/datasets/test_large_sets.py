@@ -177,7 +177,7 @@ def test_with_no_room_it_says_so_and_goes_on_later(faces, tmp_path):
     args = command("celebahq256", tmp_path, f"--source={faces[0]}")
     limited = ["bash", "-c", 'ulimit -f 300; exec "$@"', "bash", *args]  # 300 kB a file
     done = subprocess.run(limited, capture_output=True, text=True)
-    assert done.returncode == 1 and "Make room; then the same command resumes" in done.stderr
+    assert done.returncode == 1 and "Free some space; then the same command resumes" in done.stderr
     subprocess.run(args, check=True)
     assert len(records("celeb_a_hq/256", tmp_path)) == 30
 

@@ -351,7 +351,7 @@ def test_a_stopped_call_goes_on_where_it_was(trained, monkeypatch):
     [
         ("gird", "did you mean grid?"),
         ("grid,interpolate", "did you mean interpolation?"),
-        ("zzz", "there is all, coarse_to_fine, .*grid"),
+        ("zzz", "choose from all, coarse_to_fine, .*grid"),
         ("", "--figures is empty"),
         ("rate_distortion", "--mode=evaluate"),
     ],

@@ -409,7 +409,7 @@ def test_a_pth_holds_the_same_weights_and_cut_short_or_another_is_refused(
     with pytest.raises(ValueError, match="is a TorchScript program"):
         inception_weights.read(path)
     torch.save({"conv": torch.zeros(2), "of": [1]}, path)
-    with pytest.raises(ValueError, match="no dictionary of tensors"):
+    with pytest.raises(ValueError, match="not a dictionary of tensors"):
         inception_weights.read(path)
 
 

@@ -64,9 +64,9 @@ def test_flops_are_what_the_compiler_counts_in_that_very_program(run):
 def test_the_share_of_the_peak_is_of_one_device_s(run, monkeypatch):
     monkeypatch.setattr(hardware, "peak_flops", lambda kind: 1e9)
     facts = {"flops": 3e8, "seconds": 0.5, "loop_bodies_counted_once": False}
-    assert math.isclose(benchmark.with_share(run, facts)["of_peak"], 0.6)
+    assert math.isclose(benchmark.add_peak_share(run, facts)["of_peak"], 0.6)
     facts["loop_bodies_counted_once"] = True  # then nobody knows how many there were
-    assert benchmark.with_share(run, facts)["of_peak"] is None
+    assert benchmark.add_peak_share(run, facts)["of_peak"] is None
 
 
 def test_what_is_timed_end_to_end_is_training_on_the_data_set(run):
@@ -103,7 +103,7 @@ def test_parts_that_read_no_images_need_none(tiny, tmp_path):
     tiny.data.data_dir = ""
     tiny.data.name = "cifar10"  # which is not prepared, and not asked for
     tiny.data.image_size = 32
-    run = benchmark.build_for(tiny, epath.Path(tmp_path), list(benchmark.WITHOUT_DATA))
+    run = benchmark.build_run(tiny, epath.Path(tmp_path), list(benchmark.WITHOUT_DATA))
     assert run.model.shape == (32, 32, 3)
     (_, facts), (_, sampled) = benchmark.measure(run, benchmark.choose(benchmark.WITHOUT_DATA))
     assert facts["flops"] > sampled["flops"] > 0
@@ -113,7 +113,7 @@ def test_parts_that_read_no_images_need_none(tiny, tmp_path):
     "argument, fault",
     [
         ("--benchmark=train_stop", "unknown part 'train_stop'; did you mean train_step"),
-        ("--benchmark=", "unknown part ''; there is all, end_to_end"),
+        ("--benchmark=", "unknown part ''; choose from all, end_to_end"),
         ("--config.data.data_dir=/nowhere", "data.data_dir /nowhere does not exist"),
     ],
 )

@@ -122,7 +122,7 @@ def test_topologies_have_as_many_devices_as_jax_sees():
     for name in ("v3", "v3:3x5", "v9:2x2", ""):
         with pytest.raises(ValueError, match=r"use local, or one of .*v3:2x2"):
             hardware.parse_topology(name)
-    assert topology.in_file_name("v5e:16x16") == "v5e-16x16"
+    assert topology.file_stem("v5e:16x16") == "v5e-16x16"
 
 
 def test_peak_flops_by_the_name_that_jax_gives():
@@ -143,7 +143,7 @@ def test_only_batches_that_are_no_part_of_training_are_rounded_up():
     sections["sample"]["batch_size"] = 100
     found = preflight.round_up_batches(sections, 256)
     assert found == {"sample.batch_size": 256}
-    assert preflight.with_fields(sections, found)["sample"]["batch_size"] == 256
+    assert preflight.replace_fields(sections, found)["sample"]["batch_size"] == 256
     assert sections["sample"]["batch_size"] == 100
 
 
@@ -166,7 +166,7 @@ def test_preflight_of_the_devices_there_are(eight, tmp_path, capsys, monkeypatch
     """Neither a data set nor a checkpoint is opened, prepared or left."""
     monkeypatch.setattr("ddpm_jax.datasets.library.prepared", None)
     eight.sample.batch_size = 12
-    run = preflight.build_for(eight, epath.Path(tmp_path), "local")
+    run = preflight.build_run(eight, epath.Path(tmp_path), "local")
     assert run.model.shape == (8, 8, 1) and run.model.levels == 17
     assert run.sample.batch_size == 16 and run.mesh.size == 8
     preflight.preflight(run._replace(name="digits"), "local")
@@ -184,10 +184,10 @@ def test_preflight_of_the_devices_there_are(eight, tmp_path, capsys, monkeypatch
 def test_what_makes_a_run_fit_is_found_and_typed(eight, tmp_path, capsys, monkeypatch):
     """Half a byte less than the whole batch needs: two halves of it fit, and are said to."""
     monkeypatch.setattr(preflight, "sampling_step", preflight.train_step)
-    run = preflight.build_for(eight, epath.Path(tmp_path), "local")
+    run = preflight.build_run(eight, epath.Path(tmp_path), "local")
     needed = preflight.compile_report(run, preflight.train_step)["peak_bytes"]
     monkeypatch.setattr(hardware, "memory", lambda kind: needed - 1)
-    monkeypatch.setattr(preflight, "knobs", lambda run: list(ALL_KNOBS(run))[1:])
+    monkeypatch.setattr(preflight, "candidate_overrides", lambda run: list(ALL_KNOBS(run))[1:])
     preflight.preflight(run._replace(name="digits"), "local")
     made = json.loads((tmp_path / "preflight" / "local.json").read_text())
     assert not made["fits"] and made["fits_with"] == "--config.parallel.accumulation=2"
@@ -196,14 +196,14 @@ def test_what_makes_a_run_fit_is_found_and_typed(eight, tmp_path, capsys, monkey
     assert "does not fit local" in out and "fits with --config.parallel.accumulation=2" in out
 
 
-ALL_KNOBS = preflight.knobs
+ALL_KNOBS = preflight.candidate_overrides
 
 
 def test_knobs_come_in_the_order_of_their_cost(eight, tmp_path):
     eight.model.multipliers = (1, 2)
     eight.train.update(batch_size=32, clip_groups=1)
-    run = preflight.build_for(eight, epath.Path(tmp_path), "local")
-    knobs = list(preflight.knobs(run))
+    run = preflight.build_run(eight, epath.Path(tmp_path), "local")
+    knobs = list(preflight.candidate_overrides(run))
     assert knobs == [
         {"parallel.params": "fsdp"},
         {"parallel.accumulation": 2},
@@ -214,23 +214,23 @@ def test_knobs_come_in_the_order_of_their_cost(eight, tmp_path):
         {"train.batch_size": 8},
     ]
     for knob in knobs:
-        assert preflight.with_overrides(run, knob) is not None, knob
-    assert preflight.with_overrides(run, {"train.batch_size": 9}) is None
+        assert preflight.apply_overrides(run, knob) is not None, knob
+    assert preflight.apply_overrides(run, {"train.batch_size": 9}) is None
     assert preflight_table.flag(knobs[4]) == "'--config.parallel.remat=(8,4)'"
 
 
 def test_a_run_on_other_devices_does_not_depend_on_those_here(tmp_path):
     """The paper's configs say what their images are, without any; the record of a run comes first."""
     for name, shape in (("cifar10", (32, 32, 3)), ("celebahq256", (256, 256, 3))):
-        run = preflight.build_for(load(name), epath.Path(tmp_path), "local")
+        run = preflight.build_run(load(name), epath.Path(tmp_path), "local")
         assert run.model.shape == shape and run.model.levels == 256
     church = load("lsun_church256")
     church.data.image_size = 128
     with pytest.raises(ValueError, match="data.image_size is 128"):
-        preflight.build_for(church, epath.Path(tmp_path), "local")
+        preflight.build_run(church, epath.Path(tmp_path), "local")
     record = {"config": {"seed": 0}, "images": {"shape": [32, 32, 1], "levels": 99}}
     (tmp_path / "config.json").write_text(json.dumps(record))
-    run = preflight.build_for(load("cifar10"), epath.Path(tmp_path), "local")
+    run = preflight.build_run(load("cifar10"), epath.Path(tmp_path), "local")
     assert run.model.shape == (32, 32, 1) and run.model.levels == 99
 
 

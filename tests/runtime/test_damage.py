@@ -190,7 +190,7 @@ def test_a_wrong_dtype_shape_or_name_is_named(copy):
             {"kernel": jax.ShapeDtypeStruct((3, 3, 16, 33), jnp.float32)},
             r"kernel was .* \[3, 3, 16",
         ),
-        ({"kernal": jax.ShapeDtypeStruct((3,), jnp.float32)}, "kernal is not in it"),
+        ({"kernal": jax.ShapeDtypeStruct((3,), jnp.float32)}, "kernal is missing"),
     ):
         with (
             checkpoint.reader(copy) as manager,

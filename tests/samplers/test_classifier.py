@@ -185,12 +185,33 @@ def test_samples_are_guided_and_named_after_their_classifier(digits, folders, so
         ({"sample.classifier": "nowhere"}, "nowhere holds no run"),
         ({"sample.label": 10}, "between 0 and 9"),
         ({"sample.solver": "ode"}, "takes no labels"),
-        ({"diffusion.schedule.beta_T": 0.3}, "knows diffusion.schedule .*; this run has"),
+        ({"diffusion.schedule.beta_T": 0.3}, "has diffusion.schedule .*0.2.*; this run has .*0.3"),
+        ({"diffusion.schedule.name": "vp"}, "has diffusion.schedule .*linear.*; this run has .*vp"),
     ],
 )
 def test_a_classifier_of_something_else_is_refused(digits, folders, fields, fault):
     with pytest.raises(ValueError, match=fault):
         guided(digits, folders, **fields)
+
+
+def test_a_classifier_s_schedule_is_compared_by_its_tables(digits, folders):
+    """A number that a schedule does not use makes no other schedule, even in the config file."""
+    config = tiny_config(digits)
+    config.sample.classifier = str(folders / "classifier")
+    with config.unlocked():
+        config.diffusion.schedule.sigma_min = 0.01
+    run = guide.open_guide(build.run(config, epath.Path(folders / "another_spelling")))
+    assert run.sample.chain.guide is not None
+
+
+@pytest.mark.parametrize("table", diffusion.Schedule._fields)
+def test_schedules_that_differ_in_the_last_bit_of_one_table_are_different(table):
+    sched = diffusion.linear(8, 0.001, 0.2)._replace(scale=np.ones(9))
+    assert guide.equal_schedules(sched, sched._replace(scale=np.ones(9)))
+    assert not guide.equal_schedules(sched, sched._replace(scale=None))
+    other = getattr(sched, table).copy()
+    other[3] = np.nextafter(other[3], 2.0)
+    assert not guide.equal_schedules(sched, sched._replace(**{table: other}))
 
 
 def test_a_model_is_no_classifier(digits, folders):

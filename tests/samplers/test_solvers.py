@@ -141,7 +141,9 @@ def test_a_spacing_is_for_solvers_that_have_none_of_their_own():
     quadratic = chain("ddim", 10, 0.0, "quadratic")
     assert quadratic.name == "ddim-10-eta0-quadratic"
     np.testing.assert_array_equal(quadratic.times, [100, 81, 64, 49, 36, 25, 16, 9, 4, 1, 0])
-    with pytest.raises(ValueError, match="sample.spacing is quadratic, but heun has a spacing of"):
+    with pytest.raises(
+        ValueError, match="sample.spacing is quadratic, but heun has its own spacing"
+    ):
         chain("heun", 10, 0.0, "quadratic")
     with pytest.raises(ValueError, match="did you mean quadratic"):
         chain("ddim", 10, 0.0, "quadratc")
@@ -163,7 +165,7 @@ def test_a_solver_is_called_with_the_options_that_it_names_and_no_others(
     assert calls == [{"steps": 5, "eta": 0.25, "snr": 0.3}]
     assert (chain.name, list(chain.times)) == ("mine", [8, 3, 0])
     tiny.sample.spacing = "quadratic"
-    with pytest.raises(ValueError, match="mine has a spacing of its own"):
+    with pytest.raises(ValueError, match="mine has its own spacing"):
         build.run(tiny, epath.Path(tmp_path))
 
 
@@ -176,7 +178,7 @@ def test_whether_a_solver_takes_labels_is_its_entry_s_to_say(tiny, tmp_path, mon
     tiny.sample.solver = "ode"
     assert build.run(tiny, epath.Path(tmp_path)).sample.chain.takes_labels
     tiny.sample.solver = "heun"
-    with pytest.raises(ValueError, match="goes image by image and takes no labels"):
+    with pytest.raises(ValueError, match="solves image by image and takes no labels"):
         build.run(tiny, epath.Path(tmp_path))
 
 

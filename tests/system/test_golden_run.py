@@ -55,7 +55,7 @@ def nearly_all_equal(images, expected):
 def test_the_checkpoint_holds_the_recorded_arrays_under_the_recorded_names(folder):
     """Fields of the train state and of optax's, Flax's modules, dtypes, shapes and every bit."""
     directory = epath.Path(folder)
-    run = build.run(stored_config.get_config(folder), directory, of_images=((8, 8, 1), 17))
+    run = build.run(stored_config.get_config(folder), directory, image_kind=((8, 8, 1), 17))
     step, found, damaged = state.read_newest(run)
     assert (step, damaged) == (STEP, set())
     assert digest.record(found) == EXPECTED["arrays"]

@@ -205,7 +205,7 @@ def test_a_second_signal_ends_it_at_once_even_while_it_compiles(digits, tmp_path
     command = Command(tmp_path / "log", *args)
     command.wait_for(lambda: "parameters, 8x8x1 images" in command.said())
     command.process.send_signal(number)
-    command.wait_for(lambda: "once more ends it at once" in command.said())
+    command.wait_for(lambda: "send it again to exit at once" in command.said())
     assert command.send(number) == 128 + number
     assert not checkpoints(tmp_path)
 

@@ -70,9 +70,9 @@ def theirs(request, tmp_path_factory):
 def ours(theirs, tmp_path_factory):
     """The run that it becomes."""
     source = weights_source.read(str(theirs[1]), "auto")
-    config = imported_config.config_of(weights_source.read(str(theirs[1]), "auto"), "")
+    config = imported_config.build_config(weights_source.read(str(theirs[1]), "auto"), "")
     config.parallel.devices = 1
-    run = importing.build_for(config, epath.Path(tmp_path_factory.mktemp("run")), source)
+    run = importing.build_run(config, epath.Path(tmp_path_factory.mktemp("run")), source)
     importing.check_import(run, source)
     importing.import_weights(run, source)
     return run

@@ -157,6 +157,6 @@ def test_pessers_files_are_read_and_no_code_in_them_is_run(tmp_path):
     for spoil in (pickle.dumps(Command()), path.read_bytes()[:-5000], b"no torch file"):
         path.write_bytes(spoil)
         status, _, err = ddpm("--mode=import", f"--source={path}", "--workdir=bad", cwd=tmp_path)
-        assert status == 2 and "truncated, or no dictionary of tensors" in err
+        assert status == 2 and "truncated, or not a dictionary of tensors" in err
         assert "Traceback" not in err
     assert not (tmp_path / "done").exists() and not (tmp_path / "bad").exists()

@@ -47,11 +47,11 @@ def source_of(tensors, format="tf1", step=None) -> Source:
 
 
 def run_of(source: Source, folder, base="", **fields) -> run.Run:
-    config = imported_config.config_of(source, base)
+    config = imported_config.build_config(source, base)
     config.parallel.devices = 1
     for section, changed in fields.items():
         config[section].update(changed)
-    return importing.build_for(config, epath.Path(folder), source)
+    return importing.build_run(config, epath.Path(folder), source)
 
 
 @pytest.mark.parametrize("what, tensors", [(CIFAR, 328), (LARGE, 450)])
@@ -87,7 +87,7 @@ def found_by(known, params):
 def test_the_config_is_the_papers(what, base, variance, tmp_path):
     """What the names and shapes say is what configs/ has for the same model."""
     source = source_of(shapes_only(release.variables(*what)))
-    config = imported_config.config_of(source, f"{imported_config.CONFIGS}/{base}.py")
+    config = imported_config.build_config(source, f"{imported_config.CONFIGS}/{base}.py")
     assert config.to_dict() == config_file.load(f"{imported_config.CONFIGS}/{base}.py").to_dict()
     assert config.diffusion.variance == variance
 
@@ -114,7 +114,7 @@ def test_twice_the_channels_are_a_learned_variance(tmp_path):
 def test_the_name_says_which_data(name, base):
     what = CIFAR if "cifar" in name else LARGE
     source = source_of(shapes_only(release.variables(*what)))._replace(path=epath.Path(name))
-    assert imported_config.base_for(source).name == base
+    assert imported_config.find_base(source).name == base
 
 
 @pytest.fixture(scope="module")
@@ -346,8 +346,8 @@ SPOILED = {
     "a pointer for JSON": (written(POINTER, "unet/config.json"), "is a Git LFS pointer"),
     "an empty file": (written(b""), "is empty"),
     "a web page": (written(b"<!DOCTYPE html>"), "is a web page"),
-    "no safetensors": (written(b"\xff" * 100), "truncated, or no safetensors"),
-    "cut off": (cut, "truncated, or no safetensors"),
+    "no safetensors": (written(b"\xff" * 100), "truncated, or not safetensors"),
+    "cut off": (cut, "truncated, or not safetensors"),
     "OpenAI's": (tensors(**{"input_blocks.0.0.weight": (1,)}), "OpenAI's network"),
     "class-conditional by its tensors": (
         tensors(**{"class_embedding.weight": (1,)}),

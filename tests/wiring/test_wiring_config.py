@@ -127,7 +127,7 @@ def built(name: str, row: str, **fields) -> str:
     config.update_from_flattened_dict(fields)
     size = config.data.image_size
     images = ((size, size, 1), 17) if name.startswith("digits") else ((size, size, 3), 256)
-    run = build.run(config, epath.Path("nowhere"), of_images=images)
+    run = build.run(config, epath.Path("nowhere"), image_kind=images)
     return fingerprint.of(run._replace(config={}, directory="", checkpoints=""))
 
 
