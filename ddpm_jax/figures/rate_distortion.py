@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from ddpm_jax.evaluation import bound
 from ddpm_jax.figures.trajectories import TrainedRun
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import checkpoint, files, plotting
+from ddpm_jax.runtime import checkpoint, plotting
 from ddpm_jax.runtime.plotting import Figure, Line, Plot
 
 TABLE_4 = {  # CIFAR-10, test set, T = 1000
@@ -41,16 +42,15 @@ def find_evaluation(run: Run, step: int) -> epath.Path:
 
     Raises NotEvaluated, with the command to type, if there is no such file.
     """
-    folder, prefix = run.directory / "eval", f"{step}-likelihood-"
-    held_out = folder / f"{prefix}{files.file_name_part(run.data.held_out)}.json"
-    for path in (held_out, *sorted(folder.glob(f"{prefix}*.json"))):
+    held_out = bound.record_path(run, step, run.data.held_out)
+    for path in (held_out, *bound.record_paths(run, step)):
         if "terms" in read(path):
             return path
     enabled = (run.eval.images and run.data.held_out) or run.eval.train_images
     field = "images" if run.data.held_out else "train_images"
     option = "" if enabled else f" --config.eval.{field}=N"
     raise NotEvaluated(
-        f"no rate_distortion: {folder} has no terms of the bound at step {step}; compute them with"
+        f"no rate_distortion: {held_out.parent} has no terms of the bound at step {step}; compute them with"
         f" --workdir={run.directory} --mode=evaluate{option}"
     )
 

@@ -143,7 +143,7 @@ def real_images(trained: TrainedRun, split: str, count: int) -> tuple[list[int],
     """Draws images of a split by sample.seed. Returns their indices in it, and the images in [-1, 1]."""
     run = trained.run
     source = run.data.open(split)
-    indices = batches.indices_of(source.count, run.sample.seed, count, 0)
+    indices = batches.batch_indices(source.count, run.sample.seed, count, 0)
     images = jnp.asarray(source.read(indices))
     return indices.tolist(), np.asarray(pixels.normalize(images, run.model.levels))
 
