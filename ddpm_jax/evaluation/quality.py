@@ -106,7 +106,7 @@ def classifier_space(run: Run) -> Space:
     """The features of a small classifier, trained now on the training images."""
     source = run.data.open(run.data.split)
     rows = np.arange(source.count)
-    images = pixels.stretch(batches.loaded(source).read(rows), source.levels)
+    images = pixels.stretch(batches.load(source).read(rows), source.levels)
     return small_classifier.classifier(images, source.labels(rows))
 
 
@@ -155,7 +155,7 @@ def reference(run: Run, space: Space, split: str) -> Embedding:
     path = run.directory / "eval" / "reference" / f"{name}.npz"
     stored = resumable.read(path)
     if stored is None:
-        read = batches.loaded(source).read
+        read = batches.load(source).read
         embedded = embedding.embed(
             space, count, lambda rows: pixels.stretch(read(rows), source.levels), split
         )

@@ -4,7 +4,7 @@ import numpy as np
 from etils import epath
 
 from ddpm_jax.datasets import arrays, image_folder
-from ddpm_jax.datasets.encoding import upright
+from ddpm_jax.datasets.encoding import decode_upright
 from ddpm_jax.metrics.features import Bytes
 
 FIELD = "eval.quality.path"
@@ -14,7 +14,7 @@ def images(path: epath.Path, shape: tuple[int, int, int]) -> Bytes:
     """The images of a file or folder. Raises ValueError unless they are uint8 and of 'shape'."""
     if arrays.is_array(path):
         arrays.check_exists(path, FIELD)
-        found, _ = arrays.images_and_labels(path, FIELD)
+        found, _ = arrays.read_images(path, FIELD)
     else:
         found = read_folder(path, shape)
     if found.shape[1:] != shape:
@@ -29,9 +29,9 @@ def images(path: epath.Path, shape: tuple[int, int, int]) -> Bytes:
 def read_folder(folder: epath.Path, shape: tuple[int, int, int]) -> Bytes:
     """All pictures of a folder, in the order of their names."""
     images = []
-    for name in sorted(image_folder.pictures(folder, FIELD).paths):
+    for name in sorted(image_folder.find_pictures(folder, FIELD).paths):
         try:
-            image = np.asarray(upright((folder / name).read_bytes(), shape[2], 255))
+            image = np.asarray(decode_upright((folder / name).read_bytes(), shape[2], 255))
         except Exception as error:  # pillow's plug-ins raise anything
             raise ValueError(f"{folder / name} cannot be read: {error}") from error
         images.append(image.reshape(*image.shape[:2], shape[2]))

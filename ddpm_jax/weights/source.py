@@ -39,7 +39,7 @@ def read(path: str, format: str) -> Source:
     if not place.exists() and foreign.tensorflow_prefix(place) is None:
         raise ValueError(f"--source {path} does not exist")
     try:
-        source = open_source(place)
+        source = open_data_set(place)
     except (ValueError, TypeError, KeyError, OverflowError) as error:  # from JSON of odd types, too
         raise ValueError(f"--source {path} cannot be imported: {error}") from error
     if format not in ("auto", source.format):
@@ -47,7 +47,7 @@ def read(path: str, format: str) -> Source:
     return source
 
 
-def open_source(path: epath.Path) -> Source:
+def open_data_set(path: epath.Path) -> Source:
     prefix = foreign.tensorflow_prefix(path)
     if prefix is not None:
         tensors = foreign.read_tensorflow(prefix, GET_AGAIN)

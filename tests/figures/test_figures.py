@@ -145,7 +145,7 @@ def test_progressive_closes_in_on_the_sample(trained):
     distance = samples.frechet_distance(it).measure
     final = distance(samples.first_samples(it, 20))
     assert drawn.facts["frechet_pixels"][-1] == pytest.approx(final, rel=1e-3)
-    source = batches.loaded(it.run.data.open("train"))
+    source = batches.load(it.run.data.open("train"))
     assert abs(distance(pixels.stretch(source.records, source.levels))) < 1e-6
     one = drawn.facts["rmse"][0], drawn.facts["psnr"][0]
     assert one[1] >= 20 * np.log10(255 / one[0])  # Jensen: the mean of logs, the log of the mean
