@@ -154,7 +154,7 @@ def test_a_metric_is_better_for_samples_of_the_data_s_law_than_for_others(metric
     assert metric.higher_is_better == (good > bad)
     for space in ("inception", "classifier"):
         value = {"value": good, "count": 200}
-        (name,) = quality.named(metric, Space(space, {}, None), Value(**value), "train")
+        (name,) = quality.name_value(metric, Space(space, {}, None), Value(**value), "train")
         assert quality.higher_is_better(name) == metric.higher_is_better
 
 
