@@ -127,8 +127,8 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -
     try:
         builder.info.splits[split]
     except (KeyError, ValueError) as error:
-        known = ", ".join(builder.info.splits)
-        raise ValueError(f"data set {name!r} has no split {split!r}; it has {known}") from error
+        splits = ", ".join(builder.info.splits)
+        raise ValueError(f"data set {name!r} has no split {split!r}; it has {splits}") from error
     decoders = {"image": tfds.decode.SkipDecoding()}
     try:
         records = builder.as_data_source(split, decoders=decoders)  # pyright: ignore[reportCallIssue]

@@ -24,9 +24,9 @@ from ddpm_jax.runtime.plotting import Figure
 
 
 class Entry(NamedTuple):
-    """A value of --figures: its function, and what raises ValueError before anything is drawn.
+    """A value of --figures: its function, and a check that raises ValueError before anything is drawn.
 
-    'all' leaves out figures that are not the paper's: they compile a program per point, or need a
+    'all' excludes figures that are not in the paper: they compile a program per point, or need a
     certain kind of network.
     """
 
@@ -60,7 +60,7 @@ def select(names: Sequence[str]) -> list[str]:
                 f"--figures: unknown figure {name!r}; {files.suggest(name, [*FIGURES, ALL])}"
             )
     if not names:
-        raise ValueError(f"--figures is empty; there is {', '.join([ALL, *FIGURES])}")
+        raise ValueError(f"--figures is empty; choose from {', '.join([ALL, *FIGURES])}")
     return [
         name for name, entry in FIGURES.items() if name in names or (ALL in names and entry.in_all)
     ]

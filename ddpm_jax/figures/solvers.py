@@ -92,10 +92,10 @@ def solvers(trained: TrainedRun) -> Figure:
     if distance is not None:
         count, seeds = max(COUNT, samples.frechet_samples(trained)), SEEDS
     (exact,) = draw_samples(trained, "heun", T, COUNT, 1)
-    shown, errors, frechet = {}, {}, {}
+    first_rows, errors, frechet = {}, {}, {}
     for name in EVALUATIONS:
         by_steps = [draw_samples(trained, name, n, count, seeds) for n in steps]
-        shown[name] = [first[:SHOWN] for first, *_ in by_steps]
+        first_rows[name] = [first[:SHOWN] for first, *_ in by_steps]
         errors[name] = [mean_rmse(first[:COUNT], exact) for first, *_ in by_steps]
         if distance is not None:
             frechet[name] = [distances(distance, images, levels) for images in by_steps]
@@ -110,7 +110,7 @@ def solvers(trained: TrainedRun) -> Figure:
         frechet["ancestral"] = [distances(distance, ancestral, levels)]
         plots.append(frechet_plot(evaluations, frechet, T))
         facts["frechet"] = {"name": distance.name, "samples": count} | frechet
-    pages = {"": plotting.plots(plots), "-samples": sheet(exact, shown, steps, T, levels)}
+    pages = {"": plotting.plots(plots), "-samples": sheet(exact, first_rows, steps, T, levels)}
     return Figure(pages, facts | {"looks": evaluations, "rmse": errors})
 
 
@@ -123,12 +123,12 @@ def distances(distance: Distance, by_seed: list[Floats], levels: int) -> list[fl
 
 
 def sheet(
-    exact: Floats, shown: dict[str, list[Floats]], steps: list[int], T: int, levels: int
+    exact: Floats, first_rows: dict[str, list[Floats]], steps: list[int], T: int, levels: int
 ) -> Page:
     """A row of samples for each solver and number of steps, below those of the reference."""
-    names = [name.replace("_", " ").replace("ddim quad", "quad") for name in shown]
+    names = [name.replace("_", " ").replace("ddim quad", "quad") for name in first_rows]
     texts = [f"heun, {T}", *(f"{name}, {n}" for name in names for n in steps)]
-    rows = [images for by_steps in shown.values() for images in by_steps]
+    rows = [images for by_steps in first_rows.values() for images in by_steps]
     cells = np.stack([exact[:SHOWN], *rows])
     return plotting.sheet(trajectories.to_bytes(cells, levels), texts, [])
 

@@ -66,10 +66,10 @@ def read(
         raise ValueError(f"{path} is not an .npz file; it begins with {head[:8]!r}; {GET}")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            known = [key for key in READERS if key in arrays.files]
-            if not known:
+            keys = [key for key in READERS if key in arrays.files]
+            if not keys:
                 raise ValueError(f"it holds {', '.join(arrays.files) or 'nothing'}, not {KEYS}")
-            reference = READERS[known[0]](arrays, space)
+            reference = READERS[keys[0]](arrays, space)
     except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is truncated or damaged: {error}; {GET}") from error
     except ValueError as error:

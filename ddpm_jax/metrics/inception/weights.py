@@ -135,7 +135,7 @@ def read_zip(path: epath.Path) -> dict[str, np.ndarray]:
 def read(path: epath.PathLike) -> Weights:
     """Reads the network's arrays, by the graph's names, from a file of any of these formats.
 
-    Raises ValueError, one line that says what the file is and what to get, for any other file.
+    Raises ValueError, with a line on what the file is and what to get instead, for any other file.
     """
     path = epath.Path(path)
     head = foreign.check(path, GET)
