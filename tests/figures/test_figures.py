@@ -1,4 +1,4 @@
-"""Figures: what must be the same in two places of one, on a tiny network; and the program's files."""
+"""Identities that figures must satisfy, on a tiny network; and the files of the program."""
 
 import io
 import json
@@ -47,7 +47,7 @@ def run_of(digits, directory, **fields):
 
 @pytest.fixture(scope="module")
 def original(digits, tmp_path_factory):
-    """The folder of a run of two steps."""
+    """Returns the folder of a run of two training steps."""
     folder = tmp_path_factory.mktemp("figures")
     train.train(run_of(digits, folder))
     return folder
@@ -55,7 +55,7 @@ def original(digits, tmp_path_factory):
 
 @pytest.fixture
 def folder(original, tmp_path):
-    """A copy of it: what one test draws and keeps there no other one finds."""
+    """Returns this test's own copy of the run, so that no other test finds what it writes."""
     return shutil.copytree(original, tmp_path / "run")
 
 
@@ -66,23 +66,23 @@ def weights(digits, original):
 
 @pytest.fixture
 def trained(digits, folder, weights, tmp_path):
-    """What a figure is made from, for a sampler of one's choice."""
+    """Returns a TrainedRun with some fields of its config changed."""
 
-    def made(**fields):
+    def make(**fields):
         run = run_of(digits, folder, **fields)
         loop = sampling.make_program(run.model, run.sample.chain)
         return TrainedRun(run, *weights, loop, epath.Path(tmp_path) / "kept")
 
-    return made
+    return make
 
 
-def ordinary(trained, numbers):
-    """Samples of these numbers by --mode=sample's way."""
+def draw_samples(trained, numbers):
+    """Draws the samples of these numbers as --mode=sample does."""
     keys = sampling.image_keys(trained.run, trained.run.sample.seed, np.asarray(numbers))
     return np.asarray(trained.program(trained.params, keys))
 
 
-def final(trained, label, *walks):
+def run_to_end(trained, label, *walks):
     return [seen[-1] for seen in trajectories.run_walks(trained, label, walks)]
 
 
@@ -94,33 +94,33 @@ def close(one, other):
 def test_a_walk_stopped_at_x_t_and_begun_again_there_is_the_ordinary_sample(trained, solver):
     it = trained(**{"sample.solver": solver, "sample.eta": 0.5 * (solver == "ddim")})
     numbers = np.arange(5, 16)  # 11: two batches of 8, the second filled up
-    whole = np.concatenate([ordinary(it, numbers[:8]), ordinary(it, numbers[-8:])[-3:]])
+    whole = np.concatenate([draw_samples(it, numbers[:8]), draw_samples(it, numbers[-8:])[-3:]])
     (seen,) = trajectories.run_walks(it, "there", [Walk((0, 3, 8), numbers)])
     assert seen.shape == (3, 11, 8, 8, 1)
     close(seen[-1], whole)
     for label, place, x_t in (("from x_T", 0, seen[0]), ("from x_5", 3, seen[1])):
-        (again,) = final(it, label, Walk((place, 8), numbers, x_t))
+        (again,) = run_to_end(it, label, Walk((place, 8), numbers, x_t))
         close(again, whole)
 
 
 def test_images_that_share_a_number_share_their_noise(trained):
     x_t = np.random.default_rng(0).normal(size=(1, 8, 8, 1)).astype(np.float32).repeat(3, axis=0)
-    (images,) = final(trained(), "shared", Walk((2, 8), np.array([4, 4, 5]), x_t))
+    (images,) = run_to_end(trained(), "shared", Walk((2, 8), np.array([4, 4, 5]), x_t))
     close(images[0], images[1])
     assert np.abs(images[0] - images[2]).max() > 0.1
 
 
 @pytest.mark.parametrize("output", ["eps", "x_0"])
 def test_the_last_x_0_guess_is_the_sample(trained, output):
-    """At the end of the path, and one step before it too, where the last step draws no noise."""
+    """Also one step before the end of the path, as the last step draws no noise."""
     it = trained(**{"diffusion.output": output})
     (seen,) = trajectories.run_walks(
         it, "guess", [Walk((0, 7, 8), np.arange(8))], trajectories.observe_x_0
     )
-    close(seen[2], ordinary(it, np.arange(8)))
+    close(seen[2], draw_samples(it, np.arange(8)))
     close(seen[1], seen[2])
     assert np.abs(seen[0]).max() <= 1.0
-    if output == "eps":  # a young network of x_0 says much the same of every x_t
+    if output == "eps":  # an untrained network's x_0-hat hardly depends on x_t
         assert np.abs(seen[0] - seen[2]).max() > 0.1
 
 
@@ -153,14 +153,14 @@ def test_progressive_closes_in_on_the_sample(trained):
 
 
 def test_the_ends_of_an_interpolation_are_reconstructions_of_its_sources(trained):
-    """lambda = 0 and 1: each source's own x_t, decoded with the pair's noise."""
+    """lambda = 0 and 1 give each source's own x_t, decoded with the pair's noise."""
     it = trained()
     _, x_0 = trajectories.real_images(it, "test", 4)
     (x_t,) = trajectories.diffuse(it, x_0, [4])
     place = it.program.place(4)
-    (images,) = final(it, "mixtures", latents.decoding_walk(it, x_t, place))
+    (images,) = run_to_end(it, "mixtures", latents.decoding_walk(it, x_t, place))
     pairs = images.reshape(2, 11, 8, 8, 1)
-    (alone,) = final(it, "alone", Walk((place, 8), np.array([0, 0, 2, 2]), x_t))
+    (alone,) = run_to_end(it, "alone", Walk((place, 8), np.array([0, 0, 2, 2]), x_t))
     close(pairs[:, [0, -1]].reshape(4, 8, 8, 1), alone)
     assert np.abs(pairs[:, 0] - pairs[:, -1]).max() > 0.1
 
@@ -170,7 +170,7 @@ def test_at_depth_0_the_sources_themselves_are_mixed(trained):
     _, x_0 = trajectories.real_images(it, "test", 2)
     (x_t,) = trajectories.diffuse(it, x_0, [0])
     np.testing.assert_array_equal(x_t, x_0)
-    (images,) = final(it, "pixels", latents.decoding_walk(it, x_t, 8))
+    (images,) = run_to_end(it, "pixels", latents.decoding_walk(it, x_t, 8))
     np.testing.assert_array_equal(images[[0, -1]], x_0)
     close(images[3], 0.7 * x_0[0] + 0.3 * x_0[1])
     assert latents.coarse_to_fine(it).facts["rmse_of_reconstructions"][-1] == [0.0, 0.0]
@@ -226,7 +226,7 @@ def test_the_centre_is_half_of_each_side():
 
 
 def terms_of(T, steps, bits):
-    """Made-up terms: as many strata as 'steps', every step of 'bits' bits, the decoder of one."""
+    """Returns made-up terms of 'steps' strata: 'bits' bits for each step, one for the decoder."""
     runs = np.array_split(np.arange(2, T + 1), steps - 1)
     return {
         "first": [1, *(int(run[0]) for run in runs)],
@@ -289,10 +289,12 @@ def contents(folder):
 
 @pytest.mark.slow
 def test_all_figures_are_files_and_the_same_files_again(digits, folder, capsys):
-    """All of them: each compiles and draws on its own."""
+    """Compiles a program for each of all figures."""
     run = run_of(digits, folder)
     program.figures(run, ["all"])
-    assert "--mode=evaluate" in capsys.readouterr().out  # of rate_distortion, which is left out
+    assert (
+        "--mode=evaluate" in capsys.readouterr().out
+    )  # the message of rate_distortion, which is left out
     first = contents(folder)
     whole = {f"2-{name}" for name in (*NAMES, "progressive-quality")}
     assert first.keys() == {f"{n}.{s}" for n in whole for s in ("png", "pdf")} | {
@@ -329,7 +331,7 @@ def test_the_grid_takes_samples_that_are_there(digits, folder, trained, monkeypa
     monkeypatch.setattr(samples.sampling, "write_samples", None)
     np.testing.assert_array_equal(samples.first_samples(trained(), 5), made[:5])
     np.testing.assert_array_equal(
-        made, pixels.quantize(ordinary(trained(), np.arange(8)), trained().run.model.levels)
+        made, pixels.quantize(draw_samples(trained(), np.arange(8)), trained().run.model.levels)
     )
 
 
@@ -416,7 +418,7 @@ def test_guidance_is_drawn_of_a_classifier_s_too(trained, digits, tmp_path, monk
 
 @pytest.mark.slow
 def test_guided_walks_share_their_noise_and_keep_their_classes(digits, tmp_path):
-    """w = 0 of the figure is what --mode=sample draws without guidance."""
+    """w = 0 gives the samples that --mode=sample draws without guidance."""
     run = run_of(digits, tmp_path, **{"model.classes": 10, "train.label_dropout": 0.5})
     train.train(run)
     weights = state.read_ema(run)
@@ -455,7 +457,7 @@ def test_the_figure_of_the_ode_is_refused_a_network_of_its_own_mean(digits, tmp_
 def test_the_figure_of_solvers_holds_each_against_heun_s_end_and_the_ancestral_chain(
     trained, monkeypatch
 ):
-    """Of few images; the first are the same whether distances are wanted or not."""
+    """With few images; the first are the same with and without distances."""
     monkeypatch.setattr(solvers, "STEPS", (2, 4))
     monkeypatch.setattr(solvers, "COUNT", 8)
     monkeypatch.setattr(solvers, "SEEDS", 2)
