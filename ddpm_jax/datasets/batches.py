@@ -20,7 +20,7 @@ CHUNK = 8  # images that a thread decodes at a time: small, so that all cores wo
 
 
 def load(source: Source, labelled: bool = False) -> Source:
-    """Decodes every image, and reads the labels if 'labelled'; a source that does not fit in memory stays as it is."""
+    """Decodes all images, and reads labels if 'labelled', unless they do not fit in memory."""
     if source.count * int(np.prod(source.shape)) > IN_MEMORY:
         return source
     spans = np.array_split(np.arange(source.count), max(source.count // 1000, 1))
@@ -38,7 +38,7 @@ def permutation(count: int, seed: int, epoch: int) -> Indices:
 
 
 def batch_indices(count: int, seed: int, size: int, n: int, rows: slice = slice(None)) -> Indices:
-    """Returns the indices, below 'count', of some rows of global batch n (0, 1, ...), which may span epochs."""
+    """Returns the image indices of some rows of global batch n (0, 1, ...), which may span epochs."""
     epochs, places = np.divmod(n * size + np.arange(size)[rows], count)
     return np.concatenate(
         [permutation(count, seed, int(e))[places[epochs == e]] for e in np.unique(epochs)]

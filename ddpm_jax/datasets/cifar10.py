@@ -41,7 +41,7 @@ class Cifar10(cifar.Cifar10, skip_registration=True):
     def _generate_examples(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, prefix: str, content: bytes
     ) -> Iterator[tuple[int, dict]]:
-        """Yields images and labels; a record is a label and 3 planes of 32x32 pixels. Keys determine the order."""
+        """Yields images and labels, from records of a label and 3 planes of 32x32 pixels."""
         records = np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)
         for index, record in enumerate(records):
             image = record[1:].reshape(3, 32, 32).transpose(1, 2, 0)

@@ -29,7 +29,7 @@ def decode_square(content: bytes, size: int, channels: int, background: int) -> 
 
 
 def decode_upright(content: bytes, channels: int, background: int) -> Image.Image:
-    """Decodes a picture to 8-bit gray or RGB, rotated by its EXIF tag, on a gray background if transparent."""
+    """Decodes a picture to 8-bit gray or RGB, rotated by its EXIF tag, on a gray background."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     if image.mode == "F":
         raise ValueError("its grey levels are floating-point numbers of unknown range")

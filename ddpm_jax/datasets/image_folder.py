@@ -69,7 +69,7 @@ def list_files(folder: epath.Path, prefix: str = "") -> list[str]:
 
 
 def content_hash(root: epath.Path, names: list[str], cache: epath.Path) -> str:
-    """Hashes names and contents. Files are read again only if a name, size or modification time has changed."""
+    """Hashes names and contents; reads files only if a name, size or modification time has changed."""
     listing = hashlib.sha256(str(root.resolve()).encode())
     for name in names:
         listing.update(f"{name}\0{size_and_time(root / name)}\0".encode())
@@ -87,7 +87,7 @@ def content_hash(root: epath.Path, names: list[str], cache: epath.Path) -> str:
 
 
 def size_and_time(path: epath.Path) -> tuple[int, int]:
-    """The size and modification time; on a local disk in nanoseconds, as a file may change twice in a second."""
+    """Size and modification time, in nanoseconds if possible: a file may change twice in a second."""
     if "://" in str(path):
         return path.stat().length, path.stat().mtime
     status = os.stat(path)

@@ -47,7 +47,8 @@ FEW = 10_000  # samples, below which a Frechet distance depends strongly on thei
 def quality(run: Run) -> None:
     """Writes eval/<step>-quality.json if eval.quality.samples is not 0.
 
-    The samples are those of eval.quality.path, or the run's own, from samples/ or drawn now. Raises ValueError for unusable samples, Stopped on a stop signal.
+    The samples are those of eval.quality.path, or the run's own, from samples/ or drawn now. Raises
+    ValueError for unusable samples, Stopped on a stop signal.
     """
     settings, started = run.eval.quality, time.monotonic()
     if not settings.samples:

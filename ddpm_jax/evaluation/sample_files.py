@@ -11,7 +11,7 @@ FIELD = "eval.quality.path"
 
 
 def read(path: epath.Path, shape: tuple[int, int, int]) -> Bytes:
-    """Reads the images of a file or folder. Raises ValueError unless they are uint8, of 'shape', and 4 or more."""
+    """Reads the images of a file or folder. Raises ValueError unless 4 or more uint8 images have 'shape'."""
     if arrays.is_array(path):
         arrays.check_exists(path, FIELD)
         images, _ = arrays.read_images(path, FIELD)

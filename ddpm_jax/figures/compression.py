@@ -28,7 +28,7 @@ Picture = UInt8[np.ndarray, "h w c"]
 
 
 class Curve(NamedTuple):
-    """One image: bits sent and squared error (on 0..255) at each time, and the bits of each part of the file."""
+    """One image: bits sent and squared error (on 0..255) at each time, and the bits of the parts."""
 
     bits: Sequence[float]
     error: Sequence[float]
@@ -39,7 +39,7 @@ class Curve(NamedTuple):
 
 
 def check(run: Run) -> None:
-    """Raises ValueError if the codec does not support the model, or the last checkpoint is not calibrated."""
+    """Raises ValueError for a model that the codec does not support, or without a calibration."""
     model.check(run.model)
     last = checkpoint.list_steps(run.checkpoints)[-1]
     calibration.read(calibration.file_path(run.directory, last))
@@ -89,7 +89,7 @@ def measure_format(format: str, picture: Picture, **options: Any) -> tuple[float
 
 
 def measure_formats(pictures: UInt8[np.ndarray, "n h w c"]) -> dict[str, Any]:
-    """Bits/dim, headers included, of PNG, WebP and JPEG for the same images; and RMSE where they are lossy."""
+    """Bits/dim of PNG, WebP and JPEG for the same images, headers included, and RMSE if lossy."""
     dims = pictures[0].size
 
     def mean(format: str, **options: Any) -> tuple[float, float]:

@@ -1,6 +1,7 @@
-"""Real images to latents and back along DDIM's ODE, and interpolation of latents: Song et al. 2021, Secs. 4.3, 5.3.
+"""Real images to latents and back along DDIM's ODE, and interpolation of latents.
 
-x_0-hat is not clipped: clipping is not part of the ODE, and it cannot be inverted.
+Song et al. 2021 (arXiv:2010.02502), Secs. 4.3 and 5.3. x_0-hat is not clipped: clipping is not part of
+the ODE, and it cannot be inverted.
 """
 
 import numpy as np

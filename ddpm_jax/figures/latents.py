@@ -74,7 +74,7 @@ def mix_pairs(x_t: Floats) -> Float[np.ndarray, "p l h w c"]:
 
 
 def decoding_walk(trained: TrainedRun, x_t: Floats, place: int) -> Walk:
-    """Returns the walk from the mixtures of pairs to images; the mixtures of a pair share their noise. Fig. 8.
+    """Returns the walk from mixtures to images; the mixtures of a pair share their noise. Fig. 8.
 
     Pair k takes the noise of image 2k at every depth, so depths share it too, as in Fig. 9.
     """

@@ -33,7 +33,7 @@ Values = Float[np.ndarray, " n"]
 
 
 def check(run: Run) -> None:
-    """Raises ValueError if the network predicts the mean of single steps only, or cannot do without labels."""
+    """Raises ValueError for a network that predicts means of single steps, or that needs labels."""
     if run.model.parameterization is parameterization.x_prev:
         raise ValueError(
             "--figures=ode needs the score, but diffusion.output=x_prev predicts the mean of single"

@@ -24,7 +24,7 @@ from ddpm_jax.runtime import console, resumable, signals
 from ddpm_jax.runtime.resumable import Arrays
 from ddpm_jax.samplers import loop
 
-BATCH = 16  # small, so that padding costs little, and the same for all figures, so that they share a compilation
+BATCH = 16  # small, so that padding costs little; figures with one size share a compilation
 Floats = Float[np.ndarray, "n h w c"]
 Snapshots = Float[np.ndarray, "m n h w c"]  # one array of images for each mark
 Observe = Callable[[loop.Program, loop.Params, loop.State, int], Images]
