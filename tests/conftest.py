@@ -53,7 +53,7 @@ def digits(tmp_path_factory):
     from ddpm_jax.datasets import library
 
     folder = tmp_path_factory.mktemp("tfds")
-    library.prepared("digits", str(folder))
+    library.open_builder("digits", str(folder))
     return folder
 
 

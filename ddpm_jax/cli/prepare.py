@@ -24,7 +24,7 @@ def prepare(data: Data | Folder, source: str | None) -> None:
     """
     try:
         if source:
-            library.make(data.name, data.data_dir, source)
+            library.prepare_from_source(data.name, data.data_dir, source)
         splits = {split: data.open(split) for split in filter(None, (data.split, data.held_out))}
     except ValueError as error:
         raise Usage(str(error)) from error

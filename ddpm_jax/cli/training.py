@@ -11,7 +11,7 @@ def train_and_measure(run: Run) -> None:
     """Trains, measures the held-out bound, and prints where the results are."""
     train.train(run)
     try:
-        evaluate.held_out(run)
+        evaluate.evaluate_held_out(run)
     except lock.InUse as error:
         console.say(f"no bound: {error}")
     grids = sorted(

@@ -6,7 +6,7 @@ cannot code is stored that way too.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -55,12 +55,13 @@ def archive(
     names = [""] * len(images) if names is None else list(names)
     archive_header.check_names(names)
     laws, margin = normal_laws.chain_laws(codec), image_file.required_margin(codec)
-    stack, entries = None, []
+    stack: ans.Stack | None = None
+    entries: list[Entry] = []
     for name, image in reversed(list(zip(names, images, strict=True))):
         stack, standalone = push_image(stack, image, codec, laws, nu, margin)
         entries.append(Entry(name, file_header.checksum(image), standalone))
         tick()
-    payload = ans.pack(stack)
+    payload = ans.pack(cast(ans.Stack, stack))  # there is at least one image
     header = Header(
         nu=nu,
         steps=len(codec.calibration.times) - 1,

@@ -1,4 +1,4 @@
-"""The header of an archive: all sizes, and each image's name, checksum and way of storage.
+"""The header of an archive: all sizes, and the name, checksum and storage method of each image.
 
 "DJXA"  version  flags  nu  steps  model (8 bytes)                        a byte each, except the model
 height  width  channels  images  directory's length  payload's length    varints
@@ -50,7 +50,7 @@ class Header(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """What is known before the directory is read."""
+    """The sizes that are known before the directory is read."""
 
     shape: tuple[int, int, int]
     images: int
@@ -168,7 +168,7 @@ def names(header: Header) -> list[str]:
 
 
 def unpack_directory(content: bytes, images: int) -> list[Entry]:
-    """Raises HeaderCorrupt for a directory that no archive has, even if its checksum is right."""
+    """Reads a directory. Raises HeaderCorrupt if no archive has such a one, even if its checksum is right."""
     position = 4 * images + -(-images // 8)
     pixels = np.frombuffer(content[: 4 * images], "<u4").tolist()
     flags = np.unpackbits(np.frombuffer(content[4 * images : position], np.uint8))[:images].tolist()

@@ -1,4 +1,4 @@
-"""The old name of `ddpm_jax.codec.archive`; it goes with the next release."""
+"""The old name of `ddpm_jax.codec.archive`; the next release removes it."""
 
 import warnings
 

@@ -153,7 +153,7 @@ def read(path: epath.Path) -> Calibration:
         times = tuple(int(t) for t in record.pop("times"))
         integers = {name: np.array(record.pop(name), np.int64) for name in Calibration._fields[1:5]}
         floats = {name: np.array(value, np.float64) for name, value in record.items()}
-        calibration = Calibration(times, **integers, **floats)
+        calibration = Calibration(times=times, **integers, **floats)
         check(calibration)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

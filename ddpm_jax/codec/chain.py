@@ -146,7 +146,7 @@ def send(
 
 
 class Reception(NamedTuple):
-    """The state after the last complete step, its time, and what is wrong with the next step, if anything."""
+    """The state after the last complete step, its time, and the damage to the next step, if any."""
 
     x: State
     t: int
@@ -155,7 +155,7 @@ class Reception(NamedTuple):
 
 
 def receive(codec: Codec, reader: Reader, nu: int, nonce: int) -> Reception:
-    """Algorithm 4, for as many steps as there are bits."""
+    """Algorithm 4, up to the last step whose bits are complete."""
     plan, dims = codec.calibration, int(np.prod(codec.shape))
     x, q = initial_state(codec, nonce), 0
     for step, t in enumerate(plan.times[:-1]):

@@ -1,4 +1,4 @@
-"""The old name of `ddpm_jax.codec.image_file`; it goes with the next release."""
+"""The old name of `ddpm_jax.codec.image_file`; the next release removes it."""
 
 import warnings
 

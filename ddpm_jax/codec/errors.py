@@ -1,8 +1,8 @@
-"""What can be wrong with a compressed file: an exception each, all ValueErrors with a one-line message."""
+"""The errors of compressed files, all ValueErrors with a one-line message."""
 
 
 class CodecError(ValueError):
-    """A file cannot be decoded as it is, or not with this model."""
+    """A file cannot be decoded, or not with this model."""
 
 
 class NotADjxFile(CodecError):

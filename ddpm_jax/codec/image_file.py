@@ -27,7 +27,7 @@ NONCES = 256
 class DecodedImage(NamedTuple):
     """'t' is the time reached by the last complete step, or 0 with the last layer.
 
-    'damage' says what is wrong with the file, if an image was recovered all the same.
+    'damage' describes the damage to the file, if an image was recovered nevertheless.
     """
 
     image: Levels
@@ -147,7 +147,7 @@ def read_header(data: bytes, codec: Codec, max_bytes: int | None = None) -> tupl
         raise CorruptStream(f"it holds {len(data)} bytes, but its header says {declared}")
     if len(data) < declared and max_bytes is None:
         raise TruncatedStream(
-            f"it holds only {len(data)} of {declared} bytes; --max_bytes={len(data)} decodes what is there"
+            f"it holds only {len(data)} of {declared} bytes; --max_bytes={len(data)} decodes those"
         )
     if max_bytes is not None:
         file_header.unpack(data[:max_bytes])  # raises if the header is cut off

@@ -20,7 +20,7 @@ from ddpm_jax.run import model as models
 from ddpm_jax.run.model import Model
 
 IMAGES = 2048  # training images used by calibration
-EACH = 256  # of those, at every time
+EACH = 256  # of those, at each time
 BATCH = 64
 SEED = 0
 Levels = UInt8[np.ndarray, "n h w c"]
@@ -33,7 +33,7 @@ def errors(
     times: Int64[np.ndarray, " g"],
     tick: Callable[[], Any] = lambda: None,
 ) -> Float64[np.ndarray, " g"]:
-    """Measures E|x_0 - x_0-hat(x_t)|^2 a pixel at each of 'times', on EACH images, other ones each time."""
+    """Measures E|x_0 - x_0-hat(x_t)|^2 per pixel at each of 'times', on EACH images, which differ between times."""
 
     @jax.jit
     def batch_error(params, images, t, key):
@@ -74,19 +74,19 @@ def bound(
     levels: int,
     seed: int,
 ) -> Terms:
-    """Estimates an image's bound without bias, from one exact draw of x_t ~ q(x_t | x_0) a time."""
+    """Estimates an image's bound without bias, from one exact draw of x_t ~ q(x_t | x_0) per time."""
     random = np.random.default_rng(seed)
     x_0 = image * (2.0 / (levels - 1)) - 1.0
-    steps, error = [], []
+    steps, error, estimates = [], [], []
     for t in plan.times:
         abar = sched.alpha_bar[t]
         x_t = np.sqrt(abar) * x_0 + np.sqrt(1.0 - abar) * random.normal(size=x_0.shape)
-        x_0_hat = predict(x_t, t)
-        error.append(float(((x_0_hat - x_0) ** 2).mean()))
+        estimates.append(predict(x_t, t))
+        error.append(float(((estimates[-1] - x_0) ** 2).mean()))
         if t > 1:
             steps.append(transition_kl(sched, plan, len(steps), error[-1], x_0.size))
     log_variance = jnp.full((1, 1, 1, 1), np.log(plan.error[-1]))
-    x_0_float, mean = (jnp.asarray(each[None], jnp.float32) for each in (x_0, x_0_hat))
+    x_0_float, mean = (jnp.asarray(each[None], jnp.float32) for each in (x_0, estimates[-1]))
     last = diffusion.discretized_log_likelihood(x_0_float, mean, log_variance, levels)
     prior = diffusion.prior_kl(sched, x_0_float)
     return Terms(

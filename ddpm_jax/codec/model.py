@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
@@ -47,12 +48,12 @@ class Codec(NamedTuple):
 
 def x64(on: bool = True) -> AbstractContextManager:
     """Turns float64 on or off in a block; the function moved to 'jax' in version 0.8."""
-    module = jax if hasattr(jax, "enable_x64") else jax.experimental
+    module: Any = jax if hasattr(jax, "enable_x64") else jax.experimental
     return module.enable_x64(on)
 
 
 def check(model: Model) -> None:
-    """Raises ValueError for a network that the codec cannot drive."""
+    """Raises ValueError for a network that the codec does not support."""
     if model.parameterization is parameterization.x_prev:
         raise ValueError(
             "diffusion.output=x_prev predicts the mean of a step from t to t - 1 only, but the codec"
@@ -130,6 +131,6 @@ def predictor(model: Model, params: Any, float64: bool) -> Predict:
 def environment_hash() -> bytes:
     """Returns four bytes of a hash of what the last digits of float32 depend on."""
     device = jax.devices()[0]
-    facts = [device.platform, device.device_kind, jax.__version__, jaxlib.__version__]
+    facts = [device.platform, device.device_kind, jax.__version__, jaxlib.__version__]  # pyright: ignore[reportPrivateImportUsage]
     facts += [platform.machine(), os.environ.get("XLA_FLAGS", ""), str(os.cpu_count())]
     return hashlib.sha256(calibration.canonical_json(facts)).digest()[:4]

@@ -1,13 +1,14 @@
-"""Images that are rows of an array: .npy, or .npz as NumPy or the OpenAI evaluators write it."""
+"""Data sets from arrays of images: .npy files, or .npz files as NumPy or OpenAI's evaluator write them."""
 
 import zipfile
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
 from ddpm_jax.datasets import shards
-from ddpm_jax.datasets.encoding import png
+from ddpm_jax.datasets.encoding import encode_png
 
 
 def is_array(path: epath.Path) -> bool:
@@ -19,66 +20,72 @@ def check_exists(path: epath.Path, field: str = "data.path") -> None:
         raise ValueError(f"{field} {path} does not exist")
 
 
-def images_and_labels(
-    path: epath.Path, field: str = "data.path"
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """uint8 [n, h, w, c] of 1 or 3 channels; of an .npz also the integers that are as many.
+def read_images(path: epath.Path, field: str = "data.path") -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns uint8 images [n, h, w, 1 or 3] and, if an .npz has one array of n integers, those as labels.
 
-    Raises ValueError, saying what is there instead.
+    Raises ValueError for a file with anything else, and says what it holds.
     """
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-        found = {"": found} if isinstance(found, np.ndarray) else dict(found)
+        content = np.load(path, mmap_mode="r", allow_pickle=False)
+        arrays = {"": content} if isinstance(content, np.ndarray) else dict(content)
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{field} {path} is not a file of NumPy arrays: {error}") from error
-    several = [name for name, value in found.items() if value.ndim in (3, 4)]
-    if len(several) != 1:
+    image_names = [name for name, value in arrays.items() if value.ndim in (3, 4)]
+    if len(image_names) != 1:
         raise ValueError(
-            f"{field} {path} holds {len(several)} arrays of images"
-            f" ({', '.join(several) or 'none'}) among {list(found)}; it must be one"
+            f"{field} {path} holds {len(image_names)} arrays of images"
+            f" ({', '.join(image_names) or 'none'}) among {list(arrays)}; it must hold exactly one"
         )
-    images = found[several[0]]
+    images = arrays[image_names[0]]
     if images.dtype != np.uint8:
-        raise ValueError(f"{field} {path} is of {images.dtype}; images must be uint8, 0..255")
+        raise ValueError(f"{field} {path} has dtype {images.dtype}; images must be uint8, 0..255")
     images = images[..., None] if images.ndim == 3 else images
     if images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise ValueError(
-            f"{field} {path} is of shape {images.shape};"
+            f"{field} {path} has shape {images.shape};"
             " it must be [n, h, w], [n, h, w, 1] or [n, h, w, 3]"
         )
     integers = [
         value
-        for value in found.values()
+        for value in arrays.values()
         if value.shape == (len(images),) and value.dtype.kind in "iu" and value.min() >= 0
     ]
     return images, integers[0] if len(integers) == 1 else None
 
 
 def recipe(path: epath.Path, name: str, size: int, channels: int) -> shards.Recipe:
-    """The images as they are, in a random order, so that any slice of it is a fair sample.
+    """Stores the images unchanged, in a random order, so that any slice of it is a fair sample.
 
-    Raises ValueError if they are not of height 'size' and of so many channels.
+    Raises ValueError if their height is not 'size', or their number of channels differs.
     """
-    images, labels = images_and_labels(path)
-    for field, wanted, there in (
+    images, labels = read_images(path)
+    for field, expected, actual in (
         ("image_size", size, images.shape[1]),
         ("channels", channels, images.shape[3]),
     ):
-        if wanted != there:
+        if expected != actual:
             raise ValueError(
-                f"data.{field} is {wanted}, but the images of {path} are of shape"
-                f" {images.shape[1:]}, and are used as they are: --config.data.{field}={there}"
+                f"data.{field} is {expected}, but the images of {path} have shape"
+                f" {images.shape[1:]} and are not resized; set --config.data.{field}={actual}"
             )
     order = np.random.default_rng(0).permutation(len(images))
 
-    def example(item: int):
+    def example(item: int) -> dict[str, Any]:
         row = int(order[item])
         label = {} if labels is None else {"label": int(labels[row])}
-        return {"image": png(np.asarray(images[row])), "row": row} | label
+        return {"image": encode_png(np.asarray(images[row])), "row": row} | label
 
-    features = {"image": tfds.features.Image(shape=images.shape[1:]), "row": np.int64}
+    features: dict[str, Any] = {
+        "image": tfds.features.Image(shape=images.shape[1:]),
+        "row": np.int64,
+    }
     if labels is not None:
         features["label"] = tfds.features.ClassLabel(num_classes=int(labels.max()) + 1)
-    described = tfds.features.FeaturesDict(features)
-    source = f"{len(images)} images of {path}"
-    return shards.Recipe(name, "1.0.0", source, described, len(images), example)
+    return shards.Recipe(
+        name=name,
+        version="1.0.0",
+        source=f"{len(images)} images of {path}",
+        features=tfds.features.FeaturesDict(features),
+        count=len(images),
+        example=example,
+    )

@@ -1,7 +1,7 @@
-"""TFDS data sets of images, read without TensorFlow, as uint8 batches.
+"""Batches of uint8 images from a random-access source.
 
-Batch n is a pure function of (seed, n): a random-access source under a permutation that is new every
-epoch and made from (seed, epoch). So there is no iterator to save, and a run resumes exactly.
+Batch n is a pure function of (seed, n): each epoch has its own permutation, made from (seed, epoch). So
+there is no iterator state to save, and a run resumes exactly.
 """
 
 from collections import deque
@@ -15,32 +15,30 @@ import numpy as np
 from ddpm_jax.datasets.source import Batch, Indices, Source
 
 IN_MEMORY = 2 << 30  # bytes of decoded pixels up to which a data set is decoded once and kept
-AHEAD = 4  # batches that are made before they are asked for
-PIECE = (
-    8  # images that one thread decodes at a time: all cores work on the batch that is needed next
-)
+PREFETCH = 4  # batches decoded before they are needed
+CHUNK = 8  # images that a thread decodes at a time: small, so that all cores work on the next batch
 
 
-def loaded(source: Source, labelled: bool = False) -> Source:
-    """The source with every image decoded, by threads, if they fit in memory; with its labels if asked."""
+def load(source: Source, labelled: bool = False) -> Source:
+    """Decodes all images, and reads labels if 'labelled', unless they do not fit in memory."""
     if source.count * int(np.prod(source.shape)) > IN_MEMORY:
         return source
     spans = np.array_split(np.arange(source.count), max(source.count // 1000, 1))
     with ThreadPoolExecutor() as pool:
         images = np.concatenate(list(pool.map(source.read, spans)))
-        known = np.concatenate(list(pool.map(source.labels, spans))) if labelled else None
-    return source._replace(records=images, known=known)
+        labels = np.concatenate(list(pool.map(source.labels, spans))) if labelled else None
+    return source._replace(records=images, loaded_labels=labels)
 
 
 @lru_cache(maxsize=2)  # a batch may be in two epochs
 def permutation(count: int, seed: int, epoch: int) -> Indices:
-    """The order of one epoch; a third of a second for three million images."""
-    # Sorted words, and not Generator.permutation: NumPy promises that only the former stay the same.
+    """Returns the order of an epoch; takes a third of a second for three million images."""
+    # NumPy guarantees the stream of PCG64 across versions, but not that of Generator.permutation.
     return np.random.PCG64((seed, epoch)).random_raw(count).argsort(kind="stable")
 
 
-def indices_of(count: int, seed: int, size: int, n: int, rows: slice = slice(None)) -> Indices:
-    """Which of 'count' images the rows 'rows' of global batch n (0, 1, ...) are, in whichever epochs."""
+def batch_indices(count: int, seed: int, size: int, n: int, rows: slice = slice(None)) -> Indices:
+    """Returns the image indices of some rows of global batch n (0, 1, ...), which may span epochs."""
     epochs, places = np.divmod(n * size + np.arange(size)[rows], count)
     return np.concatenate(
         [permutation(count, seed, int(e))[places[epochs == e]] for e in np.unique(epochs)]
@@ -50,19 +48,19 @@ def indices_of(count: int, seed: int, size: int, n: int, rows: slice = slice(Non
 def batches(
     source: Source, seed: int, size: int, rows: slice, first: int, last: int, labelled: bool = False
 ) -> Generator[Batch, None, None]:
-    """The rows 'rows' of global batches first..last - 1 of 'size' images, made ahead by threads."""
-    piece = size if isinstance(source.records, np.ndarray) else PIECE
+    """Yields some rows of the global batches first..last - 1 of 'size' images; threads prefetch them."""
+    chunk = size if isinstance(source.records, np.ndarray) else CHUNK
 
-    def begun(n: int) -> list[Future]:
-        chosen = indices_of(source.count, seed, size, n, rows)
-        places = range(0, len(chosen), piece)
-        return [pool.submit(source.batch, chosen[i : i + piece], labelled) for i in places]
+    def submit(n: int) -> list[Future[Batch]]:
+        indices = batch_indices(source.count, seed, size, n, rows)
+        starts = range(0, len(indices), chunk)
+        return [pool.submit(source.batch, indices[i : i + chunk], labelled) for i in starts]
 
     with ThreadPoolExecutor() as pool:
-        ahead = deque(begun(n) for n in range(first, min(first + AHEAD, last)))
+        pending = deque(submit(n) for n in range(first, min(first + PREFETCH, last)))
         for n in range(first, last):
-            parts = [part.result() for part in ahead.popleft()]
-            ready = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-            if n + AHEAD < last:
-                ahead.append(begun(n + AHEAD))
-            yield ready
+            parts = [part.result() for part in pending.popleft()]
+            batch = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+            if n + PREFETCH < last:
+                pending.append(submit(n + PREFETCH))
+            yield batch

@@ -1,17 +1,17 @@
 """scikit-learn's 1797 handwritten digits, 8x8 pixels of 17 grey levels, as a TFDS data set.
 
-They come with the library, so the data set prepares itself offline, without TensorFlow. The source
+They come with the library, so the data set is prepared offline, without TensorFlow. The source
 is the test set of Alpaydin and Kaynak's "Optical Recognition of Handwritten Digits" (UCI, 1998).
 """
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ddpm_jax.datasets.encoding import png
+from ddpm_jax.datasets.encoding import encode_png
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
-    """Splits: 1437 to train, 360 to test, drawn once with seed 0."""
+    """Splits: 1437 training images, 360 test images, drawn once with seed 0."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -41,6 +41,6 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             "test": self._generate_examples(images, labels, test),
         }
 
-    def _generate_examples(self, images, labels, chosen):
-        for i in chosen:
-            yield int(i), {"image": png(images[i]), "label": int(labels[i])}
+    def _generate_examples(self, images, labels, indices):
+        for i in indices:
+            yield int(i), {"image": encode_png(images[i]), "label": int(labels[i])}

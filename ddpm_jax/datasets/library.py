@@ -1,22 +1,23 @@
-"""The data sets on this machine's disks: found by name, prepared where they are not there."""
+"""Finds data sets on disk by name, and prepares those that are missing."""
 
 import os
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.core import constants, registered
 
 from ddpm_jax.datasets import celeb_a_hq, digits, lsun, shards  # noqa: F401  (digits registers itself)
 from ddpm_jax.runtime import console, lock
 
 
 class FromSource(NamedTuple):
-    """A data set that is made, by the prepare command, from what a user has fetched."""
+    """A data set that --mode=prepare makes from a file or folder that the user has downloaded."""
 
-    recipe: Callable[[str, epath.Path], shards.Recipe]  # of its name and the source
-    source: str  # what that is called
+    recipe: Callable[[str, epath.Path], shards.Recipe]  # called with its name and the source
+    source: str  # the usual name of the file or folder
 
 
 FROM_SOURCE = {
@@ -27,79 +28,88 @@ FROM_SOURCE = {
 }
 
 
-def prepared(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-    """The builder of a data set that is on disk, where necessary prepared now.
+def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+    """Returns the builder of a data set, which is prepared now if it is not on disk.
 
-    Raises ValueError if there is no such data set or no such 'data_dir'; "" is TFDS's own place.
+    Raises ValueError if there is no such data set or no folder 'data_dir'; "" is TFDS's default folder.
     """
     check_exists(data_dir)
-    builder = found(name, data_dir)
+    builder = find_builder(name, data_dir)
     if builder.is_prepared():
         return builder
     if name in FROM_SOURCE:
-        raise not_made(name, data_dir)
-    check_writable(place(data_dir))
-    with lock.wait_for(shards.locks(place(data_dir), name)):
-        if not found(name, data_dir).is_prepared():  # nor by whom we have waited for
+        raise not_prepared(name, data_dir)
+    check_writable(resolve(data_dir))
+    with lock.wait_for(shards.lock_path(resolve(data_dir), name)):
+        if not find_builder(
+            name, data_dir
+        ).is_prepared():  # another process may have done it meanwhile
             console.say(f"preparing data set {name} in {builder.data_dir}")
-            prepare(preparer(builder, data_dir or None))
-    return found(name, data_dir)
+            download_and_prepare(preparing_builder(builder, data_dir or None))
+    return find_builder(name, data_dir)
 
 
-def place(data_dir: str) -> epath.Path:
-    return epath.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+def resolve(data_dir: str) -> epath.Path:
+    """The folder of prepared data sets; "" is TFDS's default."""
+    return epath.Path(data_dir or constants.DATA_DIR).expanduser()
 
 
 def check_exists(data_dir: str) -> None:
-    if data_dir and not place(data_dir).is_dir():
+    if data_dir and not resolve(data_dir).is_dir():
         raise ValueError(f"data.data_dir {data_dir} does not exist")
 
 
 def check_writable(folder: epath.Path) -> None:
-    """Raises ValueError if nothing can be prepared there."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if "://" not in str(folder) and not os.access(there, os.W_OK):
-        raise ValueError(f"data.data_dir: nothing can be written to {there}")
+    """Raises ValueError if the folder, or the nearest parent that exists, is not writable."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if "://" not in str(folder) and not os.access(existing, os.W_OK):
+        raise ValueError(f"data.data_dir: {existing} is not writable")
 
 
-def found(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-    """Raises ValueError if there is no such data set, or not of images."""
+def find_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+    """Returns a data set's builder, prepared or not. Raises ValueError if it is unknown, or not of images."""
     try:
         builder = tfds.builder(name, data_dir=data_dir or None)
-    except tfds.core.registered.DatasetNotFoundError as error:
+    except registered.DatasetNotFoundError as error:
         if name in FROM_SOURCE:
-            raise not_made(name, data_dir) from error
+            raise not_prepared(name, data_dir) from error
         raise ValueError(f"there is no data set {name!r} among TFDS's or in data_dir") from error
-    if "image" not in (builder.info.features or {}):
+    if "image" not in features(builder):
         raise ValueError(f"data set {name!r} has no feature 'image'")
     return builder
 
 
-def not_made(name: str, data_dir: str) -> ValueError:
+def features(builder: tfds.core.DatasetBuilder) -> Any:
+    """A data set's FeaturesDict, which TFDS's annotations do not promise; {} if it has none."""
+    return builder.info.features or {}
+
+
+def not_prepared(name: str, data_dir: str) -> ValueError:
     return ValueError(
-        f"data set {name!r} is not in {place(data_dir)}; make it, once, with this --config, by"
+        f"data set {name!r} is not in {resolve(data_dir)}; prepare it once, with this --config:"
         f" python -m ddpm_jax.main --mode=prepare --source={FROM_SOURCE[name].source}"
     )
 
 
-def make(name: str, data_dir: str, source: str) -> None:
-    """Prepares a data set from what its user has fetched. Goes on where it was interrupted.
+def prepare_from_source(name: str, data_dir: str, source: str) -> None:
+    """Prepares a data set from a file or folder that the user has downloaded; resumes after an interruption.
 
-    Raises ValueError for a data set that is not made so, or a source that is not what it needs.
+    Raises ValueError if the data set takes no source, or cannot be made from this one.
     """
     if name not in FROM_SOURCE:
         raise ValueError(f"data set {name!r} takes no --source")
     check_exists(data_dir)
-    check_writable(place(data_dir))
+    check_writable(resolve(data_dir))
     recipe = FROM_SOURCE[name].recipe(name, epath.Path(source))
-    console.say(f"preparing {name} from {source} in {shards.directory(place(data_dir), recipe)}")
-    shards.write(place(data_dir), recipe)
+    console.say(f"preparing {name} from {source} in {shards.directory(resolve(data_dir), recipe)}")
+    shards.write(resolve(data_dir), recipe)
 
 
-def prepare(builder: tfds.core.DatasetBuilder) -> None:
-    """Raises ValueError if the builder needs TensorFlow and it is not installed.
+def download_and_prepare(builder: tfds.core.DatasetBuilder) -> None:
+    """Prepares a data set as ArrayRecord files.
 
-    Raises RuntimeError where the network, the archive or the disk fails.
+    Raises ValueError if the builder needs TensorFlow and it is not installed, RuntimeError if the
+    network, the archive or the disk fails.
     """
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -107,18 +117,20 @@ def prepare(builder: tfds.core.DatasetBuilder) -> None:
         builder.download_and_prepare(file_format="array_record")
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"preparing data set {builder.name!r} needs TensorFlow, once: pip install"
-            " 'ddpm_jax[prepare]', or set data.data_dir to where it is prepared"
+            f"preparing data set {builder.name!r} needs TensorFlow: pip install 'ddpm_jax[prepare]',"
+            " or set data.data_dir to a folder where it is prepared"
         ) from error
-    except Exception as error:  # a connection, a checksum, a disk: each library has its own kind
-        why = " ".join(str(error).split())[:600] or type(error).__name__
-        raise RuntimeError(f"preparing data set {builder.name!r} failed: {why}") from error
+    except Exception as error:  # each library raises its own for a connection, a checksum, a disk
+        reason = " ".join(str(error).split())[:600] or type(error).__name__
+        raise RuntimeError(f"preparing data set {builder.name!r} failed: {reason}") from error
 
 
-def preparer(builder: tfds.core.DatasetBuilder, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    """A builder that prepares the same data set without TensorFlow, or the same where we have none."""
+def preparing_builder(
+    builder: tfds.core.DatasetBuilder, data_dir: str | None
+) -> tfds.core.DatasetBuilder:
+    """Returns our builder of the same data set, which needs no TensorFlow, if there is one."""
     if builder.name == "cifar10":
-        from ddpm_jax.datasets.cifar10 import Cifar10  # TFDS's module takes a second to import
+        from ddpm_jax.datasets.cifar10 import Cifar10  # imports TFDS's module, which takes a second
 
         return Cifar10(data_dir=data_dir)
     return builder

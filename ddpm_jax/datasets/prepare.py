@@ -1,4 +1,4 @@
-"""The old name of `python -m ddpm_jax.main --mode=prepare`; it goes with the next release."""
+"""The old name of `python -m ddpm_jax.main --mode=prepare`; the next release removes it."""
 
 import runpy
 import sys

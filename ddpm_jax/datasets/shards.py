@@ -1,36 +1,37 @@
-"""Data sets written shard by shard, in TFDS's form: a preparation that was killed goes on.
+"""Writes data sets in TFDS's format, shard by shard, so that a killed preparation can resume.
 
-A shard is written under another name and renamed when it is whole; what it holds depends on its
-number alone. So whoever goes on keeps the whole ones, and ends with the same records.
+A shard is written under a temporary name and renamed when it is complete, and its content depends on its
+number alone. So a resumed preparation keeps the complete shards, and ends with the same records.
 """
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import tensorflow_datasets as tfds
-from array_record.python import array_record_module
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 from etils import epath
+from tensorflow_datasets.core import dataset_info, example_serializer, splits
 from tqdm.auto import tqdm
 
 from ddpm_jax.runtime import console, lock, signals
 
 SUFFIX = "array_record"
 SHARD = 1024  # items; some 100 MB at 256x256
-GAP = 60.0  # seconds between the lines of a log
+LOG_INTERVAL = 60.0  # seconds
 
 
 class Recipe(NamedTuple):
-    """What a data set is made of: 'example' makes one of 'count' items, or None to leave it out."""
+    """How to make a data set: 'example' returns one of 'count' items, or None to leave it out."""
 
-    name: str  # as TFDS has it, NAME or NAME/CONFIG
+    name: str  # for TFDS: NAME or NAME/CONFIG
     version: str
-    source: str  # what it is made from, so that shards of two sources are not mixed
+    source: str  # stored with the shards, so that those of two sources are not mixed
     features: tfds.features.FeaturesDict
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     example: Callable[[int], dict[str, Any] | None]
 
 
@@ -39,50 +40,51 @@ def directory(data_dir: epath.Path, recipe: Recipe) -> epath.Path:
 
 
 def write(data_dir: epath.Path, recipe: Recipe) -> epath.Path:
-    """The folder of the data set, with the one split "train", made unless it is there.
+    """Returns the folder of the data set, which has one split, "train"; writes it if it does not exist.
 
-    Images are decoded and encoded by threads. One process writes; others wait for it. Raises what
-    recipe.example raises, and ValueError if the folder holds a preparation from something else.
+    Threads decode and encode images. One process writes; others wait for it. Raises what
+    recipe.example raises, and ValueError if an unfinished preparation used another source.
     """
-    made = directory(data_dir, recipe)
-    if made.exists():
-        return made
-    unfinished = made.with_name(f"{made.name}.unfinished")
-    with lock.wait_for(locks(data_dir, recipe.name)):
-        if made.exists():
-            return made
-        begin(unfinished, recipe)
+    folder = directory(data_dir, recipe)
+    if folder.exists():
+        return folder
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    with lock.wait_for(lock_path(data_dir, recipe.name)):
+        if folder.exists():
+            return folder
+        record_source(unfinished, recipe)
         names = write_shards(unfinished, recipe)
         write_info(unfinished, recipe, names)
-        unfinished.rename(made)
-    return made
+        unfinished.rename(folder)
+    return folder
 
 
-def locks(data_dir: epath.Path, name: str) -> epath.Path:
-    """Apart from the data set's own folder, whose parents TFDS lists."""
+def lock_path(data_dir: epath.Path, name: str) -> epath.Path:
+    """The lock of a preparation, outside the data set's folder, because TFDS lists that folder's parents."""
     return data_dir / ".preparing" / name.replace("/", "-")
 
 
-def begin(unfinished: epath.Path, recipe: Recipe) -> None:
+def record_source(unfinished: epath.Path, recipe: Recipe) -> None:
+    """Writes source.txt. Raises ValueError if an earlier preparation has recorded another source."""
     unfinished.mkdir(parents=True, exist_ok=True)
-    note, made_of = unfinished / "source.txt", f"{recipe.count} items of {recipe.source}\n"
-    before = note.read_text() if note.exists() else ""
-    if before not in ("", made_of):
+    path, source = unfinished / "source.txt", f"{recipe.count} items of {recipe.source}\n"
+    earlier = path.read_text() if path.exists() else ""
+    if earlier not in ("", source):
         raise ValueError(
-            f"{unfinished} was begun with {before.strip()}, and this is {made_of.strip()};"
+            f"{unfinished} was begun with {earlier.strip()}, but this is {source.strip()};"
             " delete it to start over"
         )
-    note.write_text(made_of)
+    path.write_text(source)
 
 
 def write_shards(unfinished: epath.Path, recipe: Recipe) -> list[str]:
-    """The names of the shards, those that were not there before written now."""
+    """Writes the missing shards. Returns the names of all."""
     shards, base = -(-recipe.count // SHARD), recipe.name.partition("/")[0]
     names = [f"{base}-train.{SUFFIX}-{i:05d}-of-{shards:05d}" for i in range(shards)]
     missing = [number for number, name in enumerate(names) if not (unfinished / name).exists()]
     items = {n: range(n * SHARD, min((n + 1) * SHARD, recipe.count)) for n in missing}
     done = recipe.count - sum(map(len, items.values()))
-    rate, told = console.Rate.start(done), time.monotonic()
+    rate, logged = console.Rate.start(done), time.monotonic()
     with (
         ThreadPoolExecutor(os.cpu_count()) as pool,
         console.progress(f"preparing {recipe.name}", recipe.count, done, "image") as bar,
@@ -90,8 +92,8 @@ def write_shards(unfinished: epath.Path, recipe: Recipe) -> list[str]:
         for number in missing:
             write_shard(unfinished / names[number], recipe, items[number], pool, bar)
             done += len(items[number])
-            if not console.is_interactive() and time.monotonic() - told > GAP:
-                told, left = time.monotonic(), (recipe.count - done) / rate.at(done)
+            if not console.is_interactive() and time.monotonic() - logged > LOG_INTERVAL:
+                logged, left = time.monotonic(), (recipe.count - done) / rate.at(done)
                 console.say(f"{done} of {recipe.count} images  ETA {console.format_duration(left)}")
     return names
 
@@ -99,11 +101,12 @@ def write_shards(unfinished: epath.Path, recipe: Recipe) -> list[str]:
 def write_shard(
     path: epath.Path, recipe: Recipe, items: range, pool: ThreadPoolExecutor, bar: tqdm
 ) -> None:
-    serializer = tfds.core.example_serializer.ExampleSerializer(
-        recipe.features.get_serialized_info()
+    """Writes the examples of some items to a shard, which appears only when it is complete."""
+    serializer = example_serializer.ExampleSerializer(
+        cast(dict, recipe.features.get_serialized_info())
     )
 
-    def serialized(item: int) -> bytes | None:
+    def serialize(item: int) -> bytes | None:
         example = recipe.example(item)
         bar.update()
         if example is None:
@@ -112,30 +115,31 @@ def write_shard(
 
     temporary = path.with_name(f".{path.name}.tmp")
     writer = array_record_module.ArrayRecordWriter(os.fspath(temporary), "group_size:1")
-    with closing(pool.map(serialized, items)) as records:
+    results = cast(Generator[bytes | None, None, None], pool.map(serialize, items))
+    with closing(results) as records:
         for record in records:
-            signals.check("in its preparation")
+            signals.check("while preparing the data set")
             if record is not None:
                 writer.write(record)
     writer.close()
     if "://" not in str(path):
         with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # or a power cut may leave the new name and no content
+            os.fsync(file.fileno())  # else a power cut may leave the new name without content
     temporary.rename(path)
 
 
 def write_info(unfinished: epath.Path, recipe: Recipe, names: list[str]) -> None:
-    """The files that tell TFDS what the shards hold. Raises RuntimeError if that is nothing."""
+    """Writes the files that describe the shards to TFDS. Raises RuntimeError if they hold no image."""
     readers = [
         array_record_module.ArrayRecordReader(os.fspath(unfinished / name)) for name in names
     ]
     lengths = [reader.num_records() for reader in readers]
     if sum(lengths) < recipe.count:
-        left_out = recipe.count - sum(lengths)
-        console.say(f"{left_out} of {recipe.count} images could not be read and were skipped")
+        skipped = recipe.count - sum(lengths)
+        console.say(f"{skipped} of {recipe.count} images could not be read and were skipped")
     if not sum(lengths):
         raise RuntimeError(f"not one image of {recipe.source} could be read")
-    base, _, form = recipe.name.partition("/")
+    base, _, config = recipe.name.partition("/")
     split = tfds.core.SplitInfo(
         name="train",
         shard_lengths=lengths,
@@ -144,9 +148,9 @@ def write_info(unfinished: epath.Path, recipe: Recipe, names: list[str]) -> None
             data_dir=unfinished, dataset_name=base, split="train", filetype_suffix=SUFFIX
         ),
     )
-    identity = tfds.core.dataset_info.DatasetIdentity(
+    identity = dataset_info.DatasetIdentity(
         name=base,
-        config_name=form or None,
+        config_name=config or None,
         version=tfds.core.Version(recipe.version),
         data_dir=os.fspath(unfinished),
         module_name=__name__,
@@ -158,5 +162,5 @@ def write_info(unfinished: epath.Path, recipe: Recipe, names: list[str]) -> None
         metadata=tfds.core.MetadataDict(skipped=recipe.count - sum(lengths)),
     )
     info.set_file_format(SUFFIX)
-    info.set_splits(tfds.core.splits.SplitDict([split]))
+    info.set_splits(splits.SplitDict([split]))
     info.write_to_directory(unfinished)

@@ -1,4 +1,4 @@
-"""One split of a data set, read without TensorFlow as uint8 images."""
+"""Splits of data sets, read as uint8 images without TensorFlow."""
 
 import io
 from collections.abc import Sequence
@@ -18,28 +18,28 @@ Indices = Int[np.ndarray, " n"]
 
 class Batch(NamedTuple):
     images: Bytes | Array
-    labels: Indices | Array | None = None  # where a network asks for them
+    labels: Indices | Array | None = None  # for networks with classes
 
 
 class Source(NamedTuple):
     """One split of a data set: 'read' takes indices and returns their images."""
 
     name: str
-    records: Bytes | Sequence[dict]  # decoded images, or TFDS's records with encoded ones
+    records: Bytes | Sequence[dict]  # decoded images, or TFDS's records with encoded images
     shape: tuple[int, int, int]
     levels: int  # the number of grey levels, 0..levels - 1
-    classes: int = 0  # of the labels, where there are any
-    known: Indices | None = None  # the labels of a source that is loaded
+    classes: int = 0  # 0 without labels
+    loaded_labels: Indices | None = None  # of decoded images
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         return len(self.records)
 
     def labels(self, indices: Indices) -> Indices:
-        """Raises ValueError if the data set has none."""
-        if self.known is not None:
-            return self.known[indices]
-        records = self.records.__getitems__(indices.tolist())
+        """Returns the labels of some images. Raises ValueError if the data set has none."""
+        if self.loaded_labels is not None:
+            return self.loaded_labels[indices]
+        records = read_records(self.records, indices)
         if "label" not in records[0]:
             raise ValueError(f"data set {self.name!r} has no labels")
         return np.array([int(record["label"]) for record in records], np.int32)
@@ -48,23 +48,29 @@ class Source(NamedTuple):
         return Batch(self.read(indices), self.labels(indices) if labelled else None)
 
     def read(self, indices: Indices) -> Bytes:
+        """Returns some images. Raises ValueError if sizes differ, RuntimeError if one cannot be read."""
         if isinstance(self.records, np.ndarray):
             return self.records[indices]
-        images = decoded(self.name, self.records, indices)
+        images = decode(self.name, self.records, indices)
         for index, image in zip(indices, images, strict=True):
             if image.shape != self.shape:
                 raise ValueError(
-                    f"image {index} of data set {self.name} is of shape {image.shape} among images"
-                    f" of shape {self.shape}; all must be of one size"
+                    f"image {index} of data set {self.name} has shape {image.shape}, but others have"
+                    f" {self.shape}; all must have the same size"
                 )
         return np.stack(images)
 
 
-def decoded(name: str, records: Any, indices: Indices) -> list[np.ndarray]:
-    """Some images [h, w, c] of a data set. Raises RuntimeError, naming what cannot be read."""
+def read_records(records: Any, indices: Indices) -> Sequence[dict[str, Any]]:
+    """Reads some of TFDS's records, all in one call."""
+    return records.__getitems__(indices.tolist())
+
+
+def decode(name: str, records: Any, indices: Indices) -> list[np.ndarray]:
+    """Decodes some images [h, w, c]. Raises RuntimeError, with its index, if one cannot be read."""
     try:
-        encoded = [record["image"] for record in records.__getitems__(indices.tolist())]
-    except Exception as error:  # ArrayRecord's are plain RuntimeErrors and worse
+        encoded = [record["image"] for record in read_records(records, indices)]
+    except Exception as error:  # ArrayRecord raises plain RuntimeErrors, among others
         raise RuntimeError(f"data set {name} cannot be read: {error}; prepare it again") from error
     images = []
     for index, content in zip(indices, encoded, strict=True):
@@ -72,21 +78,21 @@ def decoded(name: str, records: Any, indices: Indices) -> list[np.ndarray]:
             image = np.asarray(Image.open(io.BytesIO(content)))
         except OSError as error:
             raise RuntimeError(
-                f"image {index} of data set {name} cannot be decoded; it begins {content[:8]!r}"
+                f"image {index} of data set {name} cannot be decoded; it begins with {content[:8]!r}"
             ) from error
         images.append(image if image.ndim == 3 else image[..., None])
     return images
 
 
-def source(name: str, data_dir: str, split: str, image_size: int) -> Source:
-    """A split of a data set, or a slice "train[:95%]" of one, its images still encoded; see 'loaded'.
+def open_data_set(name: str, data_dir: str, split: str, image_size: int) -> Source:
+    """Opens a split, or a slice like "train[:95%]". Images stay encoded until read; see batches.load.
 
-    Raises ValueError if there is no such split or its images are not of height 'image_size'.
+    Raises ValueError if there is no such split, or the height of its images is not 'image_size'.
     """
-    return opened(library.prepared(name, data_dir), split, image_size)
+    return open_split(library.open_builder(name, data_dir), split, image_size)
 
 
-def folder(
+def open_folder(
     path: str,
     data_dir: str,
     split: str,
@@ -95,28 +101,37 @@ def folder(
     background: int,
     skip_unreadable: bool,
 ) -> Source:
-    """The pictures of a folder, prepared under 'data_dir' where that has not been done before."""
+    """Opens a split of a folder of pictures, which is prepared under 'data_dir' if it is not yet.
+
+    Raises ValueError if no picture is found, RuntimeError if one cannot be read.
+    """
     if not path:
         raise ValueError(
-            "data.path is not set; say which folder of pictures, --config.data.path=DIR"
+            "data.path is not set; name a folder of pictures with --config.data.path=DIR"
         )
     library.check_exists(data_dir)
-    form = (image_size, channels, background, skip_unreadable)
-    directory = image_folder.prepared(epath.Path(path), library.place(data_dir), *form)
-    return opened(tfds.builder_from_directory(directory), split, image_size)
+    directory = image_folder.prepare(
+        root=epath.Path(path),
+        data_dir=library.resolve(data_dir),
+        size=image_size,
+        channels=channels,
+        background=background,
+        skip_unreadable=skip_unreadable,
+    )
+    return open_split(tfds.builder_from_directory(directory), split, image_size)
 
 
-def opened(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -> Source:
-    """A split of what is prepared. Raises ValueError for a split or a size that it does not have."""
+def open_split(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -> Source:
+    """Opens a split of a prepared data set. Raises ValueError for an unknown split or another size."""
     name = builder.name
     try:
         builder.info.splits[split]
     except (KeyError, ValueError) as error:
-        known = ", ".join(builder.info.splits)
-        raise ValueError(f"data set {name!r} has no split {split!r}; it has {known}") from error
-    encoded = {"image": tfds.decode.SkipDecoding()}
+        splits = ", ".join(builder.info.splits)
+        raise ValueError(f"data set {name!r} has no split {split!r}; it has {splits}") from error
+    decoders = {"image": tfds.decode.SkipDecoding()}
     try:
-        records = builder.as_data_source(split, decoders=encoded)
+        records = builder.as_data_source(split, decoders=decoders)  # pyright: ignore[reportCallIssue]
     except NotImplementedError as error:
         raise ValueError(
             f"data set {name!r} is not stored as ArrayRecord; prepare it with"
@@ -124,10 +139,17 @@ def opened(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -> So
         ) from error
     if not len(records):
         raise ValueError(f"split {split!r} of data set {name!r} holds no image")
-    shape = decoded(name, records, np.array([0]))[0].shape
+    shape = decode(name, records, np.array([0]))[0].shape
     check_size(name, shape, image_size)
-    classes = builder.info.features["label"].num_classes if "label" in builder.info.features else 0
-    return Source(name, records, shape, levels_of(builder), classes)
+    features = library.features(builder)
+    classes = features["label"].num_classes if "label" in features else 0
+    return Source(
+        name=name,
+        records=records,
+        shape=shape,
+        levels=level_count(builder),
+        classes=classes,
+    )
 
 
 def check_size(name: str, shape: tuple[int, ...], image_size: int) -> None:
@@ -138,28 +160,29 @@ def check_size(name: str, shape: tuple[int, ...], image_size: int) -> None:
 
 
 def check_classes(source: Source, classes: int) -> None:
-    """Raises ValueError if a network of so many classes, 0 for none, cannot learn from these labels."""
+    """Raises ValueError if a network of 'classes' classes, 0 for none, cannot use the source's labels."""
     if classes and classes != source.classes:
         labels = f"labels of {source.classes} classes" if source.classes else "no labels"
         raise ValueError(f"model.classes is {classes}, but data set {source.name!r} has {labels}")
 
 
-def levels_of(builder: tfds.core.DatasetBuilder) -> int:
+def level_count(builder: tfds.core.DatasetBuilder) -> int:
+    """The number of grey levels of the images."""
     return (builder.info.metadata or {}).get("levels", 256)
 
 
 def declared(name: str, data_dir: str, image_size: int) -> tuple[tuple[int, int, int], int]:
-    """Shape and grey levels by what a data set says of itself, which need not be there.
+    """Returns shape and grey levels from the metadata of a data set, which need not be prepared.
 
-    Raises ValueError if there is no such data set or its images are not of height 'image_size'.
+    Raises ValueError if there is no such data set, or the height of its images is not 'image_size'.
     """
     if name in library.FROM_SOURCE:
         shape, levels = (256, 256, 3), 256
     else:
-        builder = library.found(name, data_dir)
-        height, width, channels = builder.info.features["image"].shape
+        builder = library.find_builder(name, data_dir)
+        height, width, channels = library.features(builder)["image"].shape
         shape = height or image_size, width or image_size, channels or 3
-        levels = levels_of(builder)
+        levels = level_count(builder)
     check_size(name, shape, image_size)
     return shape, levels
 
@@ -173,31 +196,38 @@ class Data(NamedTuple):
     flip: bool
 
     def open(self, split: str) -> Source:
-        return source(self.name, self.data_dir, split, self.image_size)
+        return open_data_set(self.name, self.data_dir, split, self.image_size)
 
     def declared(self) -> tuple[tuple[int, int, int], int]:
-        """Shape and grey levels of images, without them."""
+        """Shape and grey levels of the images, without reading them."""
         return declared(self.name, self.data_dir, self.image_size)
 
 
 class Folder(NamedTuple):
-    """A data section with a 'path': the user's own pictures."""
+    """The user's own pictures: a data section with a 'path'."""
 
     name: str
     path: str
     data_dir: str
     image_size: int
     channels: int
-    background: int  # the gray behind transparent pictures
+    background: int  # the grey level behind transparent pictures
     skip_unreadable: bool
     split: str
     held_out: str
     flip: bool
 
     def open(self, split: str) -> Source:
-        form = (self.image_size, self.channels, self.background, self.skip_unreadable)
-        return folder(self.path, self.data_dir, split, *form)
+        return open_folder(
+            path=self.path,
+            data_dir=self.data_dir,
+            split=split,
+            image_size=self.image_size,
+            channels=self.channels,
+            background=self.background,
+            skip_unreadable=self.skip_unreadable,
+        )
 
     def declared(self) -> tuple[tuple[int, int, int], int]:
-        """Shape and grey levels of pictures, without them."""
+        """Shape and grey levels of the images, without reading them."""
         return (self.image_size, self.image_size, self.channels), 256

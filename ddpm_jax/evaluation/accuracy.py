@@ -21,7 +21,7 @@ TIMES = 11
 
 
 class Predictions(NamedTuple):
-    """How each image is classified, at each time."""
+    """How each image is classified at each time."""
 
     right: Float[Array, "b n"]
     nats: Float[Array, "b n"]  # -log p(label | x_t)
@@ -32,7 +32,7 @@ def times(T: int) -> np.ndarray:
 
 
 def accuracy(run: Run, split: str, images: int) -> None:
-    """Accuracy with EMA weights, with one draw of noise per image and time.
+    """Measures accuracy with EMA weights, from one draw of noise per image and time.
 
     Writes eval/<step>-accuracy-<split>.json. Raises Stopped on a stop signal; the next call resumes
     after the last finished batch.
@@ -43,15 +43,16 @@ def accuracy(run: Run, split: str, images: int) -> None:
     path = run.directory / "eval" / f"{step}-accuracy-{files.file_name_part(split)}.json"
 
     def predict(params, batch: sources.Batch, keys) -> Predictions:
-        x_0 = pixels.normalize(batch.images, run.model.levels)
+        images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)
+        x_0 = pixels.normalize(images, run.model.levels)
 
         def predict_at(t):
             eps = loop.draw_noise(keys, t, x_0.shape[1:])
             t_of_images = jnp.full(len(x_0), t)
             x_t = diffusion.q_sample(run.model.sched, x_0, t_of_images, eps)
             log_p = model.network(run.model, params)(x_t, t_of_images)
-            log_p_label = jnp.take_along_axis(log_p, batch.labels[:, None], axis=1)[:, 0]
-            return (log_p.argmax(axis=1) == batch.labels).astype(jnp.float32), -log_p_label
+            log_p_label = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+            return (log_p.argmax(axis=1) == labels).astype(jnp.float32), -log_p_label
 
         right, nats = jax.lax.map(predict_at, jnp.asarray(at))
         return Predictions(right=right.T, nats=nats.T)

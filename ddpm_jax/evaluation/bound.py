@@ -1,5 +1,8 @@
 """The variational bound of a split's images: rate, distortion and every term. Eq. 5 and Sec. 4.3."""
 
+from typing import Any, cast
+
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 from jaxtyping import Float64
@@ -29,7 +32,7 @@ def record_paths(run: Run, step: int) -> list[epath.Path]:
 
 
 def likelihood(run: Run, split: str, images: int) -> None:
-    """Rate, distortion and their sum, with EMA weights and clipped x_0. Eq. 5 and Sec. 4.3.
+    """Measures rate, distortion and their sum, with EMA weights and clipped x_0. Eq. 5 and Sec. 4.3.
 
     Writes eval/<step>-likelihood-<split>.json. Raises Stopped on a stop signal; the next call
     resumes after the last finished batch.
@@ -65,17 +68,19 @@ def likelihood(run: Run, split: str, images: int) -> None:
 def bounds(
     run: Run, params, source: sources.Source, count: int, parts: epath.Path
 ) -> tuple[Bound, float]:
-    """The bound of every image, and the seconds it took; finished batches go to the folder 'parts'."""
+    """Returns the bound of every image and the seconds it took; keeps finished batches in 'parts'."""
 
     def measure(params, batch: sources.Batch, keys) -> Bound:
-        model, x_0 = run.model, pixels.normalize(batch.images, run.model.levels)
-        denoiser = models.denoiser(model, params, batch.labels)
+        model = run.model
+        x_0 = pixels.normalize(jnp.asarray(batch.images), model.levels)
+        labels = None if batch.labels is None else jnp.asarray(batch.labels)
+        denoiser = models.denoiser(model, params, labels)
         return bound.bound(
             model.sched, model.variance, denoiser, x_0, keys, run.eval.strata, model.levels
         )
 
     values, seconds = per_image.measure(run, params, source, count, parts, "bound", measure)
-    return Bound(**values), seconds
+    return Bound(**cast(dict[str, Any], values)), seconds
 
 
 def summary(values: Bound) -> dict[str, float | None]:
@@ -86,12 +91,12 @@ def summary(values: Bound) -> dict[str, float | None]:
         "distortion": values.distortion,
         "prior": values.prior,
     }
-    found = {}
+    means: dict[str, float | None] = {}
     for name, column in columns.items():
-        found[name] = float(column.mean())
-        found[f"{name}_standard_error"] = per_image.standard_error(column)
-    found["standard_error"] = found.pop("bits_per_dim_standard_error")
-    return found | {"rmse": float(rmse(values)[0])}
+        means[name] = float(column.mean())
+        means[f"{name}_standard_error"] = per_image.standard_error(np.asarray(column))
+    means["standard_error"] = means.pop("bits_per_dim_standard_error")
+    return means | {"rmse": float(rmse(values)[0])}
 
 
 def rmse(values: Bound) -> Values:
@@ -100,7 +105,7 @@ def rmse(values: Bound) -> Values:
 
 
 def terms(values: Bound, strata: bound.Strata) -> dict[str, list]:
-    """For every stratum its first t, its size, the sum of its L_{t-1}, and the RMSE of x_0-hat."""
+    """For every stratum: its first t, its size, the sum of its L_{t-1}, and the RMSE of x_0-hat."""
     return {
         "first": strata.first.tolist(),
         "size": strata.size.tolist(),

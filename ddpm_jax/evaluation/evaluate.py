@@ -7,18 +7,18 @@ from ddpm_jax.run.run import Run
 
 
 def evaluate(run: Run) -> None:
-    """The bound of eval.images held-out and eval.train_images training images, and sample quality.
+    """Measures the bound of eval.images held-out and eval.train_images training images, and sample quality.
 
-    For a classifier, its accuracy instead of the bound.
+    Classifiers have their accuracy measured instead of the bound.
     """
-    held_out(run)
+    evaluate_held_out(run)
     if run.eval.train_images:
-        measurement(run)(run, run.data.split, run.eval.train_images)
+        choose_measurement(run)(run, run.data.split, run.eval.train_images)
     quality.quality(run)
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for anything that can be found wrong before the first computation."""
+    """Raises ValueError for anything wrong that can be found before the first computation."""
     held_out_images = run.eval.images and run.data.held_out
     if not (held_out_images or run.eval.train_images or run.eval.quality.samples):
         raise ValueError(
@@ -29,11 +29,11 @@ def check(run: Run) -> None:
         run.data.open(run.data.held_out)
 
 
-def held_out(run: Run) -> None:
+def evaluate_held_out(run: Run) -> None:
     """Measures eval.images held-out images, if the run has a held-out split."""
     if run.eval.images and run.data.held_out:
-        measurement(run)(run, run.data.held_out, run.eval.images)
+        choose_measurement(run)(run, run.data.held_out, run.eval.images)
 
 
-def measurement(run: Run) -> Callable[[Run, str, int], None]:
+def choose_measurement(run: Run) -> Callable[[Run, str, int], None]:
     return accuracy.accuracy if run.model.classifies else bound.likelihood

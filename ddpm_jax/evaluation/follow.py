@@ -110,7 +110,7 @@ def link(source: str, target: str) -> None:
 
 
 def history(run: Run) -> dict[int, Row]:
-    """The numbers of every step evaluated so far with the same settings."""
+    """Reads the numbers of all steps evaluated with the present settings."""
     path = run.directory / "eval" / "history.json"
     if not path.exists():
         return {}
@@ -121,13 +121,13 @@ def history(run: Run) -> dict[int, Row]:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """The sections of the config that decide the numbers, as JSON has them."""
+    """The config sections that the numbers depend on, in JSON types."""
     sections = {name: run.config[name] for name in ("eval", "sample")}
     return json.loads(json.dumps(sections))
 
 
 def read_numbers(run: Run, step: int) -> Row:
-    """All numbers that evaluations have written for a step, by name."""
+    """Reads all numbers that evaluations have written for a step, by name."""
     numbers = {}
     for path in sorted((run.directory / "eval").glob(f"{step}-*.json")):
         record = json.loads(path.read_text())
@@ -138,9 +138,9 @@ def read_numbers(run: Run, step: int) -> Row:
 
 
 def criterion(best: str, row: Row) -> str:
-    """The name of the number that decides which step is best: the first that starts with eval.best.
+    """Returns the name of the number by which the best step is chosen: the first to start with 'best'.
 
-    Where that is empty, a Frechet distance, else the bound. Raises ValueError if no name matches.
+    If that is empty, it is a Frechet distance, else the bound. Raises ValueError if no name matches.
     """
     distance = frechet.FRECHET
     starts = [best] if best else [f"{distance.inception_name}_", f"{distance.name}_", f"{BOUND}_"]
@@ -152,45 +152,47 @@ def criterion(best: str, row: Row) -> str:
 
 
 def keep(run: Run, folder: epath.Path, step: int, record: dict[str, Any]) -> None:
-    """Moves the best checkpoint to best/, a workdir to sample from, and deletes the one before."""
+    """Moves the best checkpoint to best/, a workdir to sample from, and deletes the previous one."""
     best = run.directory / "best"
     files.write_json(best / "best.json", record)
     files.write(best / "config.json", (run.directory / "config.json").read_text())
     (best / "checkpoints").mkdir(parents=True, exist_ok=True)
-    before = checkpoint.list_steps(best / "checkpoints")
-    if step not in before:
+    stored = checkpoint.list_steps(best / "checkpoints")
+    if step not in stored:
         (folder / "checkpoints" / f"{step}").rename(best / "checkpoints" / f"{step}")
-    for other in set(before) - {step}:
+    for other in set(stored) - {step}:
         (best / "checkpoints" / f"{other}").rmtree()
 
 
 def draw(run: Run, rows: dict[int, Row], name: str) -> None:
-    """Draws figures/history: the deciding number, and the bound, against the step."""
+    """Draws figures/history: the number that chooses the best step, and the bound, against the step."""
     steps = sorted(rows)
     bounds = [other for other in rows[steps[-1]] if other.startswith(f"{BOUND}_")]
     panels = []
     for each in dict.fromkeys([name, *bounds]):
         lines = [plotting.Line(steps, [rows[step].get(each) for step in steps])]
-        if comparable(run, each):
-            known = plotting.Line(list(FAITHFUL), list(FAITHFUL.values()), "a faithful run", "o")
-            lines = [lines[0]._replace(label="this run"), known]
+        if is_comparable(run, each):
+            published = plotting.Line(
+                list(FAITHFUL), list(FAITHFUL.values()), "a faithful run", "o"
+            )
+            lines = [lines[0]._replace(label="this run"), published]
         panels.append(plotting.Plot("training step", each.replace("_", " "), lines))
     plotting.save(run.directory / "figures" / "history", plotting.plots(panels))
 
 
-def comparable(run: Run, name: str) -> bool:
+def is_comparable(run: Run, name: str) -> bool:
     """Whether a number can be compared with the faithful run's."""
     return name == FAITHFUL_METRIC and run.data.name == "cifar10"
 
 
 def print_comparison(run: Run, step: int, row: Row) -> None:
     """Prints a CIFAR-10 run's FID beside that of a faithful run at the same step."""
-    if FAITHFUL_METRIC in row and comparable(run, FAITHFUL_METRIC):
+    if FAITHFUL_METRIC in row and is_comparable(run, FAITHFUL_METRIC):
         own = row[FAITHFUL_METRIC]
-        console.say(f"  FID {own:.3g}; a faithful run has {faithful(step):.3g} about here")
+        console.say(f"  FID {own:.3g}; a faithful run has {faithful_fid(step):.3g} about here")
 
 
-def faithful(step: int) -> float:
+def faithful_fid(step: int) -> float:
     """The faithful run's FID, interpolated between its points on logarithmic scales."""
     steps, values = np.log(list(FAITHFUL)), np.log(list(FAITHFUL.values()))
     return float(np.exp(np.interp(np.log(step), steps, values)))

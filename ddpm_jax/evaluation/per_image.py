@@ -43,13 +43,16 @@ def measure(
         bar.update()
         return values._asdict() | {"seconds": np.asarray(time.monotonic() - started)}
 
+    def tick() -> None:
+        bar.update()
+
     batches = -(-count // size)
     with console.progress(name, batches, unit="batch") as bar:
-        done = resumable.collect(parts, batches, batch, bar.update)
-    fields = done[0].keys() - {"seconds"}
-    values = {name: np.concatenate([part[name] for part in done])[:count] for name in fields}
+        measured = resumable.collect(parts, batches, batch, tick)
+    fields = measured[0].keys() - {"seconds"}
+    values = {name: np.concatenate([part[name] for part in measured])[:count] for name in fields}
     doubles = {name: array.astype(np.float64) for name, array in values.items()}
-    return doubles, sum(float(part["seconds"]) for part in done)
+    return doubles, sum(float(part["seconds"]) for part in measured)
 
 
 def standard_error(values: Float64[np.ndarray, " n"]) -> float | None:

@@ -1,4 +1,4 @@
-"""--mode=evaluate: the newest checkpoint's numbers, or with --follow each checkpoint's."""
+"""--mode=evaluate: evaluates the newest checkpoint, or each checkpoint with --follow."""
 
 from ddpm_jax.evaluation import evaluate as newest
 from ddpm_jax.evaluation import follow as following
@@ -11,7 +11,7 @@ def evaluate(run: Run, follow: bool) -> None:
 
 
 def check(run: Run, follow: bool) -> None:
-    """Raises ValueError for what can be found wrong before anything is computed."""
+    """Raises ValueError for anything wrong that can be found before the first computation."""
     if follow and run.model.classifies:
         raise ValueError(
             f"{run.directory} holds a classifier; --follow evaluates runs that draw samples"

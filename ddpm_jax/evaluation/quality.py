@@ -41,19 +41,19 @@ METRICS = (
     inception_score.INCEPTION_SCORE,
 )
 REFERENCE = 50_000  # real images at most
-FEW = 10_000  # samples below which a Frechet distance depends strongly on their number
+FEW = 10_000  # samples, below which a Frechet distance depends strongly on their number
 
 
 def quality(run: Run) -> None:
     """Writes eval/<step>-quality.json if eval.quality.samples is not 0.
 
-    The samples are those of eval.quality.path, or the run's own: from samples/ if they are there,
-    else drawn now. Raises ValueError for unusable samples, Stopped on a stop signal.
+    The samples are those of eval.quality.path, or the run's own, from samples/ or drawn now. Raises
+    ValueError for unusable samples, Stopped on a stop signal.
     """
     settings, started = run.eval.quality, time.monotonic()
     if not settings.samples:
         return
-    # The files first, since they may be wrong: drawing 50,000 samples takes hours.
+    # Reads the files first, as they may be wrong and drawing 50,000 samples takes hours.
     space = SPACES[settings.space](run)
     real = {split: reference(run, space, split) for split in splits(run)}
     step, params = state.read_ema(run)
@@ -81,7 +81,7 @@ def check(run: Run) -> None:
     if not settings.samples:
         return
     if settings.path:
-        sample_files.images(epath.Path(settings.path), run.model.shape)
+        sample_files.read(epath.Path(settings.path), run.model.shape)
     if settings.reference:
         foreign.check(epath.Path(settings.reference), references.GET)
     if settings.space == "inception" and settings.inception:
@@ -89,29 +89,28 @@ def check(run: Run) -> None:
 
 
 def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
-    """The samples to measure, and where they come from."""
+    """Returns the samples to measure, and facts about their origin."""
     settings = run.eval.quality
     if settings.path:
-        images = sample_files.images(epath.Path(settings.path), run.model.shape)
+        images = sample_files.read(epath.Path(settings.path), run.model.shape)
         return images[: settings.samples], {"samples_from": settings.path}
     images = sampling.find_samples(run, step, settings.samples)
     if images is None:
         drawing = run._replace(sample=run.sample._replace(count=settings.samples))
         images = sampling.write_samples(drawing, step, params)
-    chosen = run.sample
-    return images, {"sampler": chosen.chain.name, "seed": chosen.seed, "weights": "ema"}
+    return images, {"sampler": run.sample.chain.name, "seed": run.sample.seed, "weights": "ema"}
 
 
 def classifier_space(run: Run) -> Space:
-    """The features of a small classifier, trained now on the training images."""
+    """The features of a small classifier, which is trained now on the training images."""
     source = run.data.open(run.data.split)
     rows = np.arange(source.count)
-    images = pixels.stretch(batches.loaded(source).read(rows), source.levels)
+    images = pixels.stretch(batches.load(source).read(rows), source.levels)
     return small_classifier.classifier(images, source.labels(rows))
 
 
 def inception_space(run: Run) -> Space:
-    """Inception's features. Raises ValueError, saying what to get, without its weights."""
+    """Inception's features. Raises ValueError if its weights are not configured or cannot be read."""
     path = run.eval.quality.inception
     if not path:
         raise ValueError(f"eval.quality.inception is not set; {inception_weights.GET}")
@@ -140,22 +139,29 @@ def splits(run: Run) -> list[str]:
 
 
 def reference(run: Run, space: Space, split: str) -> Embedding:
-    """The embedding of a split's images, from eval/reference if an earlier call stored it there.
+    """Returns the embedding of a split's images, from eval/reference if an earlier call stored it there.
 
-    Only the first 50,000 of more images are embedded: StyleGAN2's rule, which the paper's LSUN
-    numbers follow.
+    At most the first 50,000 images are embedded: StyleGAN2's rule, which the paper's LSUN numbers
+    follow.
     """
     if split == run.data.split and run.eval.quality.reference:
         return references.read(run.eval.quality.reference, space, run.model.shape)
     source = run.data.open(split)
     count = min(source.count, REFERENCE)
     first = source.read(np.arange(min(count, 16)))
-    key = [space.name, space.settings, run.config["data"], split, count, zlib.crc32(first)]
+    key = [
+        space.name,
+        space.settings,
+        run.config["data"],
+        split,
+        count,
+        zlib.crc32(first.tobytes()),
+    ]
     name = f"{space.name}-{files.file_name_part(split)}-{zlib.crc32(json.dumps(key).encode()):08x}"
     path = run.directory / "eval" / "reference" / f"{name}.npz"
     stored = resumable.read(path)
     if stored is None:
-        read = batches.loaded(source).read
+        read = batches.load(source).read
         embedded = embedding.embed(
             space, count, lambda rows: pixels.stretch(read(rows), source.levels), split
         )
@@ -165,25 +171,30 @@ def reference(run: Run, space: Space, split: str) -> Embedding:
 
 
 def measure(space: Space, own: Embedding, real: dict[str, Embedding]) -> dict[str, Value]:
-    """Every metric of samples against every split, those of single image sets, and the floor."""
-    found = {}
+    """Computes every metric of samples against every split, those of single image sets, and the floor."""
+    values = {}
     for each in METRICS:
         if not each.needs_reference:
-            found |= named(each, space, each.function(own))
+            values |= name_value(each, space, each.function(own))
     for split, data in real.items():
         for each in METRICS:
             image_sets = (own, data) if each.needs_reference else (data,)
-            found |= named(each, space, each.function(*image_sets), split)
+            values |= name_value(each, space, each.function(*image_sets), split)
     if len(real) == 2:
         (train_split, train), (split, held_out) = real.items()
-        value, start = frechet.whole(held_out, train), metric.stem(frechet.FRECHET, space.name)
+        value, start = (
+            frechet.embedding_distance(held_out, train),
+            metric.stem(frechet.FRECHET, space.name),
+        )
         count = abbreviate(value.count)
-        found[f"floor_{start}_{files.file_name_part(split)}_{count}_{train_split}"] = value
-    return found
+        values[f"floor_{start}_{files.file_name_part(split)}_{count}_{train_split}"] = value
+    return values
 
 
-def named(each: Metric, space: Space, value: Value | None, split: str = "") -> dict[str, Value]:
-    """A value under its name in files, which states metric, space, image count and split."""
+def name_value(
+    each: Metric, space: Space, value: Value | None, split: str = ""
+) -> dict[str, Value]:
+    """Returns a value by its name in files, made of metric, space, image count and split; {} for None."""
     if value is None:
         return {}
     parts = metric.stem(each, space.name), abbreviate(value.count), files.file_name_part(split)
@@ -191,24 +202,24 @@ def named(each: Metric, space: Space, value: Value | None, split: str = "") -> d
 
 
 def flatten(values: dict[str, Value]) -> dict[str, float]:
-    """Values as files have them, each standard deviation under a name of its own."""
-    found = {}
+    """Returns values by name as files store them, with standard deviations as values of their own."""
+    numbers = {}
     for name, value in values.items():
-        found[name] = value.value
+        numbers[name] = value.value
         if value.std is not None:
-            found[f"{name}_std"] = value.std
-    return found
+            numbers[f"{name}_std"] = value.std
+    return numbers
 
 
 def higher_is_better(name: str) -> bool:
-    """Which direction is better for a value of this name in files; lower for all but METRICS'."""
+    """Whether a higher value is better for this name in files; False for names that are not of METRICS."""
     higher = (each for each in METRICS if each.higher_is_better)
     stems = {stem for each in higher for stem in (each.name, each.inception_name) if stem}
     return name.startswith(tuple(f"{stem}_" for stem in stems))
 
 
 def abbreviate(count: int) -> str:
-    """50000 as "50k"."""
+    """Formats 50000 as "50k"."""
     return f"{count // 1000}k" if count % 1000 == 0 and count else str(count)
 
 

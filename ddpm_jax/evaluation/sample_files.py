@@ -1,38 +1,38 @@
-"""Samples from files, whoever drew them: an .npz, an .npy or a folder of pictures."""
+"""Reads samples, of any program, from an .npz, an .npy or a folder of pictures."""
 
 import numpy as np
 from etils import epath
 
 from ddpm_jax.datasets import arrays, image_folder
-from ddpm_jax.datasets.encoding import upright
+from ddpm_jax.datasets.encoding import decode_upright
 from ddpm_jax.metrics.features import Bytes
 
 FIELD = "eval.quality.path"
 
 
-def images(path: epath.Path, shape: tuple[int, int, int]) -> Bytes:
-    """The images of a file or folder. Raises ValueError unless they are uint8 and of 'shape'."""
+def read(path: epath.Path, shape: tuple[int, int, int]) -> Bytes:
+    """Reads the images of a file or folder. Raises ValueError unless 4 or more uint8 images have 'shape'."""
     if arrays.is_array(path):
         arrays.check_exists(path, FIELD)
-        found, _ = arrays.images_and_labels(path, FIELD)
+        images, _ = arrays.read_images(path, FIELD)
     else:
-        found = read_folder(path, shape)
-    if found.shape[1:] != shape:
+        images = read_folder(path, shape)
+    if images.shape[1:] != shape:
         raise ValueError(
-            f"the samples in {path} have shape {found.shape[1:]}, the run's images {shape}"
+            f"the samples in {path} have shape {images.shape[1:]}, the run's images {shape}"
         )
-    if len(found) < 4:  # precision and recall need third-nearest neighbours
-        raise ValueError(f"{path} holds {len(found)} samples; metrics need 4 or more")
-    return np.asarray(found)
+    if len(images) < 4:  # precision and recall need third-nearest neighbours
+        raise ValueError(f"{path} holds {len(images)} samples; metrics need 4 or more")
+    return np.asarray(images)
 
 
 def read_folder(folder: epath.Path, shape: tuple[int, int, int]) -> Bytes:
-    """All pictures of a folder, in the order of their names."""
+    """Reads all pictures of a folder, sorted by name."""
     images = []
-    for name in sorted(image_folder.pictures(folder, FIELD).paths):
+    for name in sorted(image_folder.find_pictures(folder, FIELD).paths):
         try:
-            image = np.asarray(upright((folder / name).read_bytes(), shape[2], 255))
-        except Exception as error:  # pillow's plug-ins raise anything
+            image = np.asarray(decode_upright((folder / name).read_bytes(), shape[2], 255))
+        except Exception as error:  # pillow's plug-ins raise exceptions of all kinds
             raise ValueError(f"{folder / name} cannot be read: {error}") from error
         images.append(image.reshape(*image.shape[:2], shape[2]))
         if images[-1].shape != shape:

@@ -1,6 +1,6 @@
-"""The probability-flow ODE of held-out images: bits/dim beside the bound, latents, and the way back.
+"""The probability-flow ODE of held-out images: bits/dim against the bound, latents and reconstructions.
 
-A figure of Song et al. 2021 (arXiv:2011.13456), Sec. 4.3. The bound is a run's own, of the same images.
+A figure for Song et al. 2021 (arXiv:2011.13456), Sec. 4.3. The bound is the run's own, on the same images.
 """
 
 from typing import Any
@@ -8,12 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key
 
 from ddpm_jax import parameterization
+from ddpm_jax.diffusion import Images
 from ddpm_jax.distributed import mesh
 from ddpm_jax.evaluation import per_image
 from ddpm_jax.figures import latents, trajectories
-from ddpm_jax.figures.trajectories import Chains
+from ddpm_jax.figures.trajectories import Floats, TrainedRun
 from ddpm_jax.losses import bound as bound_terms
 from ddpm_jax.run import model as models
 from ddpm_jax.run import sampling
@@ -25,69 +27,90 @@ from ddpm_jax.samplers import probability_flow
 
 COUNT = 64
 SHOWN = 10
-KINDS = ("dequantised", "as they are")
-WHAT = "u uniform on [0, 1): x_0 + (u - 1/2) 2 / (levels - 1)"
+DEQUANTISED, AS_THEY_ARE = "dequantised", "as they are"  # the images whose density is measured
+NOISE = "u uniform on [0, 1): x_0 + (u - 1/2) 2 / (levels - 1)"
+Values = Float[np.ndarray, " n"]
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for a network whose own mean is of single steps, or who knows images by labels only."""
+    """Raises ValueError for a network that predicts means of single steps, or that needs labels."""
     if run.model.parameterization is parameterization.x_prev:
         raise ValueError(
-            "--figures=ode goes by the score, and this network gives its own mean of single steps"
+            "--figures=ode needs the score, but diffusion.output=x_prev predicts the mean of single"
+            " steps only; it works with eps and x_0"
         )
     if run.model.network.classes and not run.train.label_dropout:
         raise ValueError(
-            "--figures=ode is of images of any class, which a network trained with train.label_dropout"
-            " 0 does not know"
+            "--figures=ode evaluates the network without labels, but it was trained with"
+            " train.label_dropout=0, so it needs one for every image"
         )
+    latents.check(run)
 
 
-def measured(run: Run, params: Any, x_0, keys) -> dict[str, Any]:
-    """Bits/dim of each image, dequantised and as it is, and by the bound; its latent and the way back."""
+def measure(
+    run: Run, params: Any, x_0: Images, keys: Key[Array, " b"]
+) -> dict[str, Float[Array, "..."]]:
+    """Bits/dim of each image, dequantised and as it is, and by the bound; its latent and reconstruction."""
     model, shape = run.model, run.model.shape
-    classes = model.network.classes  # a network that has some is asked about none of them
-    labels = jnp.full(1, classes) if classes else None  # one for all: the ODE goes image by image
+    classes = model.network.classes
+    # The label beyond the classes stands for none. There is one for all, as the ODE takes single images.
+    labels = jnp.full(1, classes) if classes else None
     denoiser = models.unclipped_denoiser(model, params, labels)
     uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 0), shape))(keys)
     probes = probability_flow.rademacher(
         jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), 1, shape
     )
-    found = {"source": x_0}
-    for kind, x in zip(
-        KINDS, (probability_flow.dequantize(x_0, uniform, model.levels), x_0), strict=True
-    ):
+
+    def density(x: Images) -> tuple[Float[Array, " b"], Images]:
         nats, x_T = probability_flow.log_density(model.sched, denoiser, x, probes)
-        found[kind] = probability_flow.bits_per_dim(nats, x_0[0].size, model.levels)
+        return probability_flow.bits_per_dim(nats, x_0[0].size, model.levels), x_T
+
+    dequantised_bits, _ = density(probability_flow.dequantize(x_0, uniform, model.levels))
+    bits, x_T = density(x_0)
     bound = bound_terms.bound(
-        *(model.sched, model.variance, models.denoiser(model, params, labels), x_0, keys),
-        *(run.eval.strata, model.levels),
+        model.sched,
+        model.variance,
+        models.denoiser(model, params, labels),
+        x_0,
+        keys,
+        run.eval.strata,
+        model.levels,
     )
-    decoded = probability_flow.decode(model.sched, denoiser, x_T)
-    return found | {"bound": bound.total, "latent": x_T, "decoded": decoded}
+    return {
+        "source": x_0,
+        DEQUANTISED: dequantised_bits,
+        AS_THEY_ARE: bits,
+        "bound": jnp.asarray(bound.total),
+        "latent": x_T,
+        "decoded": probability_flow.decode(model.sched, denoiser, x_T),
+    }
 
 
-def collected(trained: Chains, x_0: trajectories.Floats) -> Arrays:
-    """What is measured, in equal batches; the last is filled up by repeating its last image."""
+def measure_all(trained: TrainedRun, x_0: Floats) -> Arrays:
+    """Measures all images in batches of one size; the last is padded by repeating its last image."""
     run, count, size = trained.run, len(x_0), trajectories.batch_size(trained.run)
-    of_batch = jax.jit(lambda params, x_0, keys: measured(run, params, x_0, keys))
+    compiled = jax.jit(lambda params, x_0, keys: measure(run, params, x_0, keys))
+    batches = -(-count // size)
 
-    def batch(number: int) -> Arrays:
+    def measure_batch(number: int) -> Arrays:
         signals.check(f"in ode, batch {number + 1} of {batches}")
         numbers = np.arange(number * size, (number + 1) * size)
         rows = np.minimum(numbers, count - 1)
         local = x_0[rows][mesh.local_rows(size)]
         keys = sampling.image_keys(run, run.sample.seed, numbers)
-        found = of_batch(trained.params, mesh.put(run.mesh, local), keys)
+        values = compiled(trained.params, mesh.put(run.mesh, local), keys)
         bar.update()
-        return {name: mesh.fetch(each) for name, each in found.items()}
+        return {name: mesh.fetch(each) for name, each in values.items()}
 
-    batches = -(-count // size)
+    def tick() -> None:
+        bar.update()
+
     with console.progress("ode", batches, unit="batch") as bar:
-        made = resumable.collect(trained.kept / "ode", batches, batch, bar.update)
-    return {name: np.concatenate([part[name] for part in made])[:count] for name in made[0]}
+        parts = resumable.collect(trained.kept / "ode", batches, measure_batch, tick)
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
 
-def mean(values) -> dict[str, float | None]:
+def summary(values: Values) -> dict[str, float | None]:
     values = values.astype(np.float64)
     return {
         "bits_per_dim": float(values.mean()),
@@ -95,52 +118,55 @@ def mean(values) -> dict[str, float | None]:
     }
 
 
-def text(name: str, values) -> str:
-    found = mean(values)
-    error = found["standard_error"]
-    return f"{name}: {found['bits_per_dim']:.3f}" + (f" ± {error:.3f}" if error else "")
+def label(name: str, values: Values) -> str:
+    """The name with the mean over images and its standard error."""
+    mean = summary(values)
+    error = mean["standard_error"]
+    return f"{name}: {mean['bits_per_dim']:.3f}" + (f" ± {error:.3f}" if error else "")
 
 
-def ode(trained: Chains) -> Figure:
-    """Bits/dim by the ODE against the bound, image by image, and a page of latents and their decodings."""
-    run, split = trained.run, latents.split_of(trained.run)
+def plot(values: Arrays, kind: str) -> Plot:
+    """Bits/dim by the ODE against the bound, a point per image."""
+    bound = values["bound"]
+    ends = [float(bound.min()), float(bound.max())]
+    return Plot(
+        label("the bound, bits/dim", bound),
+        f"by the ODE, {kind}",
+        [
+            Line(bound.tolist(), values[kind].tolist(), label("mean", values[kind]), marker="o"),
+            Line(ends, ends, "equal"),
+        ],
+    )
+
+
+def ode(trained: TrainedRun) -> Figure:
+    """Bits/dim by the ODE against the bound, image by image; and a page of latents and reconstructions."""
+    run, split = trained.run, latents.source_split(trained.run)
     count = min(COUNT, run.data.open(split).count)
     indices, x_0 = trajectories.real_images(trained, split, count)
-    found = collected(trained, x_0)
-    bound, levels = found["bound"], run.model.levels
-    ends = [float(bound.min()), float(bound.max())]
-    panels = [
-        Plot(
-            text("the bound, bits/dim", bound),
-            f"by the ODE, {kind}",
-            [
-                Line(bound.tolist(), found[kind].tolist(), text("mean", found[kind]), marker="o"),
-                Line(ends, ends, "equal"),
-            ],
-        )
-        for kind in KINDS
-    ]
-    cells = np.stack([found[name][:SHOWN] for name in ("source", "latent", "decoded")])
-    rows = ["source", "$x_T$", "decoded"]
+    values = measure_all(trained, x_0)
+    cells = np.stack([values[name][:SHOWN] for name in ("source", "latent", "decoded")])
     sheet = plotting.sheet(
-        trajectories.shown(cells, levels),
-        rows,
+        trajectories.to_bytes(cells, run.model.levels),
+        ["source", "$x_T$", "decoded"],
         [Header(0, len(cells[0]) - 1, "of the images as they are")],
     )
-    back = trajectories.rmse(found["source"], found["decoded"])
+    rmse = trajectories.rmse(values["source"], values["decoded"])
+    solver = f"Dopri5, tolerance {probability_flow.TOLERANCE:g}"
     facts = {
-        "solver": f"ode: Dopri5, tolerance {probability_flow.TOLERANCE:g}, from t = {probability_flow.T_MIN:g} to T",
+        "solver": f"ode: {solver}, from t = {probability_flow.T_MIN:g} to T",
         "split": split,
         "images": count,
         "indices": indices,
-        "bound": mean(bound) | {"steps": len(run.eval.strata.first)},
-        "ode": {kind: mean(found[kind]) for kind in KINDS},
+        "bound": summary(values["bound"]) | {"steps": len(run.eval.strata.first)},
+        "ode": {kind: summary(values[kind]) for kind in (DEQUANTISED, AS_THEY_ARE)},
         "probes": "1 of signs an image",
-        "dequantisation": WHAT,
-        "rmse_of_the_way_back": {"mean": float(back.mean()), "max": float(back.max())},
+        "dequantisation": NOISE,
+        "rmse_of_the_way_back": {"mean": float(rmse.mean()), "max": float(rmse.max())},
         "latents_of_images_as_they_are": {
-            "mean": float(found["latent"].mean()),
-            "standard_deviation": float(found["latent"].std()),
+            "mean": float(values["latent"].mean()),
+            "standard_deviation": float(values["latent"].std()),
         },
     }
-    return Figure({"": plotting.plots(panels), "-latents": sheet}, facts)
+    plots = plotting.plots([plot(values, kind) for kind in (DEQUANTISED, AS_THEY_ARE)])
+    return Figure({"": plots, "-latents": sheet}, facts)

@@ -1,7 +1,7 @@
-"""The program: which figures, in what order, and where their files go."""
+"""The figures program: the table of figures, their checks and their files."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from ddpm_jax.figures import (
     compression,
@@ -14,105 +14,109 @@ from ddpm_jax.figures import (
     samples,
     solvers,
 )
-from ddpm_jax.figures.trajectories import Chains
+from ddpm_jax.figures.rate_distortion import NotEvaluated
+from ddpm_jax.figures.trajectories import TrainedRun
 from ddpm_jax.run import run as runs
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import checkpoint, console, files, plotting, resumable, signals
+from ddpm_jax.runtime import console, files, plotting, resumable, signals
+from ddpm_jax.runtime.plotting import Figure
 
-FIGURES = {
-    "grid": samples.grid,
-    "progressive": samples.progressive,
-    "rate_distortion": rate_distortion.rate_distortion,
-    "shared_latents": latents.shared_latents,
-    "interpolation": latents.interpolation,
-    "coarse_to_fine": latents.coarse_to_fine,
-    "nearest": nearest.nearest,
-    "solvers": solvers.solvers,
-    "guidance": guidance.guidance,
-    "inversion": inversion.inversion,
-    "compression": compression.compression,
-    "ode": ode.ode,
-}
+
+class Entry(NamedTuple):
+    """A value of --figures: its function, and a check that raises ValueError before anything is drawn.
+
+    'all' excludes figures that are not in the paper: they compile a program per point, or need a
+    certain kind of network.
+    """
+
+    draw: Callable[[TrainedRun], Figure]
+    check: Callable[[Run], None] = lambda run: None
+    in_all: bool = True
+
+
 ALL = "all"
-# No figures of the paper's, and each with what has to be right for it: they compile a program for every
-# point, or are of some networks only.
-ASKED_FOR = {
-    "solvers": solvers.check,
-    "guidance": guidance.check,
-    "inversion": inversion.check,
-    "compression": compression.check,
-    "ode": ode.check,
+FIGURES = {
+    "grid": Entry(samples.grid),
+    "progressive": Entry(samples.progressive),
+    "rate_distortion": Entry(rate_distortion.rate_distortion, rate_distortion.check),
+    "shared_latents": Entry(latents.shared_latents),
+    "interpolation": Entry(latents.interpolation, latents.check),
+    "coarse_to_fine": Entry(latents.coarse_to_fine, latents.check),
+    "nearest": Entry(nearest.nearest, nearest.check),
+    "solvers": Entry(solvers.solvers, solvers.check, in_all=False),
+    "guidance": Entry(guidance.guidance, guidance.check, in_all=False),
+    "inversion": Entry(inversion.inversion, inversion.check, in_all=False),
+    "compression": Entry(compression.compression, compression.check, in_all=False),
+    "ode": Entry(ode.ode, ode.check, in_all=False),
 }
 
 
-def chosen(names: Sequence[str]) -> list[str]:
-    """The figures of --figures. Raises ValueError for an unknown name."""
+def select(names: Sequence[str]) -> list[str]:
+    """Returns the figures of --figures in the table's order. Raises ValueError for an unknown name."""
     for name in names:
         if name not in FIGURES and name != ALL:
             raise ValueError(
                 f"--figures: unknown figure {name!r}; {files.suggest(name, [*FIGURES, ALL])}"
             )
     if not names:
-        raise ValueError(f"--figures is empty; there is {', '.join([ALL, *FIGURES])}")
-    of_all = [name for name in FIGURES if name not in ASKED_FOR] if ALL in names else []
-    return [name for name in FIGURES if name in names or name in of_all]
+        raise ValueError(f"--figures is empty; choose from {', '.join([ALL, *FIGURES])}")
+    return [
+        name for name, entry in FIGURES.items() if name in names or (ALL in names and entry.in_all)
+    ]
 
 
 def check(run: Run, figures: Sequence[str]) -> None:
-    """Raises ValueError for what can be found wrong before anything is drawn."""
-    wanted = chosen(figures)
-    steps = checkpoint.list_steps(run.checkpoints)
-    if "rate_distortion" in figures and steps and rate_distortion.evaluated(run, steps[-1]) is None:
-        raise ValueError(rate_distortion.missing(run, steps[-1]))
-    for name in ASKED_FOR.keys() & set(wanted):
-        ASKED_FOR[name](run)
-    if "nearest" in wanted:
-        run.data.open(run.data.split)
-    if {"interpolation", "coarse_to_fine", "ode"} & set(wanted):
-        run.data.open(run.data.held_out or run.data.split)
+    """Raises ValueError for anything wrong that can be found before a figure is drawn."""
+    for name in select(figures):
+        try:
+            FIGURES[name].check(run)
+        except NotEvaluated:
+            if name in figures:  # else 'all' draws the others
+                raise
 
 
 def figures(run: Run, figures: Sequence[str]) -> None:
-    """Writes figures/<step>-<name>.png, .pdf and .json; raises Stopped if asked to.
+    """Writes figures/<step>-<name>.png, .pdf and .json. Raises Stopped after a signal.
 
-    What an interrupted call has sampled is not sampled again. Everything is a function of the
-    checkpoint, the data and sample.seed.
+    Samples drawn by an interrupted call are not drawn again. A figure depends on nothing but the
+    checkpoint, the data and the config.
     """
-    wanted = chosen(figures)
+    names = select(figures)
     step, params = state.read_ema(run)
-    program = sampling.make_program(run.model, run.sample.chain)
-    folder = run.directory / "figures"
-    console.say(f"figures at step {step}, {run.sample.chain.name}: {', '.join(wanted)}")
-    decides = (
-        wanted,
+    console.say(f"figures at step {step}, {run.sample.chain.name}: {', '.join(names)}")
+    determinants = (
+        names,
         facts(run, step),
         sampling.weight_digests(params, run.sample.chain),
         *runs.rounding(run),
     )
-    with resumable.parts_folder(folder / f"{step}", *decides) as kept:
-        trained = Chains(run, step, params, program, kept)
-        for done, name in enumerate(wanted):
-            signals.check(f"with {done} of {len(wanted)} figures done")
+    with resumable.parts_folder(run.directory / "figures" / f"{step}", *determinants) as kept:
+        program = sampling.make_program(run.model, run.sample.chain)
+        trained = TrainedRun(run, step, params, program, kept)
+        for number, name in enumerate(names):
+            signals.check(f"with {number} of {len(names)} figures done")
             draw(trained, name)
 
 
-def draw(trained: Chains, name: str) -> None:
+def draw(trained: TrainedRun, name: str) -> None:
+    """Draws a figure and writes its files; without the evaluation that it needs, says so instead."""
     run, step = trained.run, trained.step
-    drawn = FIGURES[name](trained)
-    if drawn is None:  # the only one that needs what another program makes
-        console.say(rate_distortion.missing(run, step))
+    try:
+        figure = FIGURES[name].draw(trained)
+    except NotEvaluated as error:
+        console.say(str(error))
         return
     path = run.directory / "figures" / f"{step}-{name}"
-    for ending, figure in drawn.pages.items():
-        plotting.save(path.with_name(path.name + ending), figure)
-    record = {"figure": name, **facts(run, step), **drawn.facts}
+    for suffix, page in figure.pages.items():
+        plotting.save(path.with_name(path.name + suffix), page)
+    record = {"figure": name, **facts(run, step), **figure.facts}
     files.write_json(path.with_name(f"{path.name}.json"), record)
     console.say(f"figure   {path}.png, .pdf, .json")
 
 
 def facts(run: Run, step: int) -> dict[str, Any]:
-    """What every figure is a function of."""
+    """The facts that all figures share."""
     return {
         "step": step,
         "weights": "ema",

@@ -4,7 +4,7 @@ Distances in different spaces cannot be compared, so the space's name is part of
 files, and whatever else decides the features (weights, resize rule) is recorded with the statistics.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ class Features(NamedTuple):
 
 
 class Space(NamedTuple):
-    """A feature space; 'features' takes any number of uint8 images, stretched to 0..255."""
+    """A feature space; 'features' takes any number of uint8 images, with grey levels 0..255."""
 
     name: str  # "inception", "classifier", "pixels"
     settings: dict[str, Any]  # what else decides the vectors, as JSON types
@@ -35,7 +35,7 @@ class Statistics(NamedTuple):
 
     mean: Float64[np.ndarray, " d"]
     covariance: Float64[np.ndarray, "d d"]
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class Embedding(NamedTuple):
@@ -45,7 +45,7 @@ class Embedding(NamedTuple):
     spatial: Statistics | None = None
     vectors: Float[np.ndarray, "n d"] | None = None  # None where a file has statistics only
     inception_score: tuple[float, float] | None = None  # mean and standard deviation
-    record: dict[str, Any] | None = None  # space, settings and data, as our own files state them
+    record: dict[str, Any] | None = None  # space, settings and data, from our own files
 
 
 def pixels() -> Space:
@@ -55,6 +55,17 @@ def pixels() -> Space:
         return Features(images.reshape(len(images), -1).astype(np.float32) / 255.0)
 
     return Space("pixels", {}, features)
+
+
+def concatenate(parts: Sequence[Features]) -> Features:
+    """Joins the features of batches; a field that they lack stays None."""
+    logits = [part.logits for part in parts if part.logits is not None]
+    spatial = [part.spatial for part in parts if part.spatial is not None]
+    return Features(
+        vectors=np.concatenate([part.vectors for part in parts]),
+        logits=np.concatenate(logits) if logits else None,
+        spatial=np.concatenate(spatial) if spatial else None,
+    )
 
 
 def check_finite(vectors: Float[np.ndarray, "n d"], what: str) -> None:

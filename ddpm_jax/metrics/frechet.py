@@ -19,7 +19,7 @@ CHUNK = 4096  # rows converted to float64 at a time
 class Sums(NamedTuple):
     """Running sums over vectors, from which their statistics follow."""
 
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
     total: Float64[np.ndarray, " d"]
     outer: Float64[np.ndarray, "d d"]  # sum of v v^T
 
@@ -76,23 +76,23 @@ def distance(a: Statistics, b: Statistics) -> float:
     eigenvalues = np.linalg.eigvals(a.covariance @ b.covariance)
     # A product of semidefinite matrices has no eigenvalue below 0: a negative one is rounding, its
     # root is imaginary, and taking the real part drops it.
-    trace = np.sqrt(eigenvalues.astype(np.complex128)).real.sum()
+    trace = np.real(np.sqrt(eigenvalues.astype(np.complex128))).sum()
     shift = a.mean - b.mean
     return float(shift @ shift + np.trace(a.covariance) + np.trace(b.covariance) - 2.0 * trace)
 
 
-def whole(samples: Embedding, reference: Embedding) -> Value:
+def embedding_distance(samples: Embedding, reference: Embedding) -> Value:
     """The distance over all images."""
     a, b = samples.statistics, reference.statistics
     return Value(distance(a, b), a.count)
 
 
-def spatial(samples: Embedding, reference: Embedding) -> Value | None:
-    """The distance of spatial features, where the space has some: Nash et al. 2021's sFID."""
+def spatial_distance(samples: Embedding, reference: Embedding) -> Value | None:
+    """The distance of spatial features, if the space has them: Nash et al. 2021's sFID."""
     if samples.spatial is None or reference.spatial is None:
         return None
     return Value(distance(samples.spatial, reference.spatial), samples.statistics.count)
 
 
-FRECHET = Metric("frechet", whole, higher_is_better=False, inception_name="fid")
-SPATIAL = Metric("sfrechet", spatial, higher_is_better=False, inception_name="sfid")
+FRECHET = Metric("frechet", embedding_distance, higher_is_better=False, inception_name="fid")
+SPATIAL = Metric("sfrechet", spatial_distance, higher_is_better=False, inception_name="sfid")

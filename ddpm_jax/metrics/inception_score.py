@@ -34,12 +34,12 @@ def inception_score(logits: Float[np.ndarray, "n k"], splits: int = 10) -> tuple
     return float(np.mean(scores)), float(np.std(scores))
 
 
-def of_embedding(images: Embedding) -> Value | None:
-    """The score of an image set, where its space is a classifier's."""
+def embedding_score(images: Embedding) -> Value | None:
+    """The score of an image set, if its space is a classifier's."""
     if images.inception_score is None:
         return None
     mean, std = images.inception_score
     return Value(mean, images.statistics.count, std)
 
 
-INCEPTION_SCORE = Metric("is", of_embedding, higher_is_better=True, needs_reference=False)
+INCEPTION_SCORE = Metric("is", embedding_score, higher_is_better=True, needs_reference=False)

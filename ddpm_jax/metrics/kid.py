@@ -1,7 +1,7 @@
 """The kernel distance between two sets of vectors. Binkowski et al. 2018 (arXiv:1801.01401).
 
 In Inception's features it is the KID. Its expectation does not depend on the number of images,
-whereas the Frechet distance falls as it grows.
+whereas that of the Frechet distance falls with it.
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ def kernel(
 def mmd(x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]) -> float:
     """The unbiased estimate of the squared maximum mean discrepancy; it can be negative. Eq. 4."""
 
-    def within(z):
+    def within(z: Float64[np.ndarray, "k d"]) -> float:
         pairs = kernel(z, z)
         return (pairs.sum() - np.trace(pairs)) / (len(z) * (len(z) - 1))
 
@@ -67,12 +67,12 @@ def distance(
     return KernelDistance(float(np.mean(values)), float(np.std(values)), subsets, size)
 
 
-def of_embeddings(samples: Embedding, reference: Embedding) -> Value | None:
-    """The distance between the stored vectors, where both sets have some."""
+def embedding_distance(samples: Embedding, reference: Embedding) -> Value | None:
+    """The distance between the stored vectors, if both sets have them."""
     if samples.vectors is None or reference.vectors is None:
         return None
-    found = distance(samples.vectors, reference.vectors)
-    return Value(found.mean, len(samples.vectors), found.std)
+    result = distance(samples.vectors, reference.vectors)
+    return Value(result.mean, len(samples.vectors), result.std)
 
 
-KID = Metric("kid", of_embeddings, higher_is_better=False)
+KID = Metric("kid", embedding_distance, higher_is_better=False)

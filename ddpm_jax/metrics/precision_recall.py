@@ -26,8 +26,8 @@ class PrecisionRecall(NamedTuple):
 def squared_distances(
     x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]
 ) -> Iterator[Float64[np.ndarray, "chunk m"]]:
-    """From every row of x to every row of y, some rows of x at a time."""
-    # float64: a distance is a small difference of large squares
+    """Yields distances from every row of x to every row of y, CHUNK rows of x at a time."""
+    # float64, because a distance is a small difference of large squares
     y = y.astype(np.float64)
     y_norms = (y**2).sum(axis=1)
     for first in range(0, len(x), CHUNK):
@@ -37,8 +37,8 @@ def squared_distances(
 
 
 def squared_radii(x: Float[np.ndarray, "n d"], k: int) -> Float64[np.ndarray, " n"]:
-    """From each vector to its k-th nearest other. Eq. 1."""
-    # A vector is its own nearest, so the k-th other has index k.
+    """Squared distances from each vector to its k-th nearest neighbour. Eq. 1."""
+    # A vector is nearest to itself, so its k-th neighbour has index k.
     return np.concatenate([np.partition(rows, k, axis=1)[:, k] for rows in squared_distances(x, x)])
 
 
@@ -66,7 +66,7 @@ def check(samples: Float[np.ndarray, "n d"], data: Float[np.ndarray, "m e"], k: 
 def precision_recall(
     samples: Float[np.ndarray, "n d"], data: Float[np.ndarray, "m e"], k: int = K
 ) -> PrecisionRecall:
-    """Both, of samples against data. Raises ValueError as 'check' does.
+    """Precision and recall of samples against data. Raises ValueError as 'check' does.
 
     The time is proportional to n m d: 50,000 against 50,000 vectors of 2048 dimensions take 4e13
     multiplications.
@@ -78,7 +78,7 @@ def precision_recall(
 
 
 def precision(samples: Embedding, reference: Embedding) -> Value | None:
-    """Precision from the stored vectors, where both sets have some."""
+    """Precision from the stored vectors, if both sets have them."""
     if samples.vectors is None or reference.vectors is None:
         return None
     check(samples.vectors, reference.vectors, K)
@@ -87,7 +87,7 @@ def precision(samples: Embedding, reference: Embedding) -> Value | None:
 
 
 def recall(samples: Embedding, reference: Embedding) -> Value | None:
-    """Recall from the stored vectors, where both sets have some."""
+    """Recall from the stored vectors, if both sets have them."""
     if samples.vectors is None or reference.vectors is None:
         return None
     check(samples.vectors, reference.vectors, K)

@@ -1,6 +1,6 @@
-"""Reference statistics in files: our own, which state what they are of, and those in circulation.
+"""Files of reference statistics: our own, which record space and data, and other programs'.
 
-Ours is an .npz with TTUR's keys mu and sigma, which other programs read too, and 'record', as JSON.
+Our file is an .npz with TTUR's keys mu and sigma, which other programs can read, and a JSON 'record'.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ddpm_jax.metrics import frechet
+from ddpm_jax.metrics import features, frechet
 from ddpm_jax.metrics.features import Embedding, Space, Statistics
 from ddpm_jax.runtime import foreign
 
@@ -21,7 +21,7 @@ CHUNK = 1000  # images embedded at a time
 
 
 def pack(embedding: Embedding, space: Space, data: Any) -> dict[str, np.ndarray]:
-    """The arrays of our own file; 'data', of JSON types, says which images it describes."""
+    """Returns the arrays of our own file; 'data', in JSON types, identifies the images."""
     statistics, spatial = embedding.statistics, embedding.spatial
     record = {"space": space.name, "settings": space.settings, "data": data}
     arrays = {"mu": statistics.mean, "sigma": statistics.covariance}
@@ -36,7 +36,7 @@ def pack(embedding: Embedding, space: Space, data: Any) -> dict[str, np.ndarray]
 
 
 def unpack(arrays: dict[str, np.ndarray]) -> Embedding:
-    """The Embedding that 'pack' stored, unchecked."""
+    """Returns the Embedding that 'pack' stored, without checks."""
     count, spatial, score = int(arrays["count"]), None, None
     if "mu_s" in arrays:
         spatial = Statistics(arrays["mu_s"], arrays["sigma_s"], count)
@@ -63,13 +63,13 @@ def read(
     path = epath.Path(path)
     head = foreign.check(path, GET)
     if not head.startswith(b"PK\x03\x04"):
-        raise ValueError(f"{path} is not an .npz file; it begins {head[:8]!r}; {GET}")
+        raise ValueError(f"{path} is not an .npz file; it begins with {head[:8]!r}; {GET}")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            known = [key for key in READERS if key in arrays.files]
-            if not known:
+            keys = [key for key in READERS if key in arrays.files]
+            if not keys:
                 raise ValueError(f"it holds {', '.join(arrays.files) or 'nothing'}, not {KEYS}")
-            reference = READERS[known[0]](arrays, space)
+            reference = READERS[keys[0]](arrays, space)
     except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is truncated or damaged: {error}; {GET}") from error
     except ValueError as error:
@@ -106,14 +106,11 @@ def embed_images(arrays: np.lib.npyio.NpzFile, space: Space) -> Embedding:
             f"its arr_0 is {images.dtype} {images.shape}, not uint8 images [n, h, w, c]"
         )
     parts = [space.features(images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
-    vectors = np.concatenate([part.vectors for part in parts])
-    spatial = None
-    if parts[0].spatial is not None:
-        spatial = frechet.statistics(np.concatenate([part.spatial for part in parts]))
+    joined = features.concatenate(parts)
     return Embedding(
-        statistics=frechet.statistics(vectors),
-        spatial=spatial,
-        vectors=vectors,
+        statistics=frechet.statistics(joined.vectors),
+        spatial=None if joined.spatial is None else frechet.statistics(joined.spatial),
+        vectors=joined.vectors,
         record={"space": space.name, "settings": space.settings, "data": "images"},
     )
 
@@ -122,7 +119,7 @@ READERS = {"mu": read_moments, "pool_3": read_vectors, "arr_0": embed_images}
 
 
 def read_record(arrays: np.lib.npyio.NpzFile, space: Space) -> dict[str, Any]:
-    """What the file states of itself. Raises ValueError if it was made in another space."""
+    """Reads the file's record. Raises ValueError if it was made in another space."""
     record = json.loads(str(arrays["record"]))
     theirs = {"space": record["space"], **record["settings"]}
     ours = {"space": space.name, **json.loads(json.dumps(space.settings))}
@@ -137,7 +134,7 @@ def read_record(arrays: np.lib.npyio.NpzFile, space: Space) -> dict[str, Any]:
 
 
 def moments(mean: np.ndarray, covariance: np.ndarray, count: int) -> Statistics:
-    """Raises ValueError if these cannot be a mean and a covariance."""
+    """Returns statistics. Raises ValueError if the arrays cannot be a mean and a covariance."""
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
         raise ValueError(f"its mean is {mean.shape}, its covariance {covariance.shape}")
     for name, array in ("mean", mean), ("covariance", covariance):
@@ -149,9 +146,9 @@ def moments(mean: np.ndarray, covariance: np.ndarray, count: int) -> Statistics:
 def check_dimensions(
     path: epath.Path, dimensions: int, space: Space, shape: tuple[int, int, int]
 ) -> None:
-    """Raises ValueError if the space's vectors, as a black image shows, have other dimensions."""
-    here = space.features(np.zeros((1, *shape), np.uint8)).vectors.shape[1]
-    if dimensions != here:
+    """Raises ValueError if the vector of a black image has other dimensions."""
+    expected = space.features(np.zeros((1, *shape), np.uint8)).vectors.shape[1]
+    if dimensions != expected:
         raise ValueError(
-            f"{path}: its vectors have {dimensions} dimensions, those of {space.name} {here}; {GET}"
+            f"{path}: its vectors have {dimensions} dimensions, those of {space.name} {expected}; {GET}"
         )

@@ -1,7 +1,7 @@
-"""A feature space for small labelled images: a classifier trained when it is needed, in seconds.
+"""A feature space for small labelled images: a classifier that is trained on demand, in seconds.
 
-It gives runs without Inception's weights a number too, which can be compared only with numbers of the
-same data set, and with its own floor: the distance of held-out images from training images.
+Runs without Inception's weights can use it. Its numbers can be compared only with those of the same data
+set, and with their floor: the distance of held-out images from training images.
 """
 
 import hashlib

@@ -155,7 +155,7 @@ def end_to_end(run: Run, run_steps: TrainSteps, source: sources.Source) -> Facts
 def load(run: Run) -> tuple[sources.Source, float]:
     """Returns the training images, in memory if they fit, and the seconds that loading took."""
     start = time.perf_counter()
-    source = data_batches.loaded(run.data.open(run.data.split))
+    source = data_batches.load(run.data.open(run.data.split))
     return source, time.perf_counter() - start
 
 

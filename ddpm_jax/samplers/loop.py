@@ -10,7 +10,6 @@ from jaxtyping import Array, Int, Key
 
 from ddpm_jax.diffusion import Images, Schedule
 from ddpm_jax.parameterization import Denoiser
-from ddpm_jax.samplers.spacing import Path
 from ddpm_jax.samplers.steps import Carry, Sampler
 
 Params = Any
@@ -33,7 +32,7 @@ def draw_noise(keys: Key[Array, " b"], t: Int[Array, ""], shape: tuple[int, ...]
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, t), shape))(keys)
 
 
-def noise_number(sched: Schedule, times: Path, i: Int[Array, ""]) -> Int[Array, ""]:
+def noise_number(sched: Schedule, times: Int[Array, " n"], i: Int[Array, ""]) -> Int[Array, ""]:
     """The number of step i's noise: its t, plus T + 2 for every earlier visit to t."""
     visits = jnp.sum((times == times[i]) & (jnp.arange(len(times)) < i))
     return (times[i] + visits * (sched.T + 2)).astype(times.dtype)
@@ -52,7 +51,7 @@ def advance(
     sampler: Sampler,
     denoiser: Denoiser,
     keys: Key[Array, " b"],
-    times: Path,
+    times: Int[Array, " n"],
     state: State,
     first: Int[Array, ""],
     last: Int[Array, ""],

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Array, Float64, Int
+from jaxtyping import Float64, Int
 
 from ddpm_jax.diffusion import Schedule
 
-Path = Int[Array | np.ndarray, " n"]  # the times, in the order of the sampler's visits
+Path = Int[np.ndarray, " n"]  # the times, in the order of the sampler's visits
 Spacing = Callable[[int, int], np.ndarray]  # (T, steps) -> the times
 
 

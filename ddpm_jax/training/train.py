@@ -118,7 +118,7 @@ def train(run: Run) -> None:
         console.say(f"nothing to train: step {first} of {last} is done")
         return
     labelled = run.model.network.classes > 0
-    source = data_batches.loaded(run.data.open(run.data.split), labelled)
+    source = data_batches.load(run.data.open(run.data.split), labelled)
     record.write(run.directory, run.config, run.model.shape, run.model.levels)
     step_fn, draw = compiled_step(run), grid_program(run)
     rows = mesh.local_rows(settings.batch_size)
@@ -196,7 +196,7 @@ def check_finite(run: Run, source: source.Source, state: TrainState) -> states.W
     step = int(window.first_skipped)
     if step == 0 or (settings.on_nonfinite == "skip" and window.in_a_row < MAX_SKIPPED):
         return window
-    indices = data_batches.indices_of(
+    indices = data_batches.batch_indices(
         source.count, run.seed, settings.batch_size, step - 1
     ).tolist()
     path = run.directory / f"nonfinite-{step}.json"

@@ -61,7 +61,7 @@ def test_cifar10_prepares_itself_from_the_authors_archive(published, tmp_path):
     rng = np.random.default_rng(0)
     train, test = sources.few(rng, 25), sources.few(rng, 7)
     published(sources.archive(train, test))
-    builder = library.prepared("cifar10", str(tmp_path))
+    builder = library.open_builder("cifar10", str(tmp_path))
     assert builder.info.features["label"].names == sources.CLASSES
     for split, (images, labels) in (("train", train), ("test", test)):
         found = list(records(tmp_path, split))
@@ -73,7 +73,7 @@ def test_cifar10_prepares_itself_from_the_authors_archive(published, tmp_path):
             assert label == labels[index]
             np.testing.assert_array_equal(image, images[index])
     assert "tensorflow" not in sys.modules
-    loaded = batches.loaded(source.source("cifar10", str(tmp_path), "train", 32))
+    loaded = batches.load(source.open_data_set("cifar10", str(tmp_path), "train", 32))
     assert (loaded.count, loaded.shape, loaded.levels) == (25, (32, 32, 3), 256)
 
 
@@ -87,7 +87,7 @@ def test_another_archive_than_the_authors_is_refused(published, tmp_path):
     rng = np.random.default_rng(0)
     published(sources.archive(sources.few(rng, 5), sources.few(rng, 5)), checksum="0" * 64)
     with pytest.raises(RuntimeError, match="preparing data set 'cifar10' failed: .*checksum"):
-        library.prepared("cifar10", str(tmp_path))
+        library.open_builder("cifar10", str(tmp_path))
     assert not list(tmp_path.glob("cifar10/*/dataset_info.json"))
 
 
@@ -102,7 +102,7 @@ def test_the_whole_of_it_equals_what_tfds_prepares_record_by_record(published, t
         return np.stack([row[2] for row in rows]), np.array([row[1] for row in rows])
 
     published(sources.archive(split("train"), split("test")))
-    library.prepared("cifar10", str(tmp_path))
+    library.open_builder("cifar10", str(tmp_path))
     assert "tensorflow" not in sys.modules
     for name, count in (("train", 50_000), ("test", 10_000)):
         pairs = zip(records(tmp_path, name), records(original, name), strict=True)

@@ -114,7 +114,7 @@ def test_every_prefix_decodes_and_only_the_whole_file_is_lossless():
 def test_a_limit_on_bytes_yields_a_prefix(file):
     image, data = file
     assert image_file.compress(image, codec(SMALL), max_bytes=100) == data[:100]
-    with pytest.raises(TruncatedStream, match="--max_bytes=100 decodes what is there"):
+    with pytest.raises(TruncatedStream, match="--max_bytes=100 decodes those"):
         image_file.decompress(data[:100], codec(SMALL))
     with pytest.raises(TruncatedStream):
         image_file.compress(image, codec(SMALL), max_bytes=10)

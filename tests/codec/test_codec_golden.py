@@ -81,6 +81,6 @@ def test_the_same_image_gets_the_same_header_and_a_wrong_pixel_is_noticed(codec)
 def test_a_stored_archive_returns_every_image(codec, digits):
     """Twelve digits, ten of them stored by bits back; each matches its checksum and the original image."""
     found = archive.unarchive((GOLDEN / "digits.djxa").read_bytes(), codec[17])
-    source = sources.source("digits", str(digits), "test", 8)
+    source = sources.open_data_set("digits", str(digits), "test", 8)
     assert [member.name for member in found] == [f"{i}" for i in range(12)]
     assert (np.stack([member.image for member in found]) == source.read(np.arange(12))).all()

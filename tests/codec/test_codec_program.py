@@ -47,7 +47,7 @@ def folder(digits, tmp_path_factory):
     trained = ddpm(*TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}/run")
     assert trained[0] == 0, trained[2]
     (folder / "pictures").mkdir()
-    source = sources.source("digits", str(digits), "test", 8)
+    source = sources.open_data_set("digits", str(digits), "test", 8)
     for number, image in enumerate(pixels.stretch(source.read(np.arange(4)), 17)):
         Image.fromarray(image[..., 0]).save(folder / "pictures" / f"{number}.png")
     before = codec(folder, "compress", "--input=pictures", "--output=files")

@@ -176,7 +176,7 @@ def test_best_effort_recovers_a_picture_from_any_damage(run_and_codec):
 def test_a_stopped_command_resumes(digits, folder, tmp_path):  # noqa: F811
     """Processes are killed and interrupted; in the end the output is as if nothing had happened."""
     (tmp_path / "in").mkdir()
-    source = sources.source("digits", str(digits), "train", 8)
+    source = sources.open_data_set("digits", str(digits), "train", 8)
     for place, image in enumerate(pixels.stretch(source.read(np.arange(80)), 17)):
         Image.fromarray(image[..., 0]).save(tmp_path / "in" / f"{place}.png")
     (tmp_path / "run").symlink_to(folder / "run")

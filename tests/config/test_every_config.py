@@ -27,18 +27,18 @@ def data_dir(tmp_path_factory, digits):
     sources.lsun(lsun)
     sources.celeb_a_hq(faces)
     for name in library.FROM_SOURCE:
-        library.make(name, str(folder), str(faces if "celeb" in name else lsun))
+        library.prepare_from_source(name, str(folder), str(faces if "celeb" in name else lsun))
     (folder / "pictures").mkdir()
     for i in range(37):
         pixels = rng.integers(0, 256, (70, 80, 3), np.uint8)
         Image.fromarray(pixels).save(folder / "pictures" / f"{i}.png")
     packed = sources.archive(sources.few(rng, 35), sources.few(rng, 7))
-    library.prepared("digits", str(folder))
+    library.open_builder("digits", str(folder))
     with pytest.MonkeyPatch.context() as patch:
         archive = epath.Path(folder / "cifar.tar.gz")
         archive.write_bytes(packed)
         patch.setattr(tfds.download.DownloadManager, "download", lambda self, url: archive)
-        library.prepared("cifar10", str(folder))
+        library.open_builder("cifar10", str(folder))
     return folder
 
 
@@ -54,7 +54,7 @@ def test_an_epoch_is_every_image_once_over_1_2_and_4_processes(name, data_dir, m
             monkeypatch.setattr(jax, "process_index", lambda k=process: k)
             rows = mesh.local_rows(size)
             parts.append(
-                [data_batches.indices_of(count, seed, size, n, rows) for n in range(needed)]
+                [data_batches.batch_indices(count, seed, size, n, rows) for n in range(needed)]
             )
         batches = [np.concatenate(batch) for batch in zip(*parts, strict=True)]
         epoch = np.concatenate(batches)[:count]
@@ -72,7 +72,7 @@ def test_images_are_what_tfds_itself_decodes(name, data_dir):
         builder = tfds.builder(section.name, data_dir=str(data_dir))
     direct = builder.as_data_source(section.split)
     some = np.random.default_rng(0).integers(0, source.count, 6)
-    whole = data_batches.loaded(source)
+    whole = data_batches.load(source)
     assert len(direct) == source.count and isinstance(whole.records, np.ndarray)
     expected = np.stack([direct[int(i)]["image"] for i in some])
     for reading in (source, whole):

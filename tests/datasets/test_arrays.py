@@ -20,7 +20,7 @@ def rows(count=40, shape=(16, 24), dtype=np.uint8):
 
 
 def prepared(path, tmp_path, size=16, channels=1):
-    return image_folder.prepared(
+    return image_folder.prepare(
         epath.Path(path), epath.Path(tmp_path / "data"), size, channels, 255, False
     )
 
@@ -61,9 +61,9 @@ def test_a_changed_array_is_noticed(tmp_path):
 @pytest.mark.parametrize(
     "arrays, words",
     [
-        ({"x": rows(dtype=np.float32)}, "is of float32; images must be uint8"),
-        ({"x": rows(shape=(3, 16, 24))}, r"is of shape \(40, 3, 16, 24\); it must be"),
-        ({"x": rows(0)}, r"is of shape \(0, 16, 24, 1\)"),
+        ({"x": rows(dtype=np.float32)}, "has dtype float32; images must be uint8"),
+        ({"x": rows(shape=(3, 16, 24))}, r"has shape \(40, 3, 16, 24\); it must be"),
+        ({"x": rows(0)}, r"has shape \(0, 16, 24, 1\)"),
         ({"x": rows(), "y": rows()}, r"holds 2 arrays of images \(x, y\)"),
         ({"labels": np.arange(3)}, r"holds 0 arrays of images \(none\) among \['labels'\]"),
         ({"x": rows(shape=(8, 24))}, "--config.data.image_size=8"),
@@ -111,4 +111,4 @@ def test_gray_and_not_square_goes_through_every_program(tmp_path):
     assert np.load(samples)["arr_0"].shape == (5, 16, 24, 1)
     (bound,) = (tmp_path / "run" / "eval").glob("*.json")
     assert json.loads(bound.read_text())["images"] == 10
-    assert batches.loaded(run.data.open("train")).records.shape == (40, 16, 24, 1)
+    assert batches.load(run.data.open("train")).records.shape == (40, 16, 24, 1)

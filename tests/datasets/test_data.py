@@ -16,7 +16,7 @@ from ddpm_jax.datasets import source as sources
 
 @pytest.fixture(scope="module")
 def train(digits):
-    return batches.loaded(sources.source("digits", str(digits), "train", 8))
+    return batches.load(sources.open_data_set("digits", str(digits), "train", 8))
 
 
 def take(source, seed, size, rows, first, last):
@@ -26,7 +26,7 @@ def take(source, seed, size, rows, first, last):
 
 
 def test_digits_are_scikit_learn_s_split_in_two(digits, train):
-    test = batches.loaded(sources.source("digits", str(digits), "test", 8))
+    test = batches.load(sources.open_data_set("digits", str(digits), "test", 8))
     assert (train.count, test.count, train.shape, train.levels) == (1437, 360, (8, 8, 1), 17)
     both = np.concatenate([train.records, test.records]).reshape(-1, 64)
     original = load_digits().data.astype(np.uint8)
@@ -42,7 +42,7 @@ def test_reading_needs_no_tensorflow(train):
 
 
 def test_images_decoded_one_by_one_are_the_ones_in_memory(digits, train):
-    lazy, some = sources.source("digits", str(digits), "train", 8), np.array([0, 700, 1436])
+    lazy, some = sources.open_data_set("digits", str(digits), "train", 8), np.array([0, 700, 1436])
     np.testing.assert_array_equal(lazy.read(some), train.read(some))
     batches = [take(source, 0, 8, slice(0, 8), 3, 5) for source in (lazy, train)]
     np.testing.assert_array_equal(*batches)
@@ -61,17 +61,17 @@ def test_slices_of_processes_make_up_the_global_batch(train):
 
 
 def test_every_epoch_is_another_whole_permutation():
-    epochs = [batches.indices_of(100, 3, 100, e).tolist() for e in range(3)]
+    epochs = [batches.batch_indices(100, 3, 100, e).tolist() for e in range(3)]
     assert all(sorted(epoch) == list(range(100)) for epoch in epochs)
     assert all(a != b for a, b in itertools.combinations(epochs, 2))
-    assert batches.indices_of(100, 4, 100, 0).tolist() not in epochs
+    assert batches.batch_indices(100, 4, 100, 0).tolist() not in epochs
 
 
 @pytest.mark.parametrize("size", [7, 16, 100, 230])
 def test_batches_cut_one_sequence_wherever_epochs_end(size):
     """A batch may end one epoch and begin the next, or hold more than a whole one."""
     needed = -(-700 // size)
-    cut = np.concatenate([batches.indices_of(100, 3, size, n) for n in range(needed)])
+    cut = np.concatenate([batches.batch_indices(100, 3, size, n) for n in range(needed)])
     whole = np.concatenate([batches.permutation(100, 3, epoch) for epoch in range(7)])
     np.testing.assert_array_equal(cut[:700], whole)
 
@@ -79,7 +79,7 @@ def test_batches_cut_one_sequence_wherever_epochs_end(size):
 def test_the_order_is_the_one_of_every_release():
     """Recorded: a run that goes on under another NumPy must go on with the same batches."""
     assert batches.permutation(10, 0, 0).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
-    assert batches.indices_of(50_000, 0, 3, 700_000).tolist() == [12581, 32485, 32454]
+    assert batches.batch_indices(50_000, 0, 3, 700_000).tolist() == [12581, 32485, 32454]
 
 
 def test_neighbours_of_one_epoch_are_no_neighbours_of_the_next():
@@ -128,14 +128,16 @@ def test_a_flip_mirrors_left_to_right_the_chosen_images_only():
 )
 def test_what_is_not_there_is_named(digits, name, data_dir, split, size, fault):
     with pytest.raises(ValueError, match=fault):
-        sources.source(name, str(digits) if data_dir == "here" else data_dir, split, size)
+        sources.open_data_set(name, str(digits) if data_dir == "here" else data_dir, split, size)
 
 
 @pytest.mark.skipif("DDPM_JAX_TFDS" not in os.environ, reason="no prepared CIFAR-10 was named")
 @pytest.mark.slow
 def test_cifar10_as_tfds_prepares_it():
     """On the real data set, which nothing small stands for."""
-    source = batches.loaded(sources.source("cifar10", os.environ["DDPM_JAX_TFDS"], "train", 32))
+    source = batches.load(
+        sources.open_data_set("cifar10", os.environ["DDPM_JAX_TFDS"], "train", 32)
+    )
     assert (source.count, source.shape, source.levels) == (50_000, (32, 32, 3), 256)
     mean, std = source.records.mean(axis=(0, 1, 2)), source.records.std(axis=(0, 1, 2))
     np.testing.assert_allclose(mean, [125.307, 122.950, 113.865], atol=1e-2)  # widely published

@@ -19,7 +19,7 @@ from support.stub import stubbed
 
 from ddpm_jax.config import build
 from ddpm_jax.datasets import batches, image_folder, shards
-from ddpm_jax.datasets.encoding import png
+from ddpm_jax.datasets.encoding import encode_png
 from ddpm_jax.evaluation import evaluate
 from ddpm_jax.training import train
 
@@ -59,7 +59,7 @@ def zoo(tmp_path):
 def prepared(folder, tmp_path, size=16, channels=3, background=255, skip=False):
     root = epath.Path(tmp_path / "data")
     form = (size, channels, background, skip)
-    return image_folder.prepared(epath.Path(folder), root, *form)
+    return image_folder.prepare(epath.Path(folder), root, *form)
 
 
 def read(directory):
@@ -114,20 +114,20 @@ def test_the_crop_is_the_centre_and_the_filter_does_not_alias():
     wide.paste(RED, (20, 0, 60, 40))
     file = encoded(wide)
     np.testing.assert_array_equal(
-        image_folder.picture(file, 8, 3, 255), np.full((8, 8, 3), RED, np.uint8)
+        image_folder.decode_square(file, 8, 3, 255), np.full((8, 8, 3), RED, np.uint8)
     )
     stripes = Image.fromarray(np.tile(np.array([0, 255], np.uint8), (64, 32)))
-    gray = image_folder.picture(encoded(stripes), 16, 1, 255)
+    gray = image_folder.decode_square(encoded(stripes), 16, 1, 255)
     assert np.abs(gray[2:-2, 2:-2].astype(int) - 128).max() < 8
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))
     smooth = noise.filter(ImageFilter.GaussianBlur(4))
-    small = image_folder.picture(encoded(smooth), 16, 1, 255).astype(int)
+    small = image_folder.decode_square(encoded(smooth), 16, 1, 255).astype(int)
     blocks = np.asarray(smooth).reshape(16, 4, 16, 4).mean((1, 3))
     assert np.abs(small - blocks).max() < 6
 
 
 def encoded(image):
-    return png(np.asarray(image)).getvalue()
+    return encode_png(np.asarray(image)).getvalue()
 
 
 def test_an_unreadable_picture_is_named_and_left_out_only_on_request(zoo, tmp_path, capsys):
@@ -144,7 +144,7 @@ def test_a_changed_folder_is_noticed_and_an_unchanged_one_is_not_read_again(
     zoo, tmp_path, capsys, monkeypatch
 ):
     first = prepared(zoo, tmp_path)
-    monkeypatch.setattr(image_folder, "picture", None)  # it would raise if it were called
+    monkeypatch.setattr(image_folder, "decode_square", None)  # it would raise if it were called
     assert prepared(zoo, tmp_path) == first
     os.utime(zoo / "cats" / "gray.png", (1, 1))  # touched, but the same
     assert prepared(zoo, tmp_path) == first
@@ -192,7 +192,7 @@ def test_it_trains_and_evaluates_on_slices_that_do_not_meet(tmp_path):
     evaluate.evaluate(run)
     record = json.loads((tmp_path / "run" / "eval" / "2-likelihood-train-75to.json").read_text())
     assert record["images"] == 10 and record["split"] == "train[75%:]"
-    parts = [batches.loaded(run.data.open(split)) for split in (run.data.split, run.data.held_out)]
+    parts = [batches.load(run.data.open(split)) for split in (run.data.split, run.data.held_out)]
     assert [part.count for part in parts] == [30, 10]
     every = np.concatenate([part.records for part in parts])
     assert len(np.unique(every.reshape(40, -1), axis=0)) == 40
@@ -203,9 +203,9 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from etils import epath
 from ddpm_jax.datasets import image_folder, shards
-from ddpm_jax.datasets.encoding import png
+from ddpm_jax.datasets.encoding import encode_png
 shards.SHARD = 16
-print(image_folder.prepared(epath.Path(sys.argv[2]), epath.Path(sys.argv[3]), 64, 3, 255, False))
+print(image_folder.prepare(epath.Path(sys.argv[2]), epath.Path(sys.argv[3]), 64, 3, 255, False))
 """
 
 
@@ -219,7 +219,7 @@ def test_a_preparation_that_is_killed_goes_on_and_ends_the_same(tmp_path, monkey
         small = rng.integers(0, 256, (60, 60, 3), np.uint8)
         Image.fromarray(small).resize((900, 900)).save(folder / f"{i}.png", compress_level=1)
     monkeypatch.setattr(shards, "SHARD", 16)
-    whole = image_folder.prepared(epath.Path(folder), epath.Path(tmp_path / "a"), 64, 3, 255, False)
+    whole = image_folder.prepare(epath.Path(folder), epath.Path(tmp_path / "a"), 64, 3, 255, False)
     args = [sys.executable, "-c", PREPARE, str(ROOT), str(folder), str(tmp_path / "b")]
     killed = 0
     for kept in (1, 3, 5):

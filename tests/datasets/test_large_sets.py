@@ -19,7 +19,7 @@ from support import sources
 from support.command import ddpm
 
 from ddpm_jax.datasets import library, shards
-from ddpm_jax.datasets.encoding import png
+from ddpm_jax.datasets.encoding import encode_png
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +46,7 @@ def pixels(record):
 
 def test_lsun_is_cropped_and_resized_as_stylegan2_did_in_the_lmdb_s_order(church, tmp_path, capsys):
     folder, contents = church
-    library.make("lsun_church256", str(tmp_path), str(folder))
+    library.prepare_from_source("lsun_church256", str(tmp_path), str(folder))
     found = records("lsun_church256", tmp_path)
     said = capsys.readouterr().out
     assert said.count("skipped ") == 2 and "2 of 30 images could not be read" in said
@@ -67,7 +67,7 @@ def test_lsun_is_cropped_and_resized_as_stylegan2_did_in_the_lmdb_s_order(church
 
 def test_celeba_hq_s_files_are_kept_as_they_are_under_tfds_s_name(faces, tmp_path):
     path, contents = faces
-    library.make("celeb_a_hq/256", str(tmp_path), str(path))
+    library.prepare_from_source("celeb_a_hq/256", str(tmp_path), str(path))
     found = records("celeb_a_hq/256", tmp_path)
     assert {record["image/filename"].decode(): record["image"] for record in found} == contents
     assert "tensorflow" not in sys.modules
@@ -76,7 +76,7 @@ def test_celeba_hq_s_files_are_kept_as_they_are_under_tfds_s_name(faces, tmp_pat
 def test_what_is_not_there_says_how_to_make_it(tmp_path):
     for name in library.FROM_SOURCE:
         with pytest.raises(ValueError, match=r"--mode=prepare --source=\w+"):
-            library.prepared(name, str(tmp_path))
+            library.open_builder(name, str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -84,8 +84,8 @@ def test_what_is_not_there_says_how_to_make_it(tmp_path):
     "name, make, words",
     [
         ("lsun_cat256", lambda path: path.mkdir(), "not a folder with a data.mdb"),
-        ("celeb_a_hq/256", lambda path: path.mkdir(), "is no .tar archive"),
-        ("celeb_a_hq/256", lambda path: path.write_bytes(b"x" * 2000), "is no .tar archive"),
+        ("celeb_a_hq/256", lambda path: path.mkdir(), "is not a .tar archive"),
+        ("celeb_a_hq/256", lambda path: path.write_bytes(b"x" * 2000), "is not a .tar archive"),
         ("digits", lambda path: path.mkdir(), "takes no --source"),
     ],
 )
@@ -93,31 +93,38 @@ def test_a_wrong_source_is_refused_and_nothing_is_written(tmp_path, name, make, 
     make(tmp_path / "source")
     (tmp_path / "data").mkdir()
     with pytest.raises(ValueError, match=words):
-        library.make(name, str(tmp_path / "data"), str(tmp_path / "source"))
+        library.prepare_from_source(name, str(tmp_path / "data"), str(tmp_path / "source"))
     assert not list((tmp_path / "data").iterdir())
 
 
 def test_a_damaged_lmdb_is_refused(tmp_path):
     (tmp_path / "data.mdb").write_bytes(b"x" * 8192)
-    with pytest.raises(ValueError, match="is no LMDB"):
-        library.make("lsun_cat256", str(tmp_path), str(tmp_path))
+    with pytest.raises(ValueError, match="is not an LMDB"):
+        library.prepare_from_source("lsun_cat256", str(tmp_path), str(tmp_path))
 
 
 def test_a_face_of_another_size_is_named(tmp_path):
     with tarfile.open(tmp_path / "faces.tar", "w") as tar:
-        content = png(np.zeros((64, 64, 3), np.uint8)).getvalue()
+        content = encode_png(np.zeros((64, 64, 3), np.uint8)).getvalue()
         member = tarfile.TarInfo("small.png")
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))
-    with pytest.raises(RuntimeError, match=r"small.png .* is of shape \(64, 64, 3\)"):
-        library.make("celeb_a_hq/256", str(tmp_path), str(tmp_path / "faces.tar"))
+    with pytest.raises(RuntimeError, match=r"small.png .* has shape \(64, 64, 3\)"):
+        library.prepare_from_source("celeb_a_hq/256", str(tmp_path), str(tmp_path / "faces.tar"))
 
 
 def test_nobody_goes_on_with_another_source_s_shards(church, tmp_path):
-    other = shards.Recipe("lsun_church256", "1.0.0", "another LMDB", None, 30, None)
-    shards.begin(epath.Path(tmp_path / "lsun_church256" / "1.0.0.unfinished"), other)
+    other = shards.Recipe(
+        name="lsun_church256",
+        version="1.0.0",
+        source="another LMDB",
+        features=None,
+        count=30,
+        example=None,
+    )
+    shards.record_source(epath.Path(tmp_path / "lsun_church256" / "1.0.0.unfinished"), other)
     with pytest.raises(ValueError, match="begun with 30 items of another .*delete it to start"):
-        library.make("lsun_church256", str(tmp_path), str(church[0]))
+        library.prepare_from_source("lsun_church256", str(tmp_path), str(church[0]))
 
 
 PREPARE = """

@@ -174,8 +174,8 @@ def test_the_best_is_the_lowest_or_the_highest_as_its_metric_says(
 
 def test_the_faithful_run_is_read_off_between_its_points():
     for step, fid in follow.FAITHFUL.items():
-        assert follow.faithful(step) == pytest.approx(fid)
-    assert 3.31 < follow.faithful(300_000) < 4.083
+        assert follow.faithful_fid(step) == pytest.approx(fid)
+    assert 3.31 < follow.faithful_fid(300_000) < 4.083
 
 
 @pytest.mark.slow

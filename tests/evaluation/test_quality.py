@@ -33,7 +33,7 @@ def run_of(tiny, folder, **fields):
 
 
 def real(tiny, split="train"):
-    source = batches.loaded(sources.source("digits", tiny.data.data_dir, split, 8))
+    source = batches.load(sources.open_data_set("digits", tiny.data.data_dir, split, 8))
     return pixels.stretch(source.records, source.levels)
 
 
@@ -67,7 +67,7 @@ def test_noise_is_far_and_the_reference_is_computed_once(tiny, trained, tmp_path
     scores = first["scores"]
     assert scores["frechet_pixels_300_train"] > 20 * scores["floor_frechet_pixels_test_360_train"]
     assert scores["precision_pixels_300_train"] == 0.0
-    monkeypatch.setattr(batches, "loaded", None)  # it would raise if the data were read again
+    monkeypatch.setattr(batches, "load", None)  # it would raise if the data were read again
     quality.quality(run)
     assert record(trained)["scores"] == scores
     (kept,) = (trained / "eval" / "reference").glob("pixels-train-*")
@@ -154,7 +154,7 @@ def test_a_metric_is_better_for_samples_of_the_data_s_law_than_for_others(metric
     assert metric.higher_is_better == (good > bad)
     for space in ("inception", "classifier"):
         value = {"value": good, "count": 200}
-        (name,) = quality.named(metric, Space(space, {}, None), Value(**value), "train")
+        (name,) = quality.name_value(metric, Space(space, {}, None), Value(**value), "train")
         assert quality.higher_is_better(name) == metric.higher_is_better
 
 
@@ -205,8 +205,8 @@ def bad(folder, kind):
 @pytest.mark.parametrize(
     "kind, words",
     [
-        ("floats.npz", "is of float32; images must be uint8"),
-        ("nan.npz", "is of float32; images must be uint8"),
+        ("floats.npz", "has dtype float32; images must be uint8"),
+        ("nan.npz", "has dtype float32; images must be uint8"),
         ("large.npz", r"have shape \(16, 16, 1\), the run's images \(8, 8, 1\)"),
         ("rgb.npz", r"have shape \(8, 8, 3\), the run's images \(8, 8, 1\)"),
         ("one.npz", "holds 1 samples; metrics need 4 or more"),
@@ -235,9 +235,9 @@ def test_without_inception_s_weights_it_says_what_to_get(tiny, trained):
 
 
 def test_the_classifier_knows_held_out_digits(tiny):
-    source = sources.source("digits", tiny.data.data_dir, "train", 8)
+    source = sources.open_data_set("digits", tiny.data.data_dir, "train", 8)
     space = small_classifier.classifier(real(tiny), source.labels(np.arange(1437)))
-    test = sources.source("digits", tiny.data.data_dir, "test", 8)
+    test = sources.open_data_set("digits", tiny.data.data_dir, "test", 8)
     found = space.features(real(tiny, "test"))
     right = found.logits.argmax(axis=1) == test.labels(np.arange(360))
     assert right.mean() > 0.94 and found.vectors.shape == (360, 32)

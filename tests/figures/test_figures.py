@@ -1,4 +1,4 @@
-"""Figures: what must be the same in two places of one, on a tiny network; and the program's files."""
+"""Identities that figures must satisfy, on a tiny network; and the files of the program."""
 
 import io
 import json
@@ -13,9 +13,11 @@ from support.command import ddpm
 
 from ddpm_jax import diffusion
 from ddpm_jax.cli import flag_table
+from ddpm_jax.codec.commands import calibrate
 from ddpm_jax.config import build, guide
 from ddpm_jax.datasets import batches, pixels
 from ddpm_jax.figures import (
+    compression,
     guidance,
     latents,
     nearest,
@@ -26,13 +28,14 @@ from ddpm_jax.figures import (
     solvers,
     trajectories,
 )
-from ddpm_jax.figures.trajectories import Chains, Walk
+from ddpm_jax.figures.trajectories import TrainedRun, Walk
 from ddpm_jax.metrics import features
 from ddpm_jax.run import sampling, state
 from ddpm_jax.runtime import plotting, signals
 from ddpm_jax.training import train
 
-NAMES = [name for name in program.FIGURES if name not in ("rate_distortion", *program.ASKED_FOR)]
+IN_ALL = [name for name, entry in program.FIGURES.items() if entry.in_all]
+NAMES = [name for name in IN_ALL if name != "rate_distortion"]
 
 
 def run_of(digits, directory, **fields):
@@ -44,7 +47,7 @@ def run_of(digits, directory, **fields):
 
 @pytest.fixture(scope="module")
 def original(digits, tmp_path_factory):
-    """The folder of a run of two steps."""
+    """Returns the folder of a run of two training steps."""
     folder = tmp_path_factory.mktemp("figures")
     train.train(run_of(digits, folder))
     return folder
@@ -52,7 +55,7 @@ def original(digits, tmp_path_factory):
 
 @pytest.fixture
 def folder(original, tmp_path):
-    """A copy of it: what one test draws and keeps there no other one finds."""
+    """Returns this test's own copy of the run, so that no other test finds what it writes."""
     return shutil.copytree(original, tmp_path / "run")
 
 
@@ -63,24 +66,24 @@ def weights(digits, original):
 
 @pytest.fixture
 def trained(digits, folder, weights, tmp_path):
-    """What a figure is made from, for a sampler of one's choice."""
+    """Returns a TrainedRun with some fields of its config changed."""
 
-    def made(**fields):
+    def make(**fields):
         run = run_of(digits, folder, **fields)
         loop = sampling.make_program(run.model, run.sample.chain)
-        return Chains(run, *weights, loop, epath.Path(tmp_path) / "kept")
+        return TrainedRun(run, *weights, loop, epath.Path(tmp_path) / "kept")
 
-    return made
+    return make
 
 
-def ordinary(trained, numbers):
-    """Samples of these numbers by --mode=sample's way."""
+def draw_samples(trained, numbers):
+    """Draws the samples of these numbers as --mode=sample does."""
     keys = sampling.image_keys(trained.run, trained.run.sample.seed, np.asarray(numbers))
     return np.asarray(trained.program(trained.params, keys))
 
 
-def final(trained, label, *walks):
-    return [seen[-1] for seen in trajectories.go(trained, label, walks)]
+def run_to_end(trained, label, *walks):
+    return [seen[-1] for seen in trajectories.run_walks(trained, label, walks)]
 
 
 def close(one, other):
@@ -91,37 +94,41 @@ def close(one, other):
 def test_a_walk_stopped_at_x_t_and_begun_again_there_is_the_ordinary_sample(trained, solver):
     it = trained(**{"sample.solver": solver, "sample.eta": 0.5 * (solver == "ddim")})
     numbers = np.arange(5, 16)  # 11: two batches of 8, the second filled up
-    whole = np.concatenate([ordinary(it, numbers[:8]), ordinary(it, numbers[-8:])[-3:]])
-    (seen,) = trajectories.go(it, "there", [Walk((0, 3, 8), numbers)])
+    whole = np.concatenate([draw_samples(it, numbers[:8]), draw_samples(it, numbers[-8:])[-3:]])
+    (seen,) = trajectories.run_walks(it, "there", [Walk((0, 3, 8), numbers)])
     assert seen.shape == (3, 11, 8, 8, 1)
     close(seen[-1], whole)
     for label, place, x_t in (("from x_T", 0, seen[0]), ("from x_5", 3, seen[1])):
-        (again,) = final(it, label, Walk((place, 8), numbers, x_t))
+        (again,) = run_to_end(it, label, Walk((place, 8), numbers, x_t))
         close(again, whole)
 
 
 def test_images_that_share_a_number_share_their_noise(trained):
     x_t = np.random.default_rng(0).normal(size=(1, 8, 8, 1)).astype(np.float32).repeat(3, axis=0)
-    (images,) = final(trained(), "shared", Walk((2, 8), np.array([4, 4, 5]), x_t))
+    (images,) = run_to_end(trained(), "shared", Walk((2, 8), np.array([4, 4, 5]), x_t))
     close(images[0], images[1])
     assert np.abs(images[0] - images[2]).max() > 0.1
 
 
 @pytest.mark.parametrize("output", ["eps", "x_0"])
 def test_the_last_x_0_guess_is_the_sample(trained, output):
-    """At the end of the path, and one step before it too, where the last step draws no noise."""
+    """Also one step before the end of the path, as the last step draws no noise."""
     it = trained(**{"diffusion.output": output})
-    (seen,) = trajectories.go(it, "guess", [Walk((0, 7, 8), np.arange(8))], trajectories.x_0_guess)
-    close(seen[2], ordinary(it, np.arange(8)))
+    (seen,) = trajectories.run_walks(
+        it, "guess", [Walk((0, 7, 8), np.arange(8))], trajectories.observe_x_0
+    )
+    close(seen[2], draw_samples(it, np.arange(8)))
     close(seen[1], seen[2])
     assert np.abs(seen[0]).max() <= 1.0
-    if output == "eps":  # a young network of x_0 says much the same of every x_t
+    if output == "eps":  # an untrained network's x_0-hat hardly depends on x_t
         assert np.abs(seen[0] - seen[2]).max() > 0.1
 
 
 def test_eight_devices_make_the_same_figure(trained):
     for name in ("progressive", "interpolation"):
-        facts = [program.FIGURES[name](trained(**{"parallel.devices": n})).facts for n in (1, 8)]
+        facts = [
+            program.FIGURES[name].draw(trained(**{"parallel.devices": n})).facts for n in (1, 8)
+        ]
         for key, value in facts[0].items():
             if key.startswith("rmse"):
                 np.testing.assert_allclose(value, facts[1][key], rtol=1e-3, atol=1e-3)
@@ -135,10 +142,10 @@ def test_progressive_closes_in_on_the_sample(trained):
     drawn = samples.progressive(it)
     assert drawn.facts["times"] == [8, 7, 6, 5, 4, 3, 2, 1, 0] and drawn.facts["images"] == 20
     assert drawn.facts["rmse"][-1] == 0.0 and drawn.facts["psnr"][-1] is None
-    _, distance = samples.frechet_distance(it)
+    distance = samples.frechet_distance(it).measure
     final = distance(samples.first_samples(it, 20))
     assert drawn.facts["frechet_pixels"][-1] == pytest.approx(final, rel=1e-3)
-    source = batches.loaded(it.run.data.open("train"))
+    source = batches.load(it.run.data.open("train"))
     assert abs(distance(pixels.stretch(source.records, source.levels))) < 1e-6
     one = drawn.facts["rmse"][0], drawn.facts["psnr"][0]
     assert one[1] >= 20 * np.log10(255 / one[0])  # Jensen: the mean of logs, the log of the mean
@@ -146,14 +153,14 @@ def test_progressive_closes_in_on_the_sample(trained):
 
 
 def test_the_ends_of_an_interpolation_are_reconstructions_of_its_sources(trained):
-    """lambda = 0 and 1: each source's own x_t, decoded with the pair's noise."""
+    """lambda = 0 and 1 give each source's own x_t, decoded with the pair's noise."""
     it = trained()
     _, x_0 = trajectories.real_images(it, "test", 4)
-    (x_t,) = trajectories.noised(it, x_0, [4])
+    (x_t,) = trajectories.diffuse(it, x_0, [4])
     place = it.program.index_at(4)
-    (images,) = final(it, "mixtures", latents.decoding(it, x_t, place))
+    (images,) = run_to_end(it, "mixtures", latents.decoding_walk(it, x_t, place))
     pairs = images.reshape(2, 11, 8, 8, 1)
-    (alone,) = final(it, "alone", Walk((place, 8), np.array([0, 0, 2, 2]), x_t))
+    (alone,) = run_to_end(it, "alone", Walk((place, 8), np.array([0, 0, 2, 2]), x_t))
     close(pairs[:, [0, -1]].reshape(4, 8, 8, 1), alone)
     assert np.abs(pairs[:, 0] - pairs[:, -1]).max() > 0.1
 
@@ -161,9 +168,9 @@ def test_the_ends_of_an_interpolation_are_reconstructions_of_its_sources(trained
 def test_at_depth_0_the_sources_themselves_are_mixed(trained):
     it = trained()
     _, x_0 = trajectories.real_images(it, "test", 2)
-    (x_t,) = trajectories.noised(it, x_0, [0])
+    (x_t,) = trajectories.diffuse(it, x_0, [0])
     np.testing.assert_array_equal(x_t, x_0)
-    (images,) = final(it, "pixels", latents.decoding(it, x_t, 8))
+    (images,) = run_to_end(it, "pixels", latents.decoding_walk(it, x_t, 8))
     np.testing.assert_array_equal(images[[0, -1]], x_0)
     close(images[3], 0.7 * x_0[0] + 0.3 * x_0[1])
     assert latents.coarse_to_fine(it).facts["rmse_of_reconstructions"][-1] == [0.0, 0.0]
@@ -172,7 +179,7 @@ def test_at_depth_0_the_sources_themselves_are_mixed(trained):
 def test_diffused_ends_have_noise_of_their_own_that_all_depths_share(trained):
     it = trained()
     sched, x_0 = it.run.model.sched, np.zeros((2, 8, 8, 1), np.float32)
-    shallow, deep = trajectories.noised(it, x_0, [2, 7])
+    shallow, deep = trajectories.diffuse(it, x_0, [2, 7])
     close(shallow / np.sqrt(1 - sched.alpha_bar[2]), deep / np.sqrt(1 - sched.alpha_bar[7]))
     assert abs(np.corrcoef(deep[0].ravel(), deep[1].ravel())[0, 1]) < 0.5
 
@@ -193,18 +200,18 @@ def test_depths_are_the_nearest_times_that_the_sampler_visits(trained):
     assert latents.coarse_to_fine(it).facts["depths"] == [8, 8, 6, 6, 4, 4, 2, 2, 0]
 
 
-@pytest.mark.parametrize("together", [nearest.TOGETHER, 64 * 100])
+@pytest.mark.parametrize("together", [nearest.CHUNK_VALUES, 64 * 100])
 def test_a_training_image_is_nearest_to_itself(trained, monkeypatch, together):
-    monkeypatch.setattr(nearest, "TOGETHER", together)
+    monkeypatch.setattr(nearest, "CHUNK_VALUES", together)
     monkeypatch.setattr(nearest, "PART", 700)
     it = trained()
     source = it.run.data.open("train")
     everything = pixels.stretch(source.read(np.arange(source.count)), 17)
     chosen = np.array([0, 99, 100, 1436])
-    for view in (nearest.whole, nearest.centre):
+    for view in (nearest.WHOLE, nearest.CENTRE):
         found = nearest.search(it, source, everything[chosen], features.pixels(), view, 4)
         np.testing.assert_allclose(found.distances[:, 0], 0.0, atol=1e-9)
-        flat = view(everything).reshape(source.count, -1) / 255.0
+        flat = view.crop(everything).reshape(source.count, -1) / 255.0
         np.testing.assert_allclose(flat[found.places[:, 0]], flat[chosen])
         brute = np.sort(((flat[chosen][:, None] - flat) ** 2).sum(-1), axis=1)[:, :4]
         np.testing.assert_allclose(found.distances, brute, atol=1e-5)
@@ -213,13 +220,13 @@ def test_a_training_image_is_nearest_to_itself(trained, monkeypatch, together):
 def test_the_centre_is_half_of_each_side():
     picture = np.arange(6 * 8, dtype=np.uint8).reshape(1, 6, 8, 1)
     np.testing.assert_array_equal(nearest.centre(picture), picture[:, 1:4, 2:6])
-    cut = nearest.cut_out(picture)
+    cut = nearest.gray_surround(picture)
     np.testing.assert_array_equal(nearest.centre(cut), nearest.centre(picture))
     assert (cut == nearest.GRAY).sum() == 6 * 8 - 3 * 4
 
 
 def terms_of(T, steps, bits):
-    """Made-up terms: as many strata as 'steps', every step of 'bits' bits, the decoder of one."""
+    """Returns made-up terms of 'steps' strata: 'bits' bits for each step, one for the decoder."""
     runs = np.array_split(np.arange(2, T + 1), steps - 1)
     return {
         "first": [1, *(int(run[0]) for run in runs)],
@@ -282,10 +289,12 @@ def contents(folder):
 
 @pytest.mark.slow
 def test_all_figures_are_files_and_the_same_files_again(digits, folder, capsys):
-    """All of them: each compiles and draws on its own."""
+    """Compiles a program for each of all figures."""
     run = run_of(digits, folder)
     program.figures(run, ["all"])
-    assert "--mode=evaluate" in capsys.readouterr().out  # of rate_distortion, which is left out
+    assert (
+        "--mode=evaluate" in capsys.readouterr().out
+    )  # the message of rate_distortion, which is left out
     first = contents(folder)
     whole = {f"2-{name}" for name in (*NAMES, "progressive-quality")}
     assert first.keys() == {f"{n}.{s}" for n in whole for s in ("png", "pdf")} | {
@@ -322,14 +331,14 @@ def test_the_grid_takes_samples_that_are_there(digits, folder, trained, monkeypa
     monkeypatch.setattr(samples.sampling, "write_samples", None)
     np.testing.assert_array_equal(samples.first_samples(trained(), 5), made[:5])
     np.testing.assert_array_equal(
-        made, pixels.quantize(ordinary(trained(), np.arange(8)), trained().run.model.levels)
+        made, pixels.quantize(draw_samples(trained(), np.arange(8)), trained().run.model.levels)
     )
 
 
 def test_a_stopped_call_goes_on_where_it_was(trained, monkeypatch):
     it = trained()
     walks = [Walk((0, 8), np.arange(24))]
-    whole = trajectories.go(it._replace(kept=it.kept / "whole"), "walk", walks)
+    whole = trajectories.run_walks(it._replace(kept=it.kept / "whole"), "walk", walks)
     taken = []
 
     def advance(*args):
@@ -340,9 +349,9 @@ def test_a_stopped_call_goes_on_where_it_was(trained, monkeypatch):
 
     counting = it._replace(program=it.program._replace(advance=advance))
     with pytest.raises(signals.Stopped, match="in walk|batches done"):
-        trajectories.go(counting, "walk", walks)
+        trajectories.run_walks(counting, "walk", walks)
     monkeypatch.setattr(signals, "pending", [])
-    np.testing.assert_array_equal(trajectories.go(counting, "walk", walks), whole)
+    np.testing.assert_array_equal(trajectories.run_walks(counting, "walk", walks), whole)
     assert taken == [(0, 8)] * 3  # each of three batches once
 
 
@@ -363,10 +372,11 @@ def test_figures_that_cannot_be_are_refused_before_anything_is_drawn(digits, fol
 
 
 def test_figures_come_in_one_order_each_once():
-    assert program.chosen(["nearest", "grid", "grid"]) == ["grid", "nearest"]
-    of_all = program.chosen(["grid", "all"])
-    assert of_all == [name for name in program.FIGURES if name not in program.ASKED_FOR]
-    assert program.chosen(["all", *program.ASKED_FOR]) == list(program.FIGURES)
+    assert program.select(["nearest", "grid", "grid"]) == ["grid", "nearest"]
+    of_all = program.select(["grid", "all"])
+    assert of_all == IN_ALL
+    others = program.FIGURES.keys() - set(IN_ALL)
+    assert program.select(["all", *others]) == list(program.FIGURES)
 
 
 def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(folder):
@@ -379,7 +389,7 @@ def test_the_command_refuses_an_unknown_figure_with_2_and_help_knows_them_all(fo
 @pytest.mark.slow
 def test_guidance_draws_every_class_at_every_weight(digits, tmp_path, monkeypatch):
     """A trained conditional network at five weights, each compiled."""
-    monkeypatch.setattr(guidance, "EACH", 2)
+    monkeypatch.setattr(guidance, "PER_CLASS", 2)
     fields = {"model.classes": 10, "train.label_dropout": 0.5}
     run = run_of(digits, tmp_path, **fields)
     train.train(run)
@@ -395,7 +405,7 @@ def test_guidance_draws_every_class_at_every_weight(digits, tmp_path, monkeypatc
 @pytest.mark.slow
 def test_guidance_is_drawn_of_a_classifier_s_too(trained, digits, tmp_path, monkeypatch):
     """Two networks, one of which is differentiated, at four weights."""
-    monkeypatch.setattr(guidance, "EACH", 2)
+    monkeypatch.setattr(guidance, "PER_CLASS", 2)
     fields = {"diffusion.loss": "classification", "model.classes": 10}
     train.train(run_of(digits, tmp_path / "classifier", **fields))
     made = trained(**{"sample.classifier": str(tmp_path / "classifier")})
@@ -408,11 +418,11 @@ def test_guidance_is_drawn_of_a_classifier_s_too(trained, digits, tmp_path, monk
 
 @pytest.mark.slow
 def test_guided_walks_share_their_noise_and_keep_their_classes(digits, tmp_path):
-    """w = 0 of the figure is what --mode=sample draws without guidance."""
+    """w = 0 gives the samples that --mode=sample draws without guidance."""
     run = run_of(digits, tmp_path, **{"model.classes": 10, "train.label_dropout": 0.5})
     train.train(run)
     weights = state.read_ema(run)
-    it = Chains(
+    it = TrainedRun(
         run,
         *weights,
         sampling.make_program(run.model, run.sample.chain),
@@ -420,7 +430,7 @@ def test_guided_walks_share_their_noise_and_keep_their_classes(digits, tmp_path)
     )
     keys = sampling.image_keys(run, 0, np.arange(8))
     given = sampling.program_inputs(run, it.params, run.sample.chain, np.arange(8))
-    close(guidance.sampled(it, 0.0, 8), it.program(given, keys))
+    close(guidance.draw_samples(it, 0.0, 8), it.program(given, keys))
 
 
 @pytest.mark.slow
@@ -439,7 +449,7 @@ def test_the_figure_of_the_ode_is_of_held_out_images_and_their_bound(trained, tm
 
 
 def test_the_figure_of_the_ode_is_refused_a_network_of_its_own_mean(digits, tmp_path):
-    with pytest.raises(ValueError, match="--figures=ode goes by the score"):
+    with pytest.raises(ValueError, match="--figures=ode needs the score"):
         program.check(run_of(digits, tmp_path, **{"diffusion.output": "x_prev"}), ["ode"])
 
 
@@ -447,7 +457,7 @@ def test_the_figure_of_the_ode_is_refused_a_network_of_its_own_mean(digits, tmp_
 def test_the_figure_of_solvers_holds_each_against_heun_s_end_and_the_ancestral_chain(
     trained, monkeypatch
 ):
-    """Of few images; the first are the same whether distances are wanted or not."""
+    """With few images; the first are the same with and without distances."""
     monkeypatch.setattr(solvers, "STEPS", (2, 4))
     monkeypatch.setattr(solvers, "COUNT", 8)
     monkeypatch.setattr(solvers, "SEEDS", 2)
@@ -455,10 +465,38 @@ def test_the_figure_of_solvers_holds_each_against_heun_s_end_and_the_ancestral_c
     assert "frechet" not in plain.facts
     drawn = solvers.solvers(trained(**{"eval.quality.samples": 8}))
     assert drawn.facts["rmse"] == plain.facts["rmse"]
-    assert set(drawn.facts["rmse"]) == set(solvers.LOOKS)
+    assert set(drawn.facts["rmse"]) == set(solvers.EVALUATIONS)
     found = drawn.facts["frechet"]
     assert found["samples"] == 8 and np.shape(found["ancestral"]) == (1, 2)
-    for name in solvers.LOOKS:
+    for name in solvers.EVALUATIONS:
         assert np.shape(found[name]) == (2, 2)
         assert all(one != other for one, other in found[name])  # two seeds
         assert drawn.facts["rmse"][name][1] < drawn.facts["rmse"][name][0]
+
+
+def test_the_figure_of_compression_holds_files_against_their_bound(loud_run, monkeypatch):
+    monkeypatch.setattr(compression, "IMAGES", 2)
+    monkeypatch.setattr(compression.poisson, "bits_per_kl_bit", lambda: 1.4)  # seconds of draws
+    run = loud_run()
+    with pytest.raises(ValueError, match="--mode=calibrate"):
+        program.check(run, ["compression"])
+    calibrate.calibrate(run)
+    program.check(run, ["compression"])
+    program.figures(run, ["compression"])
+    path = run.directory / "figures" / "4-compression"
+    facts = json.loads(path.with_name("4-compression.json").read_text())
+    Image.open(path.with_name("4-compression.png")).verify()
+    files, bound, dims = facts["files"], facts["bound"], 64
+    assert facts["images"] == 2 and len(files["totals"]) == len(bound["totals"]) == 2
+    for curve in (files, bound):  # the parts of a file make up the whole
+        parts = curve["header"] + sum(curve["step_bits_per_dim"]) + curve["last_layer"]
+        prior = curve["total"] - parts
+        assert -1e-9 < prior < 0.5, curve
+        assert len(curve["rate"]) == len(curve["rmse"]) == len(facts["times"])
+        assert (np.diff(curve["rate"]) > 0).all()
+    assert files["total"] * dims % 4 == 0  # whole bytes, the mean of two files
+    assert files["rate"][-1] + files["last_layer"] == pytest.approx(files["total"], abs=8 / dims)
+    assert facts["ratio"]["beyond_the_header"] < facts["ratio"]["file_by_bound"]
+    for name in ("jpeg", "webp"):
+        rmse = facts["others"][name]["rmse"]
+        assert rmse[0] > rmse[-1] >= 0.0  # of the worst and the best quality

@@ -375,7 +375,7 @@ def cifar():
     folder = os.environ.get("DDPM_JAX_TFDS")
     if not folder:
         pytest.skip("DDPM_JAX_TFDS, a folder with TFDS's cifar10, is not set")
-    return source.source("cifar10", folder, "test", 32).read(np.arange(4))
+    return source.open_data_set("cifar10", folder, "test", 32).read(np.arange(4))
 
 
 def as_torch(images):

@@ -164,7 +164,7 @@ CONTRACT = {"fits", "peak_bytes", "bytes_accessed", "flops", "optimal_seconds"} 
 
 def test_preflight_of_the_devices_there_are(eight, tmp_path, capsys, monkeypatch):
     """Neither a data set nor a checkpoint is opened, prepared or left."""
-    monkeypatch.setattr("ddpm_jax.datasets.library.prepared", None)
+    monkeypatch.setattr("ddpm_jax.datasets.library.open_builder", None)
     eight.sample.batch_size = 12
     run = preflight.build_run(eight, epath.Path(tmp_path), "local")
     assert run.model.shape == (8, 8, 1) and run.model.levels == 17

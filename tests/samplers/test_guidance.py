@@ -83,12 +83,12 @@ def conditional(digits, directory, **fields):
 
 
 def test_labels_come_with_their_images_in_every_batch(digits):
-    source = sources.source("digits", str(digits), "train", 8)
-    loaded = batches.loaded(source, labelled=True)
+    source = sources.open_data_set("digits", str(digits), "train", 8)
+    loaded = batches.load(source, labelled=True)
     assert source.classes == 10
     for some in (source, loaded):
         (batch,) = batches.batches(some, 0, 24, slice(8, 24), 3, 4, labelled=True)
-        rows = batches.indices_of(source.count, 0, 24, 3, slice(8, 24))
+        rows = batches.batch_indices(source.count, 0, 24, 3, slice(8, 24))
         np.testing.assert_array_equal(batch.images, source.read(rows))
         np.testing.assert_array_equal(batch.labels, source.labels(rows))
         assert batch.labels.dtype == np.int32

@@ -28,7 +28,7 @@ def steps_on(tiny, tmp_path):
         current = jax.jit(lambda: state.initial(run))()
         current = jax.device_put(current, state.shardings(run))
         step = train.compiled_step(run)
-        source = batches.loaded(run.data.open("train"))
+        source = batches.load(run.data.open("train"))
         losses = []
         for batch in batches.batches(source, 0, 16, slice(0, 16), 0, 3):
             current = step(current, mesh.put(run.mesh, batch))

@@ -8,7 +8,7 @@ from support import by_hand, loud
 
 from ddpm_jax.networks.conditioning import Given
 from ddpm_jax.run import state
-from ddpm_jax.training.train import begin
+from ddpm_jax.training.train import resume_or_initialize
 
 
 @pytest.mark.parametrize("kind", loud.KINDS)
@@ -53,4 +53,4 @@ def test_it_is_read_and_resumed_like_any_other_run(loud_run):
     for found, draw in ((average, loud.EMA), (raw, loud.RAW)):
         drawn = loud.weights(like, draw)
         jax.tree.map(np.testing.assert_array_equal, found, drawn)
-    assert int(begin(run).step) == loud.STEP < run.train.steps
+    assert int(resume_or_initialize(run).step) == loud.STEP < run.train.steps

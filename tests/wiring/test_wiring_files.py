@@ -47,7 +47,7 @@ PROGRAMS = {  # what takes weights, and the function that is then called with th
     "sample": (sampling.generate, sampling, "write_samples", 2),
     "quality": (quality.quality, quality, "samples", 2),
     "bound": (evaluate.evaluate, bound, "bounds", 1),
-    "figures": (lambda run: program.figures(run, ["grid"]), program, "Chains", 2),
+    "figures": (lambda run: program.figures(run, ["grid"]), program, "TrainedRun", 2),
     "calibrate": (calibrate.calibrate, measure, "errors", 1),
     "compress": (lambda run: inputs.open_codec(run, "portable"), inputs.model, "codec", 2),
     "export samples": (
@@ -226,12 +226,12 @@ def test_what_decides_a_run_s_numbers_may_not_change_under_it(loud_run):
 def test_a_figure_s_images_noise_and_walks_are_of_the_samples_seed(loud_run):
     def made(seed):
         run = loud_run(**{"sample.seed": seed})
-        trained = trajectories.Chains(run, 4, None, None, None)
+        trained = trajectories.TrainedRun(run, 4, None, None, None)
         indices, x_0 = trajectories.real_images(trained, "test", 4)
-        (x_t,) = trajectories.noised(trained, np.zeros_like(x_0), [8])
+        (x_t,) = trajectories.diffuse(trained, np.zeros_like(x_0), [8])
         trained = trained._replace(program=sampling.make_program(run.model, run.sample.chain))
         walk = trajectories.Walk((0,), np.arange(4))
-        (x_T,) = trajectories.followed(trained, walk, trajectories.x_t_itself, lambda steps: None)
+        (x_T,) = trajectories.run_batch(trained, walk, trajectories.observe_x_t, lambda steps: None)
         return indices, x_t, x_T
 
     for one, other in zip(made(5), made(6), strict=True):
@@ -244,15 +244,15 @@ def test_images_are_no_distance_from_themselves_in_the_figure_of_shared_latents(
     """The mean over pairs of two images, by a loop over them."""
     run = loud_run()
     program = sampling.make_program(run.model, run.sample.chain)
-    trained, rng = trajectories.Chains(run, 4, None, program, None), np.random.default_rng(0)
+    trained, rng = trajectories.TrainedRun(run, 4, None, program, None), np.random.default_rng(0)
     walked = []
 
-    def go(trained, label, walks, *_):
+    def run_walks(trained, label, walks, *_):
         shapes = [(len(walk.marks), len(walk.numbers), 8, 8, 1) for walk in walks]
         walked[:] = [rng.uniform(-1, 1, shape).astype(np.float32) for shape in shapes]
         return walked
 
-    monkeypatch.setattr(trajectories, "go", go)
+    monkeypatch.setattr(trajectories, "run_walks", run_walks)
     found = latents.shared_latents(trained).facts["rmse_between_continuations"]
     assert len(found) == len(walked) == 4
     for value, seen in zip(found, walked, strict=True):

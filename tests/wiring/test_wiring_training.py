@@ -103,7 +103,7 @@ def test_the_seed_decides_the_order_of_the_data_and_a_resumed_run_keeps_it(
     source = run.data.open("train")
     assert len(batches_seen) == 2  # steps 5 and 6 of 6
     for n, batch in enumerate(batches_seen, start=4):
-        rows = batches.indices_of(source.count, seed, BATCH, n)
+        rows = batches.batch_indices(source.count, seed, BATCH, n)
         np.testing.assert_array_equal(batch.images, source.read(rows))
         np.testing.assert_array_equal(batch.labels, source.labels(rows))
 

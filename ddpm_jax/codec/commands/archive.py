@@ -16,7 +16,7 @@ from ddpm_jax.runtime import console, files, signals
 
 
 def archive_name(request: Request) -> str:
-    """The archive is named after the first folder or file of the input."""
+    """Names the archive after the first folder or file of the input."""
     first = epath.Path(request.input[0])
     name = first.name if first.is_dir() else first.stem
     return "archive" if name.startswith(".") or not name else name
@@ -27,7 +27,7 @@ def file_stems(paths: Sequence[epath.Path]) -> list[str]:
 
 
 def archive_path(request: Request) -> epath.Path:
-    return epath.Path(request.output) / f"{archive_name(request)}{inputs.ARCHIVE}"
+    return inputs.output_folder(request) / f"{archive_name(request)}{inputs.ARCHIVE}"
 
 
 def check_write(run: Run, request: Request) -> None:
@@ -49,7 +49,7 @@ def check_write(run: Run, request: Request) -> None:
 def is_archive_of(
     run: Run, request: Request, target: epath.Path, sources: Sequence[epath.Path]
 ) -> bool:
-    """Whether it holds these pictures, judged by its length and its header: the model, names and checksums."""
+    """Whether 'target' holds these pictures, judged by its length and its header (model, names, checksums)."""
     codec = inputs.open_codec(run, request.profile)
     try:
         data = inputs.read_archive(target)
@@ -63,7 +63,7 @@ def is_archive_of(
 
 
 def write(run: Run, request: Request) -> None:
-    """Writes all pictures to one <folder>.djxa; when stopped, writes nothing."""
+    """Writes all pictures to one <folder>.djxa, or nothing if it is stopped."""
     target = archive_path(request)
     if target.exists():
         console.say(f"{target} already exists")

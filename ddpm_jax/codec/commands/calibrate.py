@@ -1,4 +1,4 @@
-"""--mode=calibrate: measures, once a checkpoint, what the codec must know besides the weights."""
+"""--mode=calibrate: measures what the codec needs besides the weights, once per checkpoint."""
 
 import time
 
@@ -12,7 +12,7 @@ from ddpm_jax.runtime import checkpoint, console
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for a model that the codec cannot drive, or a step that is calibrated already."""
+    """Raises ValueError if the codec does not support the model, or the checkpoint is already calibrated."""
     model.check(run.model)
     refuse_existing(calibration.file_path(run.directory, newest_step(run)))
     run.data.open(run.data.split)

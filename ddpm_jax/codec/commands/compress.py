@@ -13,8 +13,8 @@ from ddpm_jax.runtime import console, files
 
 
 def check_compress(run: Run, request: Request) -> None:
-    """Raises ValueError for files that cannot be compressed, before any is."""
-    outputs.check(request.input, request.output)
+    """Raises ValueError for files that cannot be compressed, before compressing any."""
+    outputs.check(request)
     if request.max_bytes is not None and request.max_bytes < file_header.MAX_HEADER_SIZE:
         raise ValueError(
             f"--max_bytes is {request.max_bytes}; it must be at least"
@@ -40,16 +40,16 @@ def check_compress(run: Run, request: Request) -> None:
 
 def compress_jobs(request: Request) -> list[Job]:
     sources = pictures.find_files(request.input, pictures.SUFFIXES)
-    named = [(path, [path.stem]) for path in sources]
-    return outputs.jobs(named, request.output, pictures.COMPRESSED)
+    names = [(path, [path.stem]) for path in sources]
+    return outputs.jobs(names, inputs.output_folder(request), pictures.COMPRESSED)
 
 
 def decompress_jobs(request: Request) -> list[Job]:
-    def names(path: epath.Path) -> list[str]:
+    def image_names(path: epath.Path) -> list[str]:
         return archive.image_names(path) if inputs.is_archive(path) else [path.stem]
 
-    named = [(path, inputs.call_on_file(path, names)) for path in compressed_files(request)]
-    return outputs.jobs(named, request.output, ".png", request.best_effort)
+    names = [(path, inputs.call_on_file(path, image_names)) for path in compressed_files(request)]
+    return outputs.jobs(names, inputs.output_folder(request), ".png", request.best_effort)
 
 
 def compressed_files(request: Request) -> list[epath.Path]:
@@ -57,7 +57,7 @@ def compressed_files(request: Request) -> list[epath.Path]:
 
 
 def compress(run: Run, request: Request) -> None:
-    """Writes <name>.djx for each picture. Raises Stopped, between two files, when a signal asks for it."""
+    """Writes <name>.djx for each picture. Raises Stopped, between two files, after a signal."""
     if request.archive:
         return archive.write(run, request)
     codec, jobs = inputs.open_codec(run, request.profile), compress_jobs(request)
@@ -77,7 +77,7 @@ def compress(run: Run, request: Request) -> None:
 
 def check_decompress(run: Run, request: Request) -> None:
     """Raises ValueError for files whose headers show that they cannot be decoded."""
-    outputs.check(request.input, request.output)
+    outputs.check(request)
     model.check(run.model)
     codecs = inputs.codecs_by_environment(run)
 
@@ -148,7 +148,7 @@ def damage_report(damaged: list[str], count: int) -> str:
 
 
 def inspect(run: Run, request: Request) -> None:
-    """Prints a line for each file: what its header says."""
+    """Prints a line for each file, from its header."""
     for path in compressed_files(request):
         console.say(describe(path, run.model.shape))
 

@@ -1,4 +1,4 @@
-"""What the codec's programs share: the request, reading files within bounds, and the codec of a run."""
+"""Input of the codec's programs: the request, the codec of a run, and files of bounded size."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -26,6 +26,13 @@ class Request(NamedTuple):
     profile: str = model.PORTABLE
     archive: bool = False
     best_effort: bool = False
+
+
+def output_folder(request: Request) -> epath.Path:
+    """The folder of --output. Raises ValueError if it is not given."""
+    if not request.output:
+        raise ValueError("nowhere to write; give a folder, --output=DIR")
+    return epath.Path(request.output)
 
 
 def open_codec(run: Run, profile: str) -> Codec:

@@ -1,4 +1,4 @@
-"""Where each file's output goes, and whether an existing file is that output, so that a command can be resumed."""
+"""Maps each file to its output, and recognizes existing output, so that a command can be resumed."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from ddpm_jax.codec import file_header, image_file
 from ddpm_jax.codec.commands import inputs, pictures
+from ddpm_jax.codec.commands.inputs import Request
 from ddpm_jax.codec.errors import CodecError
 from ddpm_jax.codec.model import Codec
 from ddpm_jax.runtime import checkpoint, console, files, signals
@@ -18,29 +19,27 @@ DAMAGED = ".damaged.png"  # ends the name of a picture recovered from a damaged 
 
 
 class Job(NamedTuple):
-    """A file, and where its output goes: one path, or one for each image of an archive."""
+    """A file and the paths of its output: one, or one for each image of an archive."""
 
     source: epath.Path
     targets: list[epath.Path]
 
 
-def check(input: Sequence[str], output: str | None) -> None:
-    """Raises ValueError if either is missing, or the output folder cannot be written."""
-    if not input:
+def check(request: Request) -> None:
+    """Raises ValueError if --input or --output is missing, or the output folder is not writable."""
+    if not request.input:
         raise ValueError("nothing to read; give files or folders, --input=FILES or --input=DIR")
-    if not output:
-        raise ValueError("nowhere to write; give a folder, --output=DIR")
-    files.check_writable(checkpoint.absolute_path(epath.Path(output)), "", flag="--output")
+    folder = inputs.output_folder(request)
+    files.check_writable(checkpoint.absolute_path(folder), "", flag="--output")
 
 
 def jobs(
     sources: Sequence[tuple[epath.Path, Sequence[str]]],
-    output: str,
+    folder: epath.Path,
     suffix: str,
     best_effort: bool = False,
 ) -> list[Job]:
     """Builds the jobs of files and the names of their outputs. Raises ValueError if two outputs share a path."""
-    folder = epath.Path(output)
     result = [Job(path, [folder / f"{name}{suffix}" for name in names]) for path, names in sources]
     targets = [target for job in result for target in job.targets]
     paths = [*targets, *(map(damaged_path, targets) if best_effort else ())]

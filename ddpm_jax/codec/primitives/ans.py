@@ -98,7 +98,7 @@ def take_words(tail: tuple | None, count: int) -> tuple[np.ndarray, tuple | None
 
 
 def push_bytes(stack: Stack, content: bytes) -> Stack:
-    """Pushes bytes as they are. The caller has to remember how many there are."""
+    """Pushes bytes unchanged. The caller has to store their number."""
     symbols = np.frombuffer(content + bytes(len(content) % 2), "<u2").astype(np.int64)
     return push(stack, symbols, np.ones_like(symbols), RAW_BITS)
 

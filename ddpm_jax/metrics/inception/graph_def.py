@@ -54,7 +54,7 @@ def fields(buffer: int | memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 def message(buffer: int | memoryview) -> dict[int, list[int | memoryview]]:
     """Reads a message: all values of every field, by its number."""
-    values = {}
+    values: dict[int, list[int | memoryview]] = {}
     for number, value in fields(buffer):
         values.setdefault(number, []).append(value)
     return values
@@ -62,9 +62,20 @@ def message(buffer: int | memoryview) -> dict[int, list[int | memoryview]]:
 
 def raw(values: list[int | memoryview]) -> bytes:
     """Joins strings, or the packed and unpacked parts of an array."""
-    if any(isinstance(value, int) for value in values):
+    parts = []
+    for value in values:
+        if isinstance(value, int):
+            raise ValueError(BROKEN)
+        parts.append(value)
+    return b"".join(parts)
+
+
+def size(dimension: int | memoryview) -> int:
+    """Reads the size of one dimension of a shape."""
+    value = message(dimension).get(SIZE, [0])[0]
+    if not isinstance(value, int):
         raise ValueError(BROKEN)
-    return b"".join(values)
+    return value
 
 
 def tensor(buffer: int | memoryview) -> np.ndarray | None:
@@ -72,8 +83,8 @@ def tensor(buffer: int | memoryview) -> np.ndarray | None:
     proto = message(buffer)
     if proto.get(DTYPE) != [FLOAT32]:
         return None
-    sizes = message(proto[SHAPE][0]).get(DIMENSION, []) if SHAPE in proto else []
-    shape = [message(size).get(SIZE, [0])[0] for size in sizes]
+    dimensions = message(proto[SHAPE][0]).get(DIMENSION, []) if SHAPE in proto else []
+    shape = [size(dimension) for dimension in dimensions]
     values = np.frombuffer(raw(proto.get(CONTENT) or proto.get(FLOATS, [])), "<f4")
     missing = math.prod(shape) - len(values)
     if len(values) and 0 < missing < MANY:  # the format may omit repetitions of the last number

@@ -216,15 +216,15 @@ def space(
             f"unknown resize rule {resize!r}; the rules are {', '.join(resizing.RULES)}"
         )
     meshes.check_batch(mesh or meshes.mesh(1), batch_size, "the Inception batch size")
-    place = meshes.replicated_sharding(mesh) if mesh else None
-    placed = jax.device_put({name: np.asarray(weights[name]) for name in shapes()}, place)
+    sharding = meshes.replicated_sharding(mesh) if mesh else None
+    on_device = jax.device_put({name: np.asarray(weights[name]) for name in shapes()}, sharding)
     run = jax.jit(lambda weights, images: apply(weights, resizing.RULES[resize](images)))
 
     def batch(images: Bytes) -> dict[str, np.ndarray]:
         missing = batch_size - len(images)
         images = np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0)), mode="edge")
         local = meshes.put(mesh, images[meshes.local_rows(batch_size)]) if mesh else images
-        outputs = meshes.fetch(run(placed, local))
+        outputs = meshes.fetch(run(on_device, local))
         return {name: rows[: batch_size - missing] for name, rows in outputs.items()}
 
     def features(images: Bytes) -> Features:

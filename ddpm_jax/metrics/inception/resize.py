@@ -1,4 +1,4 @@
-"""Resizes bytes to the Inception network's input, by one of two rules; files state which.
+"""Resizes images to the Inception network's input, by one of two rules; files record which.
 
 They differ by half a pixel and in the scaling, which changes the features of 32 x 32 images by 1.5%.
 """
@@ -13,12 +13,12 @@ Scaled = Float[Array, "b 299 299 3"]
 
 
 def corners(n: int) -> Float32[np.ndarray, " 299"]:
-    """Where TensorFlow 1 reads each of 299 pixels among n: the grids share a corner."""
+    """Coordinates of 299 pixels among n in TensorFlow 1, whose grids share a corner."""
     return np.arange(SIZE, dtype=np.float32) * np.float32(n / SIZE)
 
 
 def centres(n: int) -> Float32[np.ndarray, " 299"]:
-    """Where other libraries do: pixels are squares, and the grids share a centre."""
+    """Coordinates of 299 pixels among n in other libraries: pixels are squares, and grids share a centre."""
     scale = np.float32(n / SIZE)
     half = np.float32(0.5)
     return np.maximum((np.arange(SIZE, dtype=np.float32) + half) * scale - half, np.float32(0))
@@ -38,7 +38,7 @@ def interpolate(
 
 
 def ttur(images: Bytes) -> Scaled:
-    """What the graph itself does, as in TTUR's, OpenAI's and torch-fidelity's code."""
+    """The graph's own rule, used by TTUR's, OpenAI's and torch-fidelity's code."""
     pixels = interpolate(images.astype(jnp.float32), corners(images.shape[2]), 2)
     pixels = interpolate(pixels, corners(images.shape[1]), 1)
     return (pixels - 128.0) / 128.0

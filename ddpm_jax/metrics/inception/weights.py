@@ -1,4 +1,4 @@
-"""Reads the Inception network's weights in every form in circulation, without downloading them.
+"""Reads the Inception network's weights from every file format in use, without downloading them.
 
   python -m ddpm_jax.metrics.inception.weights SOURCE TARGET.npz
 
@@ -10,6 +10,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
+from typing import IO, Any, cast
 
 import jax
 import numpy as np
@@ -119,7 +120,7 @@ def read_graph(path: epath.Path, graph: bytes) -> dict[str, np.ndarray]:
 
 def read_tgz(path: epath.Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:gz") as tar:
-        return read_graph(path, tar.extractfile(GRAPH).read())
+        return read_graph(path, cast(IO[bytes], tar.extractfile(GRAPH)).read())
 
 
 def read_zip(path: epath.Path) -> dict[str, np.ndarray]:
@@ -132,9 +133,9 @@ def read_zip(path: epath.Path) -> dict[str, np.ndarray]:
 
 
 def read(path: epath.PathLike) -> Weights:
-    """Reads the network's arrays, by the graph's names, from a file of any of the forms.
+    """Reads the network's arrays, by the graph's names, from a file of any of these formats.
 
-    Raises ValueError, one line that says what the file is and what to get, for any other file.
+    Raises ValueError, with a line on what the file is and what to get instead, for any other file.
     """
     path = epath.Path(path)
     head = foreign.check(path, GET)
@@ -179,7 +180,7 @@ def convert(source: epath.PathLike, target: epath.PathLike) -> None:
     if target.suffix != ".npz":
         raise ValueError(f"TARGET is {target}; its name must end in .npz")
     buffer = io.BytesIO()
-    np.savez(buffer, **read(source))
+    np.savez(buffer, **cast(dict[str, Any], read(source)))
     files.write(target, buffer.getvalue())
 
 
