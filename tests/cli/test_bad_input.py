@@ -13,8 +13,7 @@ from typing import NamedTuple
 import pytest
 import tensorflow_datasets as tfds
 from conftest import ROOT
-from support import command
-from test_command_line import TINY, ddpm
+from support.command import TINY, ddpm, ddpm_process
 
 NEW = [f"--config={ROOT}/configs/digits.py", *TINY[1:], "--config.data.data_dir=data"]
 PREFLIGHT = ["--mode=preflight", "--topology=local", "--config.parallel.devices=0"]
@@ -214,7 +213,7 @@ def trained(digits, tmp_path_factory):
     """A run of 6 steps that has lost its last two."""
     folder = tmp_path_factory.mktemp("trained")
     args = [*TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}"]
-    status, _, err = command.ddpm(*args, "--config.train.steps=6")
+    status, _, err = ddpm(*args, "--config.train.steps=6")
     assert status == 0, err
     shutil.rmtree(folder / "checkpoints" / "6")
     rows = (folder / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -232,7 +231,7 @@ def test_bad_input(name, digits, trained, tmp_path):
     if case.before:
         globals()[case.before](tmp_path)
     before = content(tmp_path, case.status)
-    run = partial(ddpm, before=case.limits) if case.limits else command.ddpm
+    run = partial(ddpm_process, before=case.limits) if case.limits else ddpm
     status, _, err = run(*case.args, cwd=tmp_path)
     last = (err.strip().splitlines() or [""])[-1]
     assert status == case.status, err

@@ -1,7 +1,6 @@
 """The contract of the command line: exit status, one clear line, nothing lost. Training is a real process."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -9,51 +8,16 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from support import command
-
-TINY = [
-    "--config=configs/digits.py",
-    "--config.model.channels=4",
-    "--config.model.multipliers=(1,)",
-    "--config.diffusion.schedule.T=6",
-    "--config.train.steps=4",
-    "--config.train.batch_size=8",
-    "--config.train.log_every=2",
-    "--config.train.checkpoint_every=2",
-    "--config.train.grid.steps=6",
-    "--config.train.grid.count=4",
-    "--config.sample.steps=6",
-    "--config.sample.count=5",
-    "--config.sample.batch_size=4",
-    "--config.eval.steps=6",
-    "--config.eval.images=12",
-    "--config.eval.batch_size=12",
-    "--config.eval.quality.samples=0",
-    "--config.parallel.devices=1",
-]
-
-
-def ddpm(*args, cwd=ROOT, before=""):
-    """Exit status, standard output, and standard error of one command, in a process of its own.
-
-    'before' is run in the process before the command takes its place.
-    """
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    program = [sys.executable, "-m", "ddpm_jax.main", *map(str, args)]
-    if before:
-        become = f"{before}; import os, sys; os.execv(sys.executable, sys.argv[1:])"
-        program = [sys.executable, "-c", become, *program]
-    done = subprocess.run(
-        program, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
-    )
-    return done.returncode, done.stdout, done.stderr
+from support.command import TINY, ddpm, ddpm_process
 
 
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
     """A run of 4 steps, by the command."""
     folder = tmp_path_factory.mktemp("run")
-    status, out, err = ddpm(*TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}")
+    status, out, err = ddpm_process(
+        *TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}"
+    )
     assert status == 0, err
     return folder, out
 
@@ -74,7 +38,7 @@ def test_training_leaves_what_the_contract_says_and_says_where(trained):
 
 def test_the_same_command_resumes_and_a_run_needs_no_config(trained):
     folder, _ = trained
-    status, out, err = command.ddpm(f"--workdir={folder}", "--config.train.steps=6")
+    status, out, err = ddpm(f"--workdir={folder}", "--config.train.steps=6")
     assert status == 0, err
     assert "resuming from step 4" in out and "step 6/6" in out
 
@@ -82,7 +46,7 @@ def test_the_same_command_resumes_and_a_run_needs_no_config(trained):
 @pytest.mark.parametrize("solver", [[], ["--config.sample.solver=ddim", "--config.sample.steps=3"]])
 def test_sampling_writes_an_npz_and_a_grid(trained, solver):
     folder, _ = trained
-    status, out, err = command.ddpm("--mode=sample", "--workdir", folder, *solver)
+    status, out, err = ddpm("--mode=sample", "--workdir", folder, *solver)
     assert status == 0, err
     name = "ddim-3-eta0-5" if solver else "ancestral-6-5"
     (path,) = folder.glob(f"samples/*-{name}-seed0.npz")
@@ -92,7 +56,7 @@ def test_sampling_writes_an_npz_and_a_grid(trained, solver):
 
 
 def test_help_exits_0_and_tells_a_newcomer_what_to_type():
-    status, out, _ = command.ddpm("--help")
+    status, out, _ = ddpm("--help")
     assert status == 0
     for needed in ("--config=configs/digits.py", "--mode", "--workdir", "sample", "evaluate"):
         assert needed in out
@@ -102,13 +66,13 @@ def test_a_run_without_a_finished_checkpoint_is_nothing_to_sample_from(trained, 
     folder, _ = trained
     (tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir(parents=True)
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
-    status, _, err = command.ddpm(f"--workdir={tmp_path}", "--mode=sample")
+    status, _, err = ddpm(f"--workdir={tmp_path}", "--mode=sample")
     assert status == 2 and "no checkpoint to sample from" in err
 
 
 def test_a_traceback_is_for_those_who_ask(tmp_path):
     args = [f"--config={ROOT}/configs/digits.py", "--config.train.batch_size=0", "--verbosity=1"]
-    status, _, err = command.ddpm(*args, cwd=tmp_path)
+    status, _, err = ddpm(*args, cwd=tmp_path)
     assert status == 2 and "Traceback" in err and "train.batch_size is 0" in err
 
 

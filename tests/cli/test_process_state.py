@@ -12,8 +12,7 @@ import jax
 import pytest
 from absl import flags
 from conftest import ROOT
-from support.command import ddpm
-from test_command_line import TINY
+from support.command import TINY, ddpm
 
 from ddpm_jax.profiling import preflight
 from ddpm_jax.runtime import signals

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from support import codec_network, gaussian_source
-from support.codec_network import pictured
+from support.codec_network import drifting, pictured
 
 from ddpm_jax.codec import chain, file_header, image_file
 from ddpm_jax.codec.errors import CodecError, CorruptStream, ModelMismatch
@@ -101,16 +101,6 @@ def test_hostile_files_take_little_memory_and_time(portable, files):
         spent, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert spent < 20 and peak < 1e8, content  # nu = 16 has a trellis of 25 MB, built in pieces
-
-
-def drifting(of, size):
-    """Returns a codec whose network is off by size(t), up or down."""
-    random = np.random.default_rng(0)
-
-    def predict(x_t, t):
-        return of.predict(x_t, t) + size(t) * random.choice([-1.0, 1.0], x_t.shape)
-
-    return of._replace(predict=predict)
 
 
 def test_drift_of_half_the_margin_changes_nothing(portable, files):

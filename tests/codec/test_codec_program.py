@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
+from support.codec_command import codec, folder_of_files  # noqa: F401, a fixture
 from support.command import ddpm
-from test_command_line import TINY
 
 from ddpm_jax.codec import archive_header, file_header
-from ddpm_jax.datasets import pixels
-from ddpm_jax.datasets import source as sources
 
 # A process with other XLA flags and threads than this one, much as on another machine. Reports other files it opens.
 ALONE = """
@@ -38,33 +36,6 @@ print("wrong", wrong)
 sys.exit(status or bool(wrong))
 """
 SYSTEM = ("/usr", "/lib", "/lib64", "/etc", "/proc", "/sys", "/dev")
-
-
-@pytest.fixture(scope="module")
-def folder(digits, tmp_path_factory):
-    """run/, calibrated; pictures/, four digits; files/ and archive/, the same compressed."""
-    folder = tmp_path_factory.mktemp("codec")
-    trained = ddpm(*TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}/run")
-    assert trained[0] == 0, trained[2]
-    (folder / "pictures").mkdir()
-    source = sources.open_data_set("digits", str(digits), "test", 8)
-    for number, image in enumerate(pixels.stretch(source.read(np.arange(4)), 17)):
-        Image.fromarray(image[..., 0]).save(folder / "pictures" / f"{number}.png")
-    before = codec(folder, "compress", "--input=pictures", "--output=files")
-    assert before[0] == 2 and "--mode=calibrate" in before[2], before
-    assert codec(folder, "calibrate")[0] == 0
-    again = codec(folder, "calibrate")
-    assert again[0] == 2 and "already exists" in again[2]
-    status, out, err = codec(folder, "compress", "--input=pictures", "--output=files")
-    assert status == 0 and "4 files" in out, err
-    made = codec(folder, "compress", "--archive", "--input=pictures", "--output=archive")
-    assert made[0] == 0 and "4 pictures in archive/pictures.djxa" in made[1], made
-    return folder
-
-
-def codec(folder, mode, *args):
-    """Runs a mode in the folder, so that paths are short."""
-    return ddpm("--workdir=run", f"--mode={mode}", *args, cwd=folder)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from conftest import ROOT
 from etils import epath
 from PIL import Image
 from support import codec_network
-from test_codec_program import codec, folder  # noqa: F401, a fixture
+from support.codec_command import codec, folder_of_files  # noqa: F401, a fixture
 
 from ddpm_jax.codec import archive, calibration, file_header, image_file
 from ddpm_jax.codec.commands import compress, inputs, pictures
@@ -173,7 +173,7 @@ def test_best_effort_recovers_a_picture_from_any_damage(run_and_codec):
 
 
 @pytest.mark.slow
-def test_a_stopped_command_resumes(digits, folder, tmp_path):  # noqa: F811
+def test_a_stopped_command_resumes(digits, folder, tmp_path):
     """Processes are killed and interrupted; in the end the output is as if nothing had happened."""
     (tmp_path / "in").mkdir()
     source = sources.open_data_set("digits", str(digits), "train", 8)

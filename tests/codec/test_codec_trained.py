@@ -8,8 +8,8 @@ import pytest
 from etils import epath
 from PIL import Image
 from support import gaussian_source
+from support.codec_network import drifting
 from support.command import ddpm
-from test_codec_honesty import drifting
 
 from ddpm_jax.codec import calibration, chain, file_header, image_file, measure, model
 from ddpm_jax.codec.commands import inputs

@@ -6,9 +6,8 @@ import math
 import numpy as np
 import pytest
 from etils import epath
-from support.command import ddpm
+from support.command import TINY, ddpm
 from support.stub import stubbed
-from test_command_line import TINY
 
 from ddpm_jax.config import build
 from ddpm_jax.profiling import benchmark, hardware, preflight, timing

@@ -11,8 +11,7 @@ import pytest
 from conftest import ROOT, load
 from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
-from support import command
-from test_command_line import TINY, ddpm
+from support.command import TINY, ddpm, ddpm_process
 
 from ddpm_jax.distributed import mesh as meshes
 from ddpm_jax.profiling import compiler_report, hardware, preflight, preflight_table, topology
@@ -243,7 +242,7 @@ def test_without_the_compiler_one_line_says_how_to_get_it(tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "libtpu", None)
     monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
     args = [f"--config={ROOT}/configs/cifar10.py", "--mode=preflight", "--topology=v3:2x2"]
-    status, _, err = command.ddpm(*args, cwd=tmp_path)
+    status, _, err = ddpm(*args, cwd=tmp_path)
     assert status == 2 and not list(tmp_path.iterdir())
     assert err.startswith("ddpm_jax: ") and "pip install -e '.[preflight]'" in err
 
@@ -273,7 +272,7 @@ def compiler(monkeypatch):
 
 def compiled_for(topology, folder, *args):
     flags = [f"--topology={topology}", f"--workdir={folder}", *args]
-    status, out, err = ddpm(*SMALL_NETWORK, *flags, cwd=folder)
+    status, out, err = ddpm_process(*SMALL_NETWORK, *flags, cwd=folder)
     assert status == 0, err
     assert not err, err
     (path,) = (folder / "preflight").iterdir()
@@ -322,7 +321,7 @@ def test_a_batch_that_does_not_fit_is_told_what_makes_it_fit(compiler, tmp_path)
 @pytest.mark.slow
 def test_a_batch_that_256_chips_cannot_share(compiler, tmp_path):
     """Only the TPU's own compiler has 256 chips."""
-    status, _, err = ddpm(*SMALL_NETWORK, "--topology=v5e:16x16", cwd=tmp_path)
+    status, _, err = ddpm_process(*SMALL_NETWORK, "--topology=v5e:16x16", cwd=tmp_path)
     assert status == 2 and "train.batch_size is 128, which 256 devices cannot share" in err
     assert not list(tmp_path.iterdir())
 
@@ -331,5 +330,5 @@ def test_a_batch_that_256_chips_cannot_share(compiler, tmp_path):
 def test_who_has_the_compiler_and_no_tpu_trains_quietly(compiler, digits, tmp_path):
     """libtpu speaks to the standard error of a real process."""
     args = [*TINY, f"--config.data.data_dir={digits}", f"--workdir={tmp_path}"]
-    status, out, err = ddpm(*args)
+    status, out, err = ddpm_process(*args)
     assert status == 0 and not err and "cpu device" in out

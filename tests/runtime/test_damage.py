@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
-from test_train import assert_equal, newest, stub_of, trained
+from support.training import assert_equal, newest, stub_of, trained
 
 from ddpm_jax.distributed import mesh as meshes
 from ddpm_jax.run import sampling

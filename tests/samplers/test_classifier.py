@@ -12,9 +12,8 @@ import pytest
 from conftest import tiny_config
 from etils import epath
 from support import loud
-from support.command import ddpm
-from test_command_line import TINY
-from test_guidance import CENTRES, PARTS, SCHED, WIDTH, denoiser, log_p
+from support.command import TINY, ddpm
+from support.mixture import CENTRES, PARTS, SCHED, WIDTH, denoiser, log_p
 
 from ddpm_jax import diffusion, parameterization
 from ddpm_jax.config import build, guide, stored_config

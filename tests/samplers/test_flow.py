@@ -6,7 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_sde import MEANS, PROCESSES, STDS, WEIGHTS, T, check_moments, mixture, sampled, some_now
+from support.processes import (
+    MEANS,
+    PROCESSES,
+    STDS,
+    WEIGHTS,
+    T,
+    check_moments,
+    mixture,
+    sampled,
+    some_now,
+)
 
 from ddpm_jax import diffusion, sde
 from ddpm_jax.samplers import probability_flow, sde_solvers, spacing

@@ -46,3 +46,13 @@ def codec(of, **how):
 
 def pictured(count, seed=0):
     return np.random.default_rng(seed).integers(0, 17, (count, 8, 8, 1)).astype(np.uint8)
+
+
+def drifting(of, size):
+    """Returns a codec whose network is off by size(t), up or down."""
+    random = np.random.default_rng(0)
+
+    def predict(x_t, t):
+        return of.predict(x_t, t) + size(t) * random.choice([-1.0, 1.0], x_t.shape)
+
+    return of._replace(predict=predict)

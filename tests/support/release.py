@@ -2,6 +2,11 @@
 
 import numpy as np
 
+# Channels, multipliers, attention's height and the images' height of its networks.
+CIFAR = (128, (1, 2, 2, 2), 16, 32)
+LARGE = (128, (1, 1, 2, 2, 4, 4), 16, 256)
+SMALL = (32, (1, 2), 16, 32)
+
 
 def variables(channels: int, multipliers: tuple[int, ...], attention: int, size: int, out: int = 3):
     """Name to shape, without EMA and slots; 'attention' is the height that has it, 'size' the images'."""

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from etils import epath
-from test_command_line import TINY
-from test_train import assert_equal
+from support.command import TINY
+from support.training import assert_equal
 
 from ddpm_jax.config import build, stored_config
 from ddpm_jax.run import state

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 from conftest import CHEAP, ROOT
-from test_command_line import TINY
+from support.command import TINY
 
 pytestmark = pytest.mark.slow
 LONG = [

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from support.stub import stubbed
-from test_train import leaves, run_of, stub_of
+from support.training import leaves, run_of, stub_of
 
 from ddpm_jax import optimizer
 from ddpm_jax.datasets import batches

@@ -9,10 +9,9 @@ import optax
 import pytest
 from etils import epath
 from PIL import Image
-from support.stub import stubbed
+from support.training import assert_equal, leaves, newest, stub_of, trained
 
 from ddpm_jax import optimizer
-from ddpm_jax.config import build
 from ddpm_jax.datasets import pixels, source
 from ddpm_jax.evaluation import evaluate
 from ddpm_jax.run import sampling, state
@@ -20,39 +19,8 @@ from ddpm_jax.runtime import checkpoint, signals
 from ddpm_jax.training import gradient, train
 
 
-def run_of(config, directory, **fields):
-    """The objects of a config with some of its fields changed."""
-    with config.unlocked():
-        config.update_from_flattened_dict(fields)
-    return build.run(config, epath.Path(directory))
-
-
-def stub_of(config, directory, **fields):
-    """The same with a network that compiles at once, where any will do."""
-    return stubbed(run_of(config, directory, **fields))
-
-
-def trained(run):
-    train.train(run)
-    return newest(run)
-
-
-def newest(run):
-    with checkpoint.reader(run.directory / "checkpoints") as manager:
-        return checkpoint.restore(manager, manager.latest_step(), state.abstract(run))
-
-
 def rows(directory):
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-
-
-def leaves(tree):
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-
-
-def assert_equal(one, other):
-    for a, b in zip(leaves(one), leaves(other), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_clip_groups_clip_each_share_of_the_batch_then_average(tiny, tmp_path):

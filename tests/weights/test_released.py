@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 from support import release
 from support.command import ddpm
-from test_weights import CIFAR, LARGE, SMALL
+from support.release import CIFAR, LARGE, SMALL
 
 pytestmark = pytest.mark.slow
 

@@ -14,6 +14,7 @@ from conftest import ROOT
 from etils import epath
 from safetensors.numpy import load_file, save_file
 from support import loud, release
+from support.release import CIFAR, LARGE, SMALL
 
 from ddpm_jax import diffusion, parameterization
 from ddpm_jax.cli import command_line
@@ -29,10 +30,6 @@ from ddpm_jax.weights import (
 )
 from ddpm_jax.weights import source as weights_source
 from ddpm_jax.weights.source import Source
-
-CIFAR = (128, (1, 2, 2, 2), 16, 32)
-LARGE = (128, (1, 1, 2, 2, 4, 4), 16, 256)
-SMALL = (32, (1, 2), 16, 32)
 
 
 def shapes_only(shapes):
