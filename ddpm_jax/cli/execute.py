@@ -73,10 +73,10 @@ def check_and_build(command: Command) -> Any:
     Validates the command line and the config before anything is written. Raises ValueError.
     """
     mode, directory = command.mode, command.directory
-    if mode.needs_run:
+    if mode.uses_workdir:
         check_workdir(command)
     subject = modes.function(mode.build)(command.config, directory, **build_options(command))
-    if mode.needs_run:
+    if mode.uses_workdir:
         subject = complete_run(command, subject)
     if mode.check:
         modes.function(mode.check)(subject, **command.options)

@@ -18,10 +18,11 @@ class Mode:
     help: str
     run: str  # the program, called with the result of 'build'
     check: str = ""  # called with that before anything is written; raises ValueError
-    build: str = "ddpm_jax.config.build:run"  # called with the config and the workdir
+    # called with the config and the workdir; one of a mode's own also takes the mode's flags
+    build: str = "ddpm_jax.config.build:run"
     writes: tuple[str, ...] = ()  # folders in the workdir; "" is the workdir itself
     flags: tuple[str, ...] = ()
-    needs_run: bool = True  # False: uses only the config's data section, without a workdir
+    uses_workdir: bool = True  # False: uses only the config's data section
     needs_checkpoint: bool = True
     draws_samples: bool = False  # as the sample section says, guided by sample.classifier
     takes_classifiers: bool = False  # the run may be a classifier's
@@ -51,7 +52,7 @@ ALL = (
         run="ddpm_jax.cli.prepare:prepare",
         build="ddpm_jax.cli.prepare:build",
         flags=("source",),
-        needs_run=False,
+        uses_workdir=False,
         needs_checkpoint=False,
     ),
     Mode(

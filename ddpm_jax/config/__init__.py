@@ -1,1 +1,1 @@
-"""ConfigDict to Run: the only room that reads a config."""
+"""ConfigDict to Run: the room that checks a config and gives it a meaning."""

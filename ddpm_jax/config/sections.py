@@ -29,7 +29,10 @@ def sample_grid(
 def train(
     layout: Layout, build_chain: Callable[..., Chain], *, grid: Mapping[str, Any], **fields: Any
 ) -> Train:
-    """Returns the train section. Raises ValueError for a number out of range or an indivisible batch."""
+    """Returns the train section; 'fields' are those of run.Train.
+
+    Raises ValueError for a number out of range or an indivisible batch.
+    """
     grid_ = validate.section(sample_grid, "train.grid", grid, build_chain)
     chosen: Train = validate.section(Train, "train", fields | {"grid": grid_})
     meshes.check_batch(layout.mesh, chosen.batch_size, "train.batch_size")

@@ -1,4 +1,4 @@
-"""The stored config of a run, as a config file: --config=stored_config.py:<workdir>."""
+"""The stored config of a run: what a command without --config starts from."""
 
 from typing import Any
 

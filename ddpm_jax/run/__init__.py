@@ -1,1 +1,1 @@
-"""A run in memory: its types, model, train state, sampling and config.json."""
+"""What a run is: its types, model and train state; drawing its samples; its config.json."""

@@ -27,7 +27,7 @@ class Model(NamedTuple):
     sched: Schedule
     parameterization: Parameterization
     variance: Variance
-    objective: Objective
+    objective: Objective  # one of losses/objective.py
     timesteps: Timesteps
     network: nn.Module
     shape: tuple[int, int, int]  # height, width, channels

@@ -11,9 +11,9 @@ from jaxtyping import Array, Bool, Num
 from ddpm_jax import diffusion, sde
 from ddpm_jax.diffusion import Coefficient, Images, Schedule, Steps
 from ddpm_jax.parameterization import Denoised
-from ddpm_jax.samplers import probability_flow, spacing
+from ddpm_jax.samplers import spacing
 from ddpm_jax.samplers.spacing import Path, Spacing
-from ddpm_jax.samplers.steps import Plan, Sampler, Solver, Step, lift
+from ddpm_jax.samplers.steps import Plan, Solver, Step, lift
 
 
 def score(sched: Schedule, x_t: Images, x_0: Images, t: Steps) -> Images:
@@ -131,16 +131,6 @@ def annealed_langevin_path(sched: Schedule, steps: int, updates: int) -> Path:
     return np.append(np.repeat(times, updates), [1, 0]).astype(np.int32)
 
 
-def ode() -> Sampler:
-    """The probability-flow ODE from T to t_min in one step, solved adaptively, then x_0-hat. Eq. 13."""
-
-    def step(sched, denoiser, x_t, t, s, noise, carry):
-        x = probability_flow.decode(sched, denoiser, x_t)
-        return denoiser(x, jnp.full(x.shape[:1], probability_flow.T_MIN)).x_0, carry
-
-    return Sampler(init=lambda x_T: (), step=step)
-
-
 def plan_euler_maruyama(sched: Schedule, steps: int, *, spacing: Spacing) -> Plan:
     sampler = lift(euler_maruyama())
     return Plan(sampler=sampler, times=spacing(sched.T, steps), name=f"euler_maruyama-{steps}")
@@ -170,14 +160,8 @@ def plan_annealed_langevin(sched: Schedule, steps: int, *, updates: int, step_si
     )
 
 
-def plan_ode(sched: Schedule, steps: int) -> Plan:
-    """Ignores 'steps': the solver is adaptive."""
-    return Plan(sampler=ode(), times=spacing.linear(sched.T, 1), name="ode")
-
-
 SOLVERS = {
     "euler_maruyama": Solver(plan_euler_maruyama, needs_score=True),
     "predictor_corrector": Solver(plan_predictor_corrector, needs_score=True),
     "annealed_langevin": Solver(plan_annealed_langevin, needs_score=True),
-    "ode": Solver(plan_ode, takes_labels=False, needs_score=True),
 }

@@ -34,7 +34,7 @@ class Examples(NamedTuple):
 
 class Gradient(NamedTuple):
     losses: PerImage  # unweighted
-    grads: Params
+    grads: Params  # clipped
     norm: Float[Array, ""]  # of the gradient before clipping
 
 

@@ -42,8 +42,8 @@ def train_step(run: Run, state: TrainState, batch: source.Batch) -> TrainState:
 
     examples = gradient.Examples(x_0=x_0, t=t, eps=eps, weight=weight, labels=labels)
     losses, grads, norm = gradient.gradient(run, state.params, examples, key_dropout)
-    loss = jnp.mean(weight * losses)
-    updates, opt_state = run.optimizer.update(grads, state.opt_state, state.params)
+    loss = jnp.mean(weight * losses)  # for the log; the gradient above is of the same mean
+    updates, opt_state = run.optimizer.update(grads, state.opt_state, state.params)  # the EMA too
     params = optax.apply_updates(state.params, updates)
     memory = run.model.timesteps.learn(state.memory, t, losses)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)

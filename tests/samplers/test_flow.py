@@ -19,12 +19,12 @@ from support.processes import (
 )
 
 from ddpm_jax import diffusion, sde
-from ddpm_jax.samplers import probability_flow, sde_solvers, spacing
+from ddpm_jax.samplers import probability_flow, spacing
 
 
 def test_the_ode_draws_a_mixture_of_gaussians():
     sched = PROCESSES["vp"]
-    check_moments(sampled(sched, sde_solvers.ode(), spacing.linear(T, 1)), 0.01)
+    check_moments(sampled(sched, ode_solvers.ode(), spacing.linear(T, 1)), 0.01)
 
 
 def gaussian(sched, mean, variance):
