@@ -43,12 +43,9 @@ def measure(
         bar.update()
         return values._asdict() | {"seconds": np.asarray(time.monotonic() - started)}
 
-    def tick() -> None:
-        bar.update()
-
     batches = -(-count // size)
     with console.progress(name, batches, unit="batch") as bar:
-        measured = resumable.collect(parts, batches, batch, tick)
+        measured = resumable.collect(parts, batches, batch, bar.update)
     fields = measured[0].keys() - {"seconds"}
     values = {name: np.concatenate([part[name] for part in measured])[:count] for name in fields}
     doubles = {name: array.astype(np.float64) for name, array in values.items()}

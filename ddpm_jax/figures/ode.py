@@ -102,11 +102,8 @@ def measure_all(trained: TrainedRun, x_0: Floats) -> Arrays:
         bar.update()
         return {name: mesh.fetch(each) for name, each in values.items()}
 
-    def tick() -> None:
-        bar.update()
-
     with console.progress("ode", batches, unit="batch") as bar:
-        parts = resumable.collect(trained.kept / "ode", batches, measure_batch, tick)
+        parts = resumable.collect(trained.kept / "ode", batches, measure_batch, bar.update)
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
 

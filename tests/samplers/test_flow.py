@@ -19,7 +19,7 @@ from support.processes import (
 )
 
 from ddpm_jax import diffusion, sde
-from ddpm_jax.samplers import probability_flow, spacing
+from ddpm_jax.samplers import ode_solvers, probability_flow, spacing
 
 
 def test_the_ode_draws_a_mixture_of_gaussians():
