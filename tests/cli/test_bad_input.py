@@ -221,7 +221,13 @@ def trained(digits, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", CASES)
+# Cases that a cheaper one is near to: the disk is full at a checkpoint too, and steps that are not finite stop a run.
+SLOW = "disk full at a log row", "never finite, though such steps are skipped"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CASES]
+)
 def test_bad_input(name, digits, trained, tmp_path):
     case = CASES[name]
     shutil.copytree(digits, tmp_path / "data")

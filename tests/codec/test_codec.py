@@ -46,10 +46,12 @@ def test_a_file_decodes_without_loss(nu):
         assert out.lossless and out.t == 0 and (out.image == image).all()
 
 
+@pytest.mark.slow
 def test_files_are_as_large_as_the_bound_and_not_smaller():
     """At 32x32, files are at least as large as the bound, and without header at most 1.09 times as large.
 
     The bound is by the library's own formulas from exact draws, whose three standard errors are allowed.
+    Slow, for the bound is sharp at this size only, where an image takes seconds.
     """
     many, of = images(LARGE, 3), codec(LARGE)
     files = [image_file.compress(image, of) for image in many]

@@ -61,8 +61,9 @@ def test_the_checkpoint_holds_the_recorded_arrays_under_the_recorded_names(folde
     assert digest.record(found) == EXPECTED["arrays"]
 
 
+@pytest.mark.slow
 def test_training_resumes_and_saves_arrays_of_the_same_names(folder, ddpm):
-    """The two steps depend on the optimiser's state, the history of losses, the seed and the data."""
+    """Two steps, which depend on the optimiser's state, the history of losses, the seed and the data; they compile."""
     before = (folder / "metrics.jsonl").read_text()
     steps = "--config.train.steps=1502", "--config.train.log_every=2"
     ddpm("train", *steps, "--config.eval.images=0")
