@@ -30,7 +30,7 @@ def execute(command: Command) -> int:
             join(command)
             subject = check_and_build(command)
             with lock.hold(command.directory) if command.mode.locks else nullcontext():
-                signals.check("before anything started")
+                signals.check("before anything was started")
                 status = run_program(command, subject)
         except signals.Stopped as stopped:
             console.say(str(stopped))

@@ -93,7 +93,7 @@ def write_shards(unfinished: epath.Path, recipe: Recipe) -> list[str]:
             write_shard(unfinished / names[number], recipe, items[number], pool, bar)
             done += len(items[number])
             if not console.is_interactive() and time.monotonic() - logged > LOG_INTERVAL:
-                logged, left = time.monotonic(), (recipe.count - done) / rate.at(done)
+                logged, left = time.monotonic(), (recipe.count - done) / rate.per_second(done)
                 console.say(f"{done} of {recipe.count} images  ETA {console.format_duration(left)}")
     return names
 

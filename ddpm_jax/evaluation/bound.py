@@ -27,7 +27,7 @@ def record_path(run: Run, step: int, split: str) -> epath.Path:
 
 
 def record_paths(run: Run, step: int) -> list[epath.Path]:
-    """The files that exist with the bounds of any splits at a step."""
+    """Returns the paths of the bounds recorded at a step, one per split."""
     return sorted((run.directory / "eval").glob(f"{step}-likelihood-*.json"))
 
 
@@ -61,7 +61,7 @@ def likelihood(run: Run, split: str, images: int) -> None:
     console.say(f"{split} bound  {bits:.3f} bits/dim ({count} images, {steps} of {T} steps)")
     console.say(
         f"  rate {record['rate']:.3f} + distortion {record['distortion']:.3f}, RMSE"
-        f" {record['rmse']:.2f} of 255" + (f", standard error {error:.3f}" if error else "")
+        f" {record['rmse']:.2f} (on 0..255)" + (f", standard error {error:.3f}" if error else "")
     )
 
 
@@ -105,7 +105,7 @@ def rmse(values: Bound) -> Values:
 
 
 def terms(values: Bound, strata: bound.Strata) -> dict[str, list]:
-    """For every stratum: its first t, its size, the sum of its L_{t-1}, and the RMSE of x_0-hat."""
+    """Returns each stratum's first t, size, sum of L_{t-1} with its standard error, and RMSE of x_0-hat."""
     return {
         "first": strata.first.tolist(),
         "size": strata.size.tolist(),

@@ -17,7 +17,7 @@ def embed(space: Space, count: int, read: Callable[[np.ndarray], Bytes], label: 
     parts: list[Features] = []
     with console.progress(f"{space.name}: {label}", count, unit="image") as bar:
         for rows in np.array_split(np.arange(count), -(-count // BATCH)):
-            signals.check(f"in the {space.name} features of {label}")
+            signals.check(f"while computing the {space.name} features of {label}")
             parts.append(space.features(read(rows)))
             bar.update(len(rows))
     vectors, logits, spatial = features.concatenate(parts)

@@ -21,7 +21,7 @@ from ddpm_jax.runtime import checkpoint, console, files, lock, plotting, signals
 
 POLL = 10.0  # seconds between checks for a new checkpoint
 BOUND = "bits_per_dim"
-# FID against the training set, 50,000 samples, of a faithful CIFAR-10 run (tqch/ddpm-torch's README).
+# FID of tqch/ddpm-torch's CIFAR-10 run, a faithful one (its README): 50,000 samples against the training set.
 FAITHFUL = {46_800: 9.162, 93_600: 5.778, 187_200: 4.083, 421_200: 3.31, 795_600: 3.188}
 FAITHFUL_METRIC = "fid_50k_train"
 
@@ -127,7 +127,7 @@ def settings(run: Run) -> dict[str, Any]:
 
 
 def read_numbers(run: Run, step: int) -> Row:
-    """Reads all numbers that evaluations have written for a step, by name."""
+    """Returns a step's bits/dim on each split and its sample-quality scores, by name."""
     numbers = {}
     for path in sorted((run.directory / "eval").glob(f"{step}-*.json")):
         record = json.loads(path.read_text())
@@ -138,9 +138,10 @@ def read_numbers(run: Run, step: int) -> Row:
 
 
 def criterion(best: str, row: Row) -> str:
-    """Returns the name of the number by which the best step is chosen: the first to start with 'best'.
+    """Returns the name of the number that decides the best step: the first that starts with 'best'.
 
-    If that is empty, it is a Frechet distance, else the bound. Raises ValueError if no name matches.
+    If 'best' is empty, it is a Frechet distance if there is one, otherwise the bound. Raises ValueError
+    if no name matches.
     """
     distance = frechet.FRECHET
     starts = [best] if best else [f"{distance.inception_name}_", f"{distance.name}_", f"{BOUND}_"]
@@ -173,7 +174,7 @@ def draw(run: Run, rows: dict[int, Row], name: str) -> None:
         lines = [plotting.Line(steps, [rows[step].get(each) for step in steps])]
         if is_comparable(run, each):
             published = plotting.Line(
-                list(FAITHFUL), list(FAITHFUL.values()), "a faithful run", "o"
+                list(FAITHFUL), list(FAITHFUL.values()), "tqch/ddpm-torch", "o"
             )
             lines = [lines[0]._replace(label="this run"), published]
         panels.append(plotting.Plot("training step", each.replace("_", " "), lines))
@@ -189,7 +190,9 @@ def print_comparison(run: Run, step: int, row: Row) -> None:
     """Prints a CIFAR-10 run's FID beside that of a faithful run at the same step."""
     if FAITHFUL_METRIC in row and is_comparable(run, FAITHFUL_METRIC):
         own = row[FAITHFUL_METRIC]
-        console.say(f"  FID {own:.3g}; a faithful run has {faithful_fid(step):.3g} about here")
+        console.say(
+            f"  FID {own:.3g}; tqch/ddpm-torch has about {faithful_fid(step):.3g} at this step"
+        )
 
 
 def faithful_fid(step: int) -> float:

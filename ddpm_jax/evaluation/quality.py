@@ -1,7 +1,8 @@
 """Sample quality: Frechet distance, KID, precision and recall, Inception Score.
 
-In Inception's features these are the field's numbers, under their usual names. In any other space the
-space's name is part of theirs, and the distance of held-out from training images is given as a floor.
+In Inception's feature space the metrics carry their usual names: FID, KID and so on. In any other space
+the space's name is part of each metric's name. In every space the Frechet distance between held-out and
+training images is reported as a floor.
 """
 
 import json
@@ -127,7 +128,7 @@ SPACES = {"inception": inception_space, "classifier": classifier_space, "pixels"
 
 
 def available_space(run: Run) -> Space | None:
-    """The run's feature space, if its quality is to be measured and its weights are available."""
+    """Returns the space to evaluate in; None if eval.quality.samples is 0 or Inception's path is missing."""
     settings = run.eval.quality
     if not settings.samples or (settings.space == "inception" and not settings.inception):
         return None
@@ -139,10 +140,11 @@ def splits(run: Run) -> list[str]:
 
 
 def reference(run: Run, space: Space, split: str) -> Embedding:
-    """Returns the embedding of a split's images, from eval/reference if an earlier call stored it there.
+    """Returns the embedding of a split's images.
 
-    At most the first 50,000 images are embedded: StyleGAN2's rule, which the paper's LSUN numbers
-    follow.
+    For the training split it is read from eval.quality.reference, if that is set. Otherwise it is
+    computed once and stored in eval/reference. At most the first 50,000 images are embedded:
+    StyleGAN2's rule, which the paper's LSUN numbers follow.
     """
     if split == run.data.split and run.eval.quality.reference:
         return references.read(run.eval.quality.reference, space, run.model.shape)
@@ -171,7 +173,11 @@ def reference(run: Run, space: Space, split: str) -> Embedding:
 
 
 def measure(space: Space, own: Embedding, real: dict[str, Embedding]) -> dict[str, Value]:
-    """Computes every metric of samples against every split, those of single image sets, and the floor."""
+    """Returns all values, by name.
+
+    Metrics that need a reference compare the samples with each split; the others are computed for the
+    samples and for each split. With two splits, their Frechet distance is added as the floor.
+    """
     values = {}
     for each in METRICS:
         if not each.needs_reference:
@@ -212,7 +218,7 @@ def flatten(values: dict[str, Value]) -> dict[str, float]:
 
 
 def higher_is_better(name: str) -> bool:
-    """Whether a higher value is better for this name in files; False for names that are not of METRICS."""
+    """Returns whether higher is better for a name in files; False for a name of no metric in METRICS."""
     higher = (each for each in METRICS if each.higher_is_better)
     stems = {stem for each in higher for stem in (each.name, each.inception_name) if stem}
     return name.startswith(tuple(f"{stem}_" for stem in stems))
@@ -228,6 +234,6 @@ def print_values(values: dict[str, Value], count: int) -> None:
         console.say(f"{name}  {value:.4g}" + (f" +- {std:.2g}" if std is not None else ""))
     if count < FEW:
         console.say(
-            f"  {count} samples are few: Frechet distances fall as the number of samples grows;"
-            f" compare only equal numbers, or use {FEW} or more"
+            f"  {count} samples is a small set: Frechet distances fall as the number of samples grows;"
+            f" compare only sets of equal size, or use {FEW} or more samples"
         )

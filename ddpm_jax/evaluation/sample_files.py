@@ -1,4 +1,4 @@
-"""Reads samples, of any program, from an .npz, an .npy or a folder of pictures."""
+"""Reads samples written by any program: an .npz, an .npy or a folder of pictures."""
 
 import numpy as np
 from etils import epath
@@ -11,7 +11,10 @@ FIELD = "eval.quality.path"
 
 
 def read(path: epath.Path, shape: tuple[int, int, int]) -> Bytes:
-    """Reads the images of a file or folder. Raises ValueError unless 4 or more uint8 images have 'shape'."""
+    """Reads the images of a file or folder.
+
+    Raises ValueError if an image does not have 'shape', an array is not uint8, or there are fewer than 4.
+    """
     if arrays.is_array(path):
         arrays.check_exists(path, FIELD)
         images, _ = arrays.read_images(path, FIELD)

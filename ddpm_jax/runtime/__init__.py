@@ -1,1 +1,1 @@
-"""A run's folder and life: files, checkpoints, locks, signals, logs, images."""
+"""The infrastructure of a run: files, checkpoints, locks, signals, logs and images."""

@@ -59,7 +59,7 @@ class KeepLowest(NamedTuple):
 def manager(
     directory: epath.Path, keep: int, keep_every: int, keep_best: str
 ) -> ocp.CheckpointManager:
-    """Returns a manager that saves, and deletes all but certain checkpoints.
+    """Returns a manager that saves checkpoints and deletes old ones.
 
     It keeps the newest 'keep', those at multiples of 'keep_every', and the one with the lowest value
     of the metric 'keep_best' when it was saved. 0 and "" turn the last two off.
@@ -85,7 +85,7 @@ def reader(directory: epath.Path) -> ocp.CheckpointManager:
 def save(
     manager: ocp.CheckpointManager, step: int, state: State, metrics: dict[str, float]
 ) -> None:
-    """Copies the state off the device and returns; the state is written in the background."""
+    """Copies the state off the device and writes it in the background; does nothing if 'step' is saved."""
     if step not in manager.all_steps():
         items = {
             STATE: ocp.args.StandardSave(state),
@@ -169,7 +169,7 @@ def restore_newest(
                 manager.reload()
             else:
                 return step, state, {bad for bad in damaged if bad > step}
-    # The first checkpoint is still being written, under its final name, as buckets have no rename.
+    # Only an unfinished first checkpoint is there: a bucket has no rename, so it has its final name already.
     if not damaged:
         return None
     latest = damaged[max(damaged)]
@@ -196,12 +196,12 @@ def abstract(state: State, shardings: State) -> State:
 
 
 def exists(directory: epath.Path) -> bool:
-    """Returns whether there is a finished checkpoint; one that is being written has a suffix."""
+    """Returns whether there is a checkpoint; on a bucket it may be unfinished, elsewhere it is finished."""
     return bool(list_steps(directory))
 
 
 def list_steps(directory: epath.Path) -> list[int]:
-    """Returns the steps of the finished checkpoints, intact or damaged, oldest first."""
+    """Returns the steps of the checkpoints, intact or damaged, or unfinished on a bucket, oldest first."""
     if not directory.exists():
         return []
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())

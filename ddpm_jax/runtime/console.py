@@ -35,7 +35,7 @@ def progress(label: str, total: int, initial: int = 0, unit: str = "step") -> tq
 
 
 class Rate(NamedTuple):
-    """Steps per second since a start, which is set again after a compilation or a sample grid."""
+    """Steps per second since a starting point, which is reset after a compilation, a grid or a logged row."""
 
     step: int
     since: float  # seconds, of time.monotonic
@@ -44,7 +44,7 @@ class Rate(NamedTuple):
     def start(step: int) -> "Rate":
         return Rate(step, time.monotonic())
 
-    def at(self, step: int) -> float:
+    def per_second(self, step: int) -> float:
         return (step - self.step) / max(time.monotonic() - self.since, 1e-9)
 
 

@@ -1,6 +1,6 @@
 """A digest of each array, computed on its devices, to verify that a restored state is the saved one.
 
-Storage passes a flipped bit and silently casts a wrong dtype; comparing digests finds both.
+Orbax lets a flipped bit through and silently casts a wrong dtype; comparing digests catches both.
 """
 
 from typing import Any
@@ -55,7 +55,7 @@ def record(tree: Any) -> Record:
 
 
 def start_digest(array: Array) -> UInt32[Array, ""]:
-    """Returns the digest of an array, which may still be under computation if it is replicated."""
+    """Returns an array's digest, without waiting for it if the array is replicated."""
     value = digest(array)
     is_replicated = isinstance(array, jax.Array) and array.sharding.is_fully_replicated
     # Collective programs in flight at the same time can block each other on CPUs.
@@ -66,7 +66,7 @@ def difference(saved: Record, found: Record) -> str:
     """Describes the first difference, "" without one; compares digests where both have them."""
     for name in sorted(saved.keys() | found.keys()):
         if name not in saved or name not in found:
-            return f"{name} is {'missing' if name not in saved else 'in it, but not in this run'}"
+            return f"{name} is {'missing' if name not in saved else 'saved, but not in this run'}"
         for kind, before, now in zip(
             ("dtype", "shape", "digest"), saved[name], found[name], strict=False
         ):

@@ -44,7 +44,7 @@ def check(path: epath.Path, remedy: str) -> bytes:
 def read_torch(path: epath.Path, alternative: str, remedy: str) -> Tensors:
     """Reads a dictionary of tensors that torch saved, as float32.
 
-    Raises ValueError for other content, and without torch, with 'alternative' to its installation.
+    Raises ValueError for other content, or if torch is not installed; 'alternative' says what else to do.
     """
     try:
         import torch  # pyright: ignore[reportMissingImports]

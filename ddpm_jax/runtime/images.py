@@ -11,7 +11,7 @@ from PIL import Image
 from ddpm_jax.runtime import files
 
 Grid = UInt8[np.ndarray, "rows columns c"]
-GAP = 96  # the gray of the lines between the images of a grid
+GAP_GRAY = 96  # the gray of the lines between the images of a grid
 
 
 def grid(images: UInt8[np.ndarray, "n h w c"]) -> Grid:
@@ -20,7 +20,7 @@ def grid(images: UInt8[np.ndarray, "n h w c"]) -> Grid:
     columns = math.ceil(math.sqrt(count))
     lines = math.ceil(count / columns)
     gap = max(1, height // 16)
-    tiled = np.full((lines, height + gap, columns, width + gap, channels), GAP, np.uint8)
+    tiled = np.full((lines, height + gap, columns, width + gap, channels), GAP_GRAY, np.uint8)
     for i, image in enumerate(images):
         tiled[i // columns, :height, i % columns, :width] = image
     raster = tiled.reshape(lines * (height + gap), columns * (width + gap), channels)
@@ -28,7 +28,7 @@ def grid(images: UInt8[np.ndarray, "n h w c"]) -> Grid:
 
 
 def write_png(path: epath.Path, image: Grid, enlarge: bool = True) -> None:
-    """Writes a PNG, with small images enlarged by whole pixels so that viewers do not blur them.
+    """Writes a PNG, with small images enlarged by an integer factor so that viewers do not blur them.
 
     With 2, 3 or 4 channels it is gray with alpha, RGB or RGBA; otherwise the first channel, as gray.
     """

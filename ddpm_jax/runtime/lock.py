@@ -62,7 +62,7 @@ def wait_for(folder: epath.Path) -> Iterator[None]:
                 break
             except InUse as error:
                 if not announced:
-                    console.say(f"{str(error).partition(';')[0]}; waiting for that one")
+                    console.say(f"{str(error).partition(';')[0]}; waiting for it to finish")
                 announced = True
             signals.check("while waiting for the lock")
             time.sleep(1.0)
@@ -97,9 +97,9 @@ def system_lock(path: epath.Path) -> IO | None:
 def heartbeat_lock(
     path: epath.Path, beat: float = BEAT, silence: float = SILENCE
 ) -> Iterator[None]:
-    """Holds the lock by a heartbeat. Clocks are not compared: only changes of the file count.
+    """Holds the lock by a heartbeat. Clocks are not compared; all that matters is that the file changes.
 
-    'beat' and 'silence' are in seconds. Raises InUse if another owner lives.
+    'beat' and 'silence' are in seconds. Raises InUse if another owner is alive.
     """
     watch(path, beat, silence)
     me, stop = owner() | {"nonce": secrets.token_hex(8)}, threading.Event()
@@ -140,10 +140,10 @@ def watch(path: epath.Path, beat: float, silence: float) -> None:
     before = read_text(path)
     if not before:
         return
-    console.say(f"{path} exists; watching for {silence:.0f} s whether its owner is alive")
+    console.say(f"{path} exists; watching it for {silence:.0f} s to see whether its owner is alive")
     deadline = time.monotonic() + silence
     while time.monotonic() < deadline and (now := read_text(path)):
-        signals.check("before anything started")
+        signals.check("before anything was started")
         if now != before:
             raise in_use_error(path, now)
         time.sleep(beat / 3)
@@ -158,8 +158,12 @@ def read_text(path: epath.Path) -> str:
 
 
 def report_loss(path: epath.Path) -> int:
-    """Prints that another process took the lock, perhaps during a suspension; returns the exit status."""
-    print(f"ddpm_jax: {in_use_error(path, read_text(path))}", file=sys.stderr, flush=True)
+    """Prints that another process took the lock, e.g. while this one was suspended; returns the status."""
+    print(
+        f"ddpm_jax: lost the lock: {in_use_error(path, read_text(path))}",
+        file=sys.stderr,
+        flush=True,
+    )
     return 1
 
 
@@ -167,6 +171,6 @@ def in_use_error(path: epath.Path, content: str) -> InUse:
     """Returns the error for a lock file with this content."""
     try:
         user = "process {pid} on {host}, since {since}".format(**json.loads(content))
-    except (ValueError, KeyError):  # its owner is just writing it
+    except (ValueError, KeyError):  # its owner is in the middle of writing it
         user = "another process"
     return InUse(f"{path.parent} is in use by {user}; stop that one, or choose another --workdir")

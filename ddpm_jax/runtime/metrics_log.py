@@ -39,7 +39,7 @@ class Writer(NamedTuple):
         self.add(step, [summary.scalar(name, value) for name, value in scalars.items()])
 
     def newest(self) -> dict[str, Any]:
-        """Returns the last row, which the run that this one resumes may have written; {} without rows."""
+        """Returns the last row, perhaps one from before this run was resumed; {} without rows."""
         return json.loads(self.rows[-1]) if self.rows else {}
 
     def write_images(self, step: int, images: Mapping[str, Grid]) -> None:

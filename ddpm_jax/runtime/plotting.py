@@ -1,7 +1,7 @@
 """Figures in one style: sheets of images and small plots, as PNG and PDF.
 
 Only this file imports matplotlib, and only when the first figure is drawn, as that takes seconds.
-Images are enlarged by whole pixels, so that viewers do not blur them; text stays text.
+Images are enlarged by an integer factor, so that viewers do not blur them; text stays text.
 """
 
 import io
@@ -21,7 +21,7 @@ Numbers = Sequence[float | int | None]
 TEXT = 7  # points
 WIDTH = 5.5  # inches: the width of the paper's text
 CELL = 0.55  # inches: the greatest width of an image
-SHARP = 96  # pixels: the smallest longer side of an enlarged image
+SHARP = 96  # pixels: images are enlarged until their longer side has at least this many
 STYLE: dict[Any, Any] = {  # the keys' type, RcKeyType, cannot be imported without matplotlib
     "font.family": "STIXGeneral",  # comes with matplotlib, as does its mathematics
     "mathtext.fontset": "stix",
@@ -52,7 +52,7 @@ class Figure(NamedTuple):
 
 
 class Header(NamedTuple):
-    """A text above the columns first..last of a sheet."""
+    """Text above the columns first..last of a sheet."""
 
     first: int
     last: int
@@ -107,7 +107,7 @@ def text_width(text: str) -> float:
 def sheet(
     cells: Cells, rows: Sequence[str], headers: Sequence[Header], breaks: Sequence[int] = ()
 ) -> Page:
-    """Draws rows of images with a text beside each row and headers above the columns."""
+    """Draws rows of images with text beside each row and headers above the columns."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -165,7 +165,8 @@ def save(path: epath.Path, page: Page) -> None:
     """Writes path.png and path.pdf, without a date or version: the same page gives the same bytes."""
     import matplotlib
 
-    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None})):
+    pdf_metadata = {"CreationDate": None, "Creator": None, "Producer": None}
+    for suffix, metadata in (("png", {"Software": None}), ("pdf", pdf_metadata)):
         file = io.BytesIO()
         with matplotlib.rc_context(STYLE):
             page.savefig(file, format=suffix, dpi=page.dpi, metadata=metadata)

@@ -20,7 +20,7 @@ Arrays = dict[str, np.ndarray]
 def parts_folder(path: epath.Path, *fingerprint: Any) -> Iterator[epath.Path]:
     """Locks a hidden folder for the parts of the file 'path', and deletes it when the body succeeds.
 
-    'fingerprint' holds JSON values that identify all that the parts depend on beside the file's name.
+    'fingerprint' holds JSON values that identify everything the parts depend on except the file's name.
     Raises InUse if another process is making the same file.
     """
     checksum = zlib.crc32(json.dumps(fingerprint).encode())

@@ -85,13 +85,13 @@ def agree_to_stop() -> bool:
     return bool(pending)
 
 
-def check_together(done: str) -> None:
-    """Raises Stopped if the processes agree to stop here. 'done' says how far the work has come."""
+def check_together(where: str) -> None:
+    """Raises Stopped if the processes agree to stop here. 'where' is as in 'check'."""
     agree_to_stop()
-    check(done)
+    check(where)
 
 
-def check(done: str) -> None:
-    """Raises Stopped if a signal was received. 'done' says how far the work has come."""
+def check(where: str) -> None:
+    """Raises Stopped if a signal was received. 'where' completes the message: "stopped by SIGINT ..."."""
     if signal_name():
-        raise Stopped(f"stopped by {signal_name()} {done}; the same command resumes from there")
+        raise Stopped(f"stopped by {signal_name()} {where}; run the same command again to continue")

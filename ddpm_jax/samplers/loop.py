@@ -24,12 +24,13 @@ def image_keys(key: Key[Array, ""], numbers: Int[Array, " b"]) -> Key[Array, " b
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(numbers)
 
 
-def draw_noise(keys: Key[Array, " b"], t: Int[Array, ""], shape: tuple[int, ...]) -> Images:
-    """Draws each image's standard normal noise for the step that leaves t; T + 1 is x_T itself.
+def draw_noise(keys: Key[Array, " b"], number: Int[Array, ""], shape: tuple[int, ...]) -> Images:
+    """Draws each image's standard normal noise of this number.
 
-    Numbers above T + 1 are for repeated visits to a time: see noise_number.
+    The step that leaves t uses number t, and x_T itself uses T + 1. Higher numbers are for repeated visits
+    to a time: see noise_number.
     """
-    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, t), shape))(keys)
+    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), shape))(keys)
 
 
 def noise_number(sched: Schedule, times: Int[Array, " n"], i: Int[Array, ""]) -> Int[Array, ""]:
@@ -109,7 +110,7 @@ class Program(NamedTuple):
             yield first, min(first + self.segment, stop)
 
     def index_at(self, t: float | int) -> int:
-        """The index on the path of the time nearest to t: 0 is T, and 'steps' is data."""
+        """Returns the path index of the time nearest to t; if the path descends, index 0 is T."""
         return int(np.abs(self.times - t).argmin())
 
 

@@ -116,9 +116,6 @@ def plan_ode(sched: Schedule, steps: int) -> Plan:
     return Plan(sampler=ode(), times=spacing.linear(sched.T, 1), name="ode")
 
 
-SOLVERS = {"dpm_solver": Solver(plan_dpm_solver), "heun": Solver(plan_heun)}
-
-
 SOLVERS = {
     "dpm_solver": Solver(plan_dpm_solver),
     "heun": Solver(plan_heun),

@@ -4,8 +4,8 @@ In the network's coordinates, where x_t is that of a variance-preserving process
 dx/dt = -beta(t) / 2 (x + score(x, t)); those of VE and sub-VP differ only in scale. Here the variable is
 l = log sigma~, sigma~ = sqrt(1 / alpha_bar_t - 1), so that dx/dl = signal (signal x - x_0-hat): bounded, and
 smooth where beta(t) jumps or sigma is tiny. It is solved from T_MIN, where x counts as data, to T.
-The Denoiser should not clip x_0: a clip has kinks, on which an adaptive solver wastes steps, and no
-inverse. Each image has its own adaptive steps, so its solution does not depend on its batch.
+The Denoiser should not clip x_0: a clip has no inverse, and an adaptive solver wastes steps on its
+kinks. Each image has its own adaptive steps, so its solution does not depend on its batch.
 """
 
 import math
@@ -64,7 +64,7 @@ def endpoints(sched: Schedule, t_min: float) -> tuple[float, float]:
 
 
 def solve(field: Field, y: Any, start: float, end: float) -> Any:
-    """Solves dy/dl = field(l, y) from y(start) = y for y(end) by Dormand and Prince's 5(4) pair. App. D.2."""
+    """Returns y(end), where dy/dl = field(l, y) and y(start) = y, by Dormand and Prince's 5(4). App. D.2."""
     import diffrax  # here, as it takes most of a second to import and few callers solve ODEs
 
     solution = diffrax.diffeqsolve(
@@ -120,7 +120,10 @@ def basis(shape: tuple[int, int, int]) -> Float[Array, "d h w c"]:
 
 
 def rademacher(keys: Key[Array, " b"], count: int, shape: tuple[int, int, int]) -> Probes:
-    """Draws 'count' probes of random signs per image, the independent entries of least variance."""
+    """Draws 'count' probes of random signs per image.
+
+    Among probes with independent entries, these give the estimate the least variance.
+    """
     return jax.vmap(lambda key: jax.random.rademacher(key, (count, *shape), jnp.float32))(keys)
 
 
@@ -156,7 +159,7 @@ def dequantize(x_0: Images, uniform: Images, levels: int) -> Images:
 
 
 def bits_per_dim(log_density: PerImage, size: int, levels: int) -> PerImage:
-    """Returns -log2 p / size - log2(2 / (levels - 1)): bits/dim by a density on [-1, 1] and the bins' width.
+    """Returns the bits/dim of a density on [-1, 1]: -log2 p / size - log2(bin width 2 / (levels - 1)).
 
     For dequantised images its mean over u bounds the bits of the grey levels from above (Theis et al.
     2016); for images that were not dequantised it bounds nothing.

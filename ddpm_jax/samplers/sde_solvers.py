@@ -137,7 +137,7 @@ def plan_euler_maruyama(sched: Schedule, steps: int, *, spacing: Spacing) -> Pla
 
 
 def plan_predictor_corrector(sched: Schedule, steps: int, *, corrections: int, snr: float) -> Plan:
-    """Follows each predictor step by 'corrections' Langevin updates of signal-to-noise ratio r = 'snr'.
+    """Plans predictor steps, each followed by 'corrections' Langevin updates of signal-to-noise ratio 'snr'.
 
     The paper uses 1 and 0.16.
     """
@@ -149,7 +149,7 @@ def plan_predictor_corrector(sched: Schedule, steps: int, *, corrections: int, s
 
 
 def plan_annealed_langevin(sched: Schedule, steps: int, *, updates: int, step_size: float) -> Plan:
-    """Takes 'updates' steps of size 'step_size', epsilon / sigma_L^2, at each of 'steps' noise levels.
+    """Plans 'updates' steps of size 'step_size', epsilon / sigma_L^2, at each of 'steps' noise levels.
 
     The paper uses 100 and 0.2.
     """

@@ -37,7 +37,10 @@ def check_steps(T: int, steps: int) -> None:
 
 
 def strictly_decreasing(times: Int[np.ndarray, " n"], last: int) -> Int[np.ndarray, " n"]:
-    """Moves repeated times of a decreasing sequence down to free ones, none of them below 'last'."""
+    """Returns the decreasing times made strictly decreasing, none of them below 'last'.
+
+    Repeated times move down to free ones; where there is no room above 'last', times move up.
+    """
     index = np.arange(len(times))
     decreasing = np.minimum.accumulate(times + index) - index
     return np.maximum(decreasing, last + len(times) - 1 - index).astype(np.int32)

@@ -57,9 +57,9 @@ class Solver(NamedTuple):
 
     plan: Callable[..., Plan]
     classifier_guidance: ClassifierGuidance = guidance.shift_score
-    # False for a solver that treats images one by one, where a batch's labels cannot follow.
+    # False for a solver that processes images one at a time, so it cannot use a batch of labels.
     takes_labels: bool = True
-    # True for a solver of the score, which follows from x_0-hat but not from a predicted mean.
+    # True for a solver that needs the score, which x_0-hat determines but a predicted mean does not.
     needs_score: bool = False
 
 

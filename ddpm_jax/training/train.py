@@ -212,7 +212,7 @@ def speed(rate: console.Rate, step: int, batch_size: int) -> dict[str, float]:
     """Returns steps and images per second; empty before the first step after compilation."""
     if step == rate.step:
         return {}
-    steps_per_second = rate.at(step)
+    steps_per_second = rate.per_second(step)
     return {
         "steps_per_second": steps_per_second,
         "images_per_second": steps_per_second * batch_size,

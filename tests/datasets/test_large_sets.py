@@ -199,7 +199,7 @@ def test_two_that_prepare_one_folder_wait_for_each_other(church, tmp_path):
     ]
     said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
-    assert sum("waiting for that one" in text for text in said) >= 1
+    assert sum("waiting for it to finish" in text for text in said) >= 1
     assert sum("images could not be read" in text for text in said) == 1
     assert len(records("lsun_church256", tmp_path)) == 28
 
@@ -229,7 +229,7 @@ def test_killed_it_goes_on_with_the_same_result_and_trains(church, faces, tmp_pa
         process.send_signal(number)
         said = process.communicate()[0]
         if number == signal.SIGTERM:
-            assert process.returncode == 0 and "the same command resumes" in said
+            assert process.returncode == 0 and "run the same command again to continue" in said
         assert process.returncode in (0, -number)
     assert not list((tmp_path / "killed").rglob("dataset_info.json"))
     for place in ("killed", "whole"):

@@ -136,7 +136,7 @@ def interrupt_training(command, folder, how, after):
         time.sleep(after)
         assert command.send(signal.Signals[how]) == 0, command.said()
         line = f"stopped by {how} at step {max(checkpoints(folder))} of {LAST}"
-        assert f"{line}; the same command resumes from there" in command.said()
+        assert f"{line}; run the same command again to continue" in command.said()
 
 
 def test_training_killed_again_and_again(undisturbed, digits, tmp_path):

@@ -145,7 +145,7 @@ def test_sigterm_to_one_of_two_stops_the_sampling_of_both_and_it_goes_on(alone, 
             break
     second.send_signal(signal.SIGTERM)
     said = finish(first, second)
-    assert "stopped by SIGTERM" in said and "the same command resumes from there" in said
+    assert "stopped by SIGTERM" in said and "run the same command again to continue" in said
     assert not list(tmp_path.glob("samples/*.npz"))
     begun = f"--config.sample.count={8 * (2 + len(list(tmp_path.glob('samples/.*/*.npz'))))}"
     finish(*start_all([*args[:2], begun], 4, 2))
