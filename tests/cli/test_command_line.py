@@ -1,4 +1,4 @@
-"""The contract of the command line: exit status, one clear line, nothing lost. Training is a real process."""
+"""The contract of the command line: exit status, one clear line, nothing lost."""
 
 import json
 import subprocess
@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from support.command import TINY, ddpm, ddpm_process
+from support.command import TINY, ddpm
 
 
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
     """A run of 4 steps, by the command."""
     folder = tmp_path_factory.mktemp("run")
-    status, out, err = ddpm_process(
-        *TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}"
-    )
+    status, out, err = ddpm(*TINY, f"--config.data.data_dir={digits}", f"--workdir={folder}")
     assert status == 0, err
     return folder, out
 

@@ -90,7 +90,7 @@ def close(one, other):
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-@pytest.mark.parametrize("solver", ["ancestral", "ddim"])
+@pytest.mark.parametrize("solver", [pytest.param("ancestral", marks=pytest.mark.slow), "ddim"])
 def test_a_walk_stopped_at_x_t_and_begun_again_there_is_the_ordinary_sample(trained, solver):
     it = trained(**{"sample.solver": solver, "sample.eta": 0.5 * (solver == "ddim")})
     numbers = np.arange(5, 16)  # 11: two batches of 8, the second filled up

@@ -256,8 +256,12 @@ def test_bfloat16_computes_in_bfloat16_and_answers_in_float32(loud, calls):
     assert float(jnp.abs(out["conv_out"] - exact).max()) < 0.1 * float(exact.std())
 
 
+@pytest.mark.slow
 def test_remat_changes_neither_parameters_nor_output_nor_gradient_nor_masks(loud):
-    """At both heights, so that Down, Mid and Up are all met; with dropout, whose masks are made twice."""
+    """At both heights, so that Down, Mid and Up are all met; with dropout, whose masks are made twice.
+
+    Slow, for it compiles two gradients; the test below reads off what is recomputed.
+    """
     again = MODEL.clone(remat=(4, 8))
     made = jax.eval_shape(again.init, jax.random.key(0), X, T)["params"]
     assert jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, loud)

@@ -161,8 +161,9 @@ CONTRACT = {"fits", "peak_bytes", "bytes_accessed", "flops", "optimal_seconds"} 
 }
 
 
+@pytest.mark.slow
 def test_preflight_of_the_devices_there_are(eight, tmp_path, capsys, monkeypatch):
-    """Neither a data set nor a checkpoint is opened, prepared or left."""
+    """Neither a data set nor a checkpoint is opened, prepared or left. It compiles both steps for 8 devices."""
     monkeypatch.setattr("ddpm_jax.datasets.library.open_builder", None)
     eight.sample.batch_size = 12
     run = preflight.build_run(eight, epath.Path(tmp_path), "local")
