@@ -96,6 +96,7 @@ WITH = {  # what a field has a meaning with, where it has none in a config as it
     "train.label_dropout": LABELS,
     "train.grid.eta": {"train.grid.solver": "ddim"},
     "sample.eta": {"sample.solver": "ddim"},
+    "sample.spacing": {"sample.solver": "ddim", "sample.steps": 7},  # all T steps have one spacing
     "sample.guidance": LABELS,
     "sample.label": LABELS,
     **{
@@ -122,13 +123,18 @@ def other(field: str, value):
 
 
 def built(name: str, row: str, **fields) -> str:
-    """The fingerprint of a run, less the copy of its config and its place."""
+    """The fingerprint of a run, less the copy of its config, its place and its chains' names."""
     config = copy.deepcopy(config_of(name, row))
     config.update_from_flattened_dict(fields)
     size = config.data.image_size
     images = ((size, size, 1), 17) if name.startswith("digits") else ((size, size, 3), 256)
     run = build.run(config, epath.Path("nowhere"), image_kind=images)
-    return fingerprint.of(run._replace(config={}, directory="", checkpoints=""))
+    # A chain's name tells its options, also those that its sampler ignores.
+    sample = run.sample._replace(chain=run.sample.chain._replace(name=""))
+    grid = run.train.grid._replace(chain=run.train.grid.chain._replace(name=""))
+    train = run.train._replace(grid=grid)
+    plain = run._replace(config={}, directory="", checkpoints="", sample=sample, train=train)
+    return fingerprint.of(plain)
 
 
 @functools.cache
