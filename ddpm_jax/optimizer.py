@@ -68,7 +68,7 @@ def ema(decay: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def ema_params(opt_state: optax.OptState) -> Params:
+def ema_params(opt_state: Any) -> Params:
     """Returns the EMA of the parameters from the optimiser's state."""
     return optax.tree.get(opt_state, "ema")
 
