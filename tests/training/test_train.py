@@ -24,8 +24,9 @@ def rows(directory):
 
 
 def test_clip_groups_clip_each_share_of_the_batch_then_average(tiny, tmp_path):
+    """Each with dropout masks of its own."""
     run = stub_of(
-        tiny, tmp_path, **{"train.clip_groups": 4, "train.clip": 0.05, "model.dropout": 0.0}
+        tiny, tmp_path, **{"train.clip_groups": 4, "train.clip": 0.05, "model.dropout": 0.5}
     )
     params = jax.jit(lambda: state.initial(run))().params
     x_0 = jax.random.uniform(jax.random.key(0), (16, 8, 8, 1), minval=-1.0)
@@ -34,16 +35,17 @@ def test_clip_groups_clip_each_share_of_the_batch_then_average(tiny, tmp_path):
     _, grads, norm = jax.jit(lambda p: gradient.gradient(run, p, whole, key))(params)
 
     one = run._replace(train=run.train._replace(clip_groups=1))
-    share = jax.jit(lambda p, batch: gradient.gradient(one, p, batch, key))
+    share = jax.jit(lambda p, batch, key: gradient.gradient(one, p, batch, key))
     parts = [
-        share(params, gradient.Examples(*(a[i : i + 4] for a in whole[:4]))) for i in (0, 4, 8, 12)
+        share(params, gradient.Examples(*(a[4 * i : 4 * i + 4] for a in whole[:4])), own)
+        for i, own in enumerate(jax.random.split(key, 4))
     ]
     assert float(norm) == pytest.approx(np.mean([part[2] for part in parts]), rel=1e-4)
     assert all(float(part[2]) > 0.05 for part in parts)  # or nothing was clipped
     mean = jax.tree.map(lambda *g: sum(g) / 4, *[part[1] for part in parts])
     for a, b in zip(leaves(grads), leaves(mean), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    _, as_one, _ = share(params, whole)
+    _, as_one, _ = share(params, whole, key)
     assert float(optax.global_norm(jax.tree.map(jnp.subtract, grads, as_one))) > 1e-3
 
 
