@@ -10,6 +10,8 @@ from conftest import ROOT
 from PIL import Image
 from support.command import TINY, ddpm
 
+from ddpm_jax.cli import command_line
+
 
 @pytest.fixture(scope="module")
 def trained(digits, tmp_path_factory):
@@ -51,6 +53,12 @@ def test_sampling_writes_an_npz_and_a_grid(trained, solver):
     images = np.load(path)["arr_0"]
     assert images.shape == (5, 8, 8, 1) and images.dtype == np.uint8
     assert path.with_suffix(".png").exists() and path.stem in out
+
+
+def test_of_a_flag_given_twice_the_last_value_counts(trained):
+    folder, _ = trained
+    command = command_line.parse(["main", "--workdir=nowhere", f"--workdir={folder}"])
+    assert command.directory == folder and command.config.train.steps == 4
 
 
 def test_help_exits_0_and_tells_a_newcomer_what_to_type():
