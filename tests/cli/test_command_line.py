@@ -58,7 +58,7 @@ def test_sampling_writes_an_npz_and_a_grid(trained, solver):
 def test_of_a_flag_given_twice_the_last_value_counts(trained):
     folder, _ = trained
     command = command_line.parse(["main", "--workdir=nowhere", f"--workdir={folder}"])
-    assert command.directory == folder and command.config.train.steps == 4
+    assert command.directory == folder and command.config.model.channels == 4
 
 
 def test_help_exits_0_and_tells_a_newcomer_what_to_type():
