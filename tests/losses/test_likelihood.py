@@ -73,7 +73,7 @@ def importance_weighted(x_0, k):
 
 
 def test_exact_is_below_the_importance_weighted_bound_is_below_the_bound():
-    keys = jax.random.split(jax.random.key(0), 10_000)
+    keys = jax.random.split(jax.random.key(0), 40_000)
     chosen, variance = bound_terms.strata(3, 3), parameterization.fixed_small
     bound = jax.jit(
         lambda x_0: bound_terms.bound(SCHED, variance, denoiser, x_0, keys, chosen, LEVELS)
