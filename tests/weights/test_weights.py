@@ -73,6 +73,21 @@ def test_every_variable_of_the_release_has_one_place_here(what, tensors, format,
             assert theirs[known[path]].shape == there.shape
 
 
+@pytest.mark.parametrize(
+    "ours, theirs",
+    {
+        "down_1/block_0/temb_proj/bias": "down_blocks.1.resnets.0.time_emb_proj.bias",
+        "mid/block_1/conv1/kernel": "mid_block.resnets.0.conv1.weight",
+        "up_3/block_0/conv1/kernel": "up_blocks.0.resnets.0.conv1.weight",
+        "up_3/upsample/conv/kernel": "up_blocks.0.upsamplers.0.conv.weight",
+        "up_0/block_2/norm1/scale": "up_blocks.3.resnets.2.norm1.weight",
+    }.items(),
+)
+def test_diffusers_numbers_the_way_up_as_it_runs(ours, theirs):
+    """Names in google/ddpm-cifar10-32, whose first block on the way up is our last level's."""
+    assert formats.diffusers(ours, 4) == theirs
+
+
 def found_by(known, params):
     return [(known[path], leaf) for path, leaf in formats.digest.leaves_by_path(params).items()]
 
