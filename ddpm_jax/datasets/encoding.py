@@ -5,9 +5,8 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-Image.MAX_IMAGE_PIXELS = (
-    2**29
-)  # pillow refuses twice that; its own limit is too low for large scans
+# Pillow refuses twice this number; its own limit is too low for large scans.
+Image.MAX_IMAGE_PIXELS = 2**29
 
 
 def encode_png(image: np.ndarray) -> io.BytesIO:

@@ -41,9 +41,8 @@ def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
         raise not_prepared(name, data_dir)
     check_writable(resolve(data_dir))
     with lock.wait_for(shards.lock_path(resolve(data_dir), name)):
-        if not find_builder(
-            name, data_dir
-        ).is_prepared():  # another process may have done it meanwhile
+        # Another process may have prepared it meanwhile.
+        if not find_builder(name, data_dir).is_prepared():
             console.say(f"preparing data set {name} in {builder.data_dir}")
             download_and_prepare(preparing_builder(builder, data_dir or None))
     return find_builder(name, data_dir)

@@ -221,7 +221,7 @@ def trained(digits, tmp_path_factory):
     return folder
 
 
-# A case that a cheaper one is near to: the disk is full at a checkpoint too.
+# A cheaper case covers nearly the same: there the disk is full at a checkpoint.
 SLOW = ("disk full at a log row",)
 
 
