@@ -20,8 +20,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / 
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 from jaxtyping import install_import_hook  # noqa: E402
+from support import checker  # noqa: E402, F401  (the hook finds it by name)
 
-install_import_hook("ddpm_jax", "beartype.beartype")
+install_import_hook("ddpm_jax", "support.checker.check")
 
 import functools  # noqa: E402
 import runpy  # noqa: E402

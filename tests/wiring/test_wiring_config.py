@@ -4,6 +4,7 @@ import copy
 import functools
 import runpy
 
+import jaxtyping
 import pytest
 from conftest import CONFIGS
 from etils import epath
@@ -165,6 +166,14 @@ def distinct(field: str) -> list[tuple[str, str]]:
         if field in config:
             found.setdefault((config[field], *names, "data.path" in config), row)
     return list(found.values())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchecked():
+    """Turns the checks of types off: they are half the time of building a run, and this file builds 2000."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("field", FIELDS)
