@@ -68,7 +68,8 @@ def karras(sched: Schedule, steps: int) -> Int[np.ndarray, " n"]:
 
 
 def nearest(sched: Schedule, levels: Float64[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Returns the times t >= 1, each used once, whose sigma~ are nearest to decreasing 'levels'."""
-    table = noise_level(sched)
-    times = np.abs(np.log(table[1:, None]) - np.log(levels)).argmin(axis=0) + 1
+    """Returns the times t >= 1, each used once, whose log sigma~ are nearest to decreasing 'levels'."""
+    table = np.log(noise_level(sched)[1:])
+    midpoints = (table[1:] + table[:-1]) / 2.0
+    times = np.searchsorted(midpoints, np.log(levels)) + 1
     return strictly_decreasing(times, last=1)
