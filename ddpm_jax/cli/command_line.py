@@ -14,6 +14,7 @@ from ddpm_jax.cli import flag_table, modes
 from ddpm_jax.cli.exit import Usage
 from ddpm_jax.cli.modes import Mode
 from ddpm_jax.config import config_file
+from ddpm_jax.runtime import paths
 
 
 class Command(NamedTuple):
@@ -28,7 +29,11 @@ class Command(NamedTuple):
     @property
     def options(self) -> dict[str, Any]:
         """The values of the mode's own flags."""
-        return {name: self.flags[name].value for name in self.mode.flags}
+        return {
+            flag.name: flag_table.expand(flag, self.flags[flag.name].value)
+            for flag in flag_table.TABLE
+            if flag.name in self.mode.flags
+        }
 
 
 def parse(argv: list[str]) -> Command:
@@ -53,7 +58,7 @@ def parse(argv: list[str]) -> Command:
     if rest[1:]:
         raise Usage(f"unexpected argument {rest[1]!r}; flags start with -- and have no spaces")
     check_mode_flags(values)
-    directory = epath.Path(values.workdir or f"runs/{name}")
+    directory = paths.user_path(values.workdir or f"runs/{name}")
     return Command(modes.MODES[values.mode], values.config, directory, name, values)
 
 
@@ -73,6 +78,7 @@ def base_config(args: list[str]) -> tuple[ConfigDict, str, list[str]]:
     """
     spec, rest = last_value(args, "config")
     folder, _ = last_value(args, "workdir")
+    folder = None if folder is None else paths.user_path(folder)
     if last_value(args, "mode")[0] == "import":
         return *load_weights_config(args, spec or ""), rest
     if spec is not None:
@@ -82,17 +88,17 @@ def base_config(args: list[str]) -> tuple[ConfigDict, str, list[str]]:
         raise Usage(
             "no --config, and no --workdir that holds a run; try --config=configs/digits.py"
         )
-    return config, epath.Path(folder).name, rest
+    return config, folder.name, rest
 
 
-def load_stored_config(folder: str) -> ConfigDict | None:
+def load_stored_config(folder: epath.Path) -> ConfigDict | None:
     """Returns the config of the run in a folder, or None if the folder holds no run."""
     from ddpm_jax.config import stored_config
     from ddpm_jax.run import record
 
-    if record.read(epath.Path(folder)) is None:
+    if record.read(folder) is None:
         return None
-    return stored_config.get_config(folder)
+    return stored_config.get_config(str(folder))
 
 
 def load_weights_config(args: list[str], base: str) -> tuple[ConfigDict, str]:
@@ -105,6 +111,7 @@ def load_weights_config(args: list[str], base: str) -> tuple[ConfigDict, str]:
     path, format = last_value(args, "source")[0], last_value(args, "format")[0]
     if not path:
         raise Usage("--mode=import needs --source=PATH, a checkpoint or a folder of weights")
+    path = str(paths.user_path(path))
     source.read.cache_clear()  # an earlier command of this process may have read other content
     weights = source.read(path, format or "auto")
     return imported_config.build_config(weights, base), imported_config.folder_name(path)

@@ -15,7 +15,7 @@ from ddpm_jax.distributed import processes
 from ddpm_jax.profiling import topology
 from ddpm_jax.run import record
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import checkpoint, console, files, lock, signals
+from ddpm_jax.runtime import checkpoint, console, files, lock, paths, signals
 
 
 def execute(command: Command) -> int:
@@ -94,6 +94,7 @@ def check_workdir(command: Command) -> None:
     will_wait = command.options.get("follow") and record.read(directory)  # for a first checkpoint
     if mode.needs_checkpoint and not will_wait and not checkpoint.exists(directory / "checkpoints"):
         raise ValueError(f"{directory} holds no checkpoint to {mode.name} from; train first")
+    paths.check_literal(directory, "--workdir")
     files.check_writable(directory, *mode.writes)
     record.check_same_run(directory, command.config.to_dict())
 

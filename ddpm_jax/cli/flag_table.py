@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags
 
 from ddpm_jax.cli import modes
+from ddpm_jax.runtime import paths
 
 FORMATS = ("auto", "tf1", "pesser", "diffusers", "png", "npz")
 EXAMPLES = """Train a diffusion model, sample from it, measure it.
@@ -33,6 +34,8 @@ DEFINE = {
     "float": flags.DEFINE_float,
     "integer": flags.DEFINE_integer,
     "list": flags.DEFINE_list,
+    "path": flags.DEFINE_string,
+    "paths": flags.DEFINE_list,
     "string": flags.DEFINE_string,
 }
 EXIT_STATUS = (
@@ -45,7 +48,7 @@ class Flag:
     """A flag, defined with absl."""
 
     name: str
-    kind: str  # string, list, bool, integer, float or enum
+    kind: str  # a key of DEFINE
     default: Any
     help: str
     choices: tuple[str, ...] = ()
@@ -55,7 +58,7 @@ class Flag:
 TABLE = (
     Flag(
         "workdir",
-        "string",
+        "path",
         None,
         "the folder of the run's files (default runs/<config name>); if it holds a run, --config may"
         " be left out",
@@ -93,13 +96,13 @@ TABLE = (
     ),
     Flag(
         "source",
-        "string",
+        "path",
         None,
         "import: a checkpoint of the authors' (TensorFlow 1), pesser's PyTorch conversion of it, or a"
         " diffusers folder (--config=FILE says the rest of the run); prepare: LSUN's LMDB or"
         " CelebA-HQ's .tar",
     ),
-    Flag("target", "string", None, "where to write"),
+    Flag("target", "path", None, "where to write"),
     Flag(
         "format",
         "enum",
@@ -111,12 +114,12 @@ TABLE = (
     Flag("weights", "enum", "ema", "which weights to export", choices=("ema", "raw")),
     Flag(
         "input",
-        "list",
+        "paths",
         [],
         "compress: PNG files or folders of them, with commas between; decompress, inspect: .djx and"
         " .djxa files",
     ),
-    Flag("output", "string", None, "the folder to write to"),
+    Flag("output", "path", None, "the folder to write to"),
     Flag(
         "archive",
         "bool",
@@ -182,6 +185,15 @@ def define() -> flags.FlagValues:
             options["lower_bound"] = flag.lowest
         DEFINE[flag.kind](name=flag.name, default=flag.default, help=flag.help, **options)
     return values
+
+
+def expand(flag: Flag, value: Any) -> Any:
+    """Returns a flag's value with ~ expanded, where it holds paths. Raises ValueError for an unknown user."""
+    if flag.kind == "path" and value:
+        return str(paths.user_path(value))
+    if flag.kind == "paths":
+        return [str(paths.user_path(each)) for each in value]
+    return value
 
 
 def help_text() -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from ddpm_jax.runtime import paths
+
 
 def load(spec: str) -> ConfigDict:
     """Returns the config that FILE defines, or the row ROW of a file with several, as FILE:ROW.
@@ -12,10 +14,11 @@ def load(spec: str) -> ConfigDict:
     Raises ValueError if the file does not exist or fails.
     """
     file, _, row = spec.partition(":")
-    if not Path(file).is_file():
+    path = paths.user_path(file)
+    if not path.is_file():
         raise ValueError(f"--config: {file} does not exist")
     try:
-        get_config = runpy.run_path(file)["get_config"]
+        get_config = runpy.run_path(str(path))["get_config"]
         config = get_config(row) if row else get_config()
         return ConfigDict(config)
     except Exception as error:  # a config file is a program

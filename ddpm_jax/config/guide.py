@@ -13,7 +13,7 @@ from ddpm_jax.diffusion import Schedule
 from ddpm_jax.run import record as records
 from ddpm_jax.run import state
 from ddpm_jax.run.run import Guide, Run
-from ddpm_jax.runtime import checkpoint, digest
+from ddpm_jax.runtime import digest, paths
 
 
 def open_guide(run: Run) -> Run:
@@ -26,7 +26,9 @@ def open_guide(run: Run) -> Run:
         return run
     chain = run.sample.chain
     labels.check_solver("sample", chain)
-    other = load_classifier(run, checkpoint.absolute_path(epath.Path(run.sample.classifier)))
+    folder = paths.absolute(epath.Path(run.sample.classifier))
+    paths.check_literal(folder, "sample.classifier")
+    other = load_classifier(run, folder)
     labels.check_label(chain.label, other.model.network.classes)
     step, params = state.read_ema(other)
     chain = chain._replace(guide=Guide(model=other.model, params=params))

@@ -14,6 +14,7 @@ from ddpm_jax.distributed import mesh as meshes
 from ddpm_jax.distributed.mesh import Layout
 from ddpm_jax.losses import bound
 from ddpm_jax.run.run import Chain, Eval, Grid, Quality, Sample, Train
+from ddpm_jax.runtime import paths
 
 SPACES = {"inception": None, "classifier": None, "pixels": None}
 
@@ -102,13 +103,17 @@ def sample(
         count=count,
         batch_size=batch_size,
         seed=seed,
-        classifier=classifier,
+        classifier=str(paths.user_path(classifier)) if classifier else "",
     )
 
 
 def quality_section(**fields: Any) -> Quality:
     """Returns the section eval.quality. Raises ValueError for an unknown space or too few samples."""
     chosen: Quality = validate.section(Quality, "eval.quality", fields)
+    typed = {name: getattr(chosen, name) for name in ("path", "reference", "inception")}
+    chosen = chosen._replace(
+        **{name: str(paths.user_path(path)) for name, path in typed.items() if path}
+    )
     validate.at_least(0, "eval.quality", samples=chosen.samples)
     if 0 < chosen.samples < 4:  # precision and recall use third neighbours
         raise ValueError(f"eval.quality.samples is {chosen.samples}; it must be 0, or 4 or more")

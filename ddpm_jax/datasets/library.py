@@ -10,7 +10,7 @@ from etils import epath
 from tensorflow_datasets.core import constants, registered
 
 from ddpm_jax.datasets import celeb_a_hq, digits, lsun, shards  # noqa: F401  (digits registers itself)
-from ddpm_jax.runtime import console, lock
+from ddpm_jax.runtime import console, lock, paths
 
 
 class FromSource(NamedTuple):
@@ -50,10 +50,11 @@ def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
 def resolve(data_dir: str) -> epath.Path:
     """The folder of prepared data sets; "" is TFDS's default."""
-    return epath.Path(data_dir or constants.DATA_DIR).expanduser()
+    return paths.user_path(data_dir or constants.DATA_DIR)
 
 
 def check_exists(data_dir: str) -> None:
+    paths.check_literal(resolve(data_dir), "data.data_dir")
     if data_dir and not resolve(data_dir).is_dir():
         raise ValueError(f"data.data_dir {data_dir} does not exist")
 

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
-from etils import epath
 from jaxtyping import Array, Int, UInt8
 from PIL import Image
 
 from ddpm_jax.datasets import image_folder, library
+from ddpm_jax.runtime import paths
 
 Bytes = UInt8[np.ndarray, "n h w c"]
 Indices = Int[np.ndarray, " n"]
@@ -111,7 +111,7 @@ def open_folder(
         )
     library.check_exists(data_dir)
     directory = image_folder.prepare(
-        root=epath.Path(path),
+        root=paths.user_path(path),
         data_dir=library.resolve(data_dir),
         size=image_size,
         channels=channels,

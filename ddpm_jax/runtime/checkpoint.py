@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from ddpm_jax.runtime import digest
+from ddpm_jax.runtime import digest, paths
 
 State = Any
 STATE, RECORD = "state", "record"  # the items of a checkpoint; the second has the digests
@@ -26,11 +26,6 @@ NOT_DAMAGE += ("UNAUTHENTICATED", "ABORTED", "Too many open files", "Stale file 
 
 class Damaged(RuntimeError):
     """A checkpoint differs from what was saved, or cannot be read."""
-
-
-def absolute_path(directory: epath.Path) -> epath.Path:
-    """Returns an absolute path, as Orbax needs; resolve() would turn a gs:// path into a local one."""
-    return directory if "://" in str(directory) else directory.resolve()
 
 
 class KeepLowest(NamedTuple):
@@ -73,25 +68,45 @@ def manager(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         cleanup_tmp_directories=True,
     )
-    return ocp.CheckpointManager(absolute_path(directory), options=options)
+    return ocp.CheckpointManager(paths.absolute(directory), options=options)
 
 
 def reader(directory: epath.Path) -> ocp.CheckpointManager:
     """Returns a manager for programs that only read: it creates and deletes nothing."""
     options = ocp.CheckpointManagerOptions(read_only=True)
-    return ocp.CheckpointManager(absolute_path(directory), options=options)
+    return ocp.CheckpointManager(paths.absolute(directory), options=options)
 
 
 def save(
     manager: ocp.CheckpointManager, step: int, state: State, metrics: dict[str, float]
 ) -> None:
-    """Copies the state off the device and writes it in the background; does nothing if 'step' is saved."""
+    """Copies the state off the device and writes it in the background; does nothing if 'step' is saved.
+
+    Raises Damaged if the save before cannot be read.
+    """
+    finish(manager)
     if step not in manager.all_steps():
         items = {
             STATE: ocp.args.StandardSave(state),
             RECORD: ocp.args.JsonSave({"arrays": digest.record(state), "metrics": metrics}),
         }
         manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+
+
+def finish(manager: ocp.CheckpointManager) -> None:
+    """Waits for the save in the background. Raises Damaged if the newest checkpoint cannot be read.
+
+    Orbax does not report every save that fails: in one, its merge finds no files and makes none.
+    """
+    manager.wait_until_finished()
+    step = manager.latest_step()
+    if step is None:
+        return
+    try:
+        manager.item_metadata(step)[STATE]
+    except (ValueError, OSError, KeyError) as error:
+        folder = manager.directory / str(step)
+        raise Damaged(f"{folder} was saved and cannot be read: {shorten(error)}") from error
 
 
 def restore(manager: ocp.CheckpointManager, step: int, like: State) -> State:

@@ -91,7 +91,8 @@ def tensorflow_prefix(path: epath.Path) -> epath.Path | None:
         return path.with_name(match[1])
     if path.with_name(f"{path.name}.index").exists():
         return path
-    indexes = path.glob("*.index") if path.is_dir() else ()
+    # Not glob(): it takes the whole path for a pattern.
+    indexes = [each for each in path.iterdir() if each.suffix == ".index"] if path.is_dir() else ()
     prefixes = [index.with_name(index.name.removesuffix(".index")) for index in indexes]
     return max(prefixes, key=lambda prefix: parse_step(prefix.name) or 0, default=None)
 
@@ -126,5 +127,6 @@ def read_tensorflow(prefix: epath.Path, remedy: str) -> Tensors:
 
 def data_files(prefix: epath.Path) -> list[epath.Path]:
     """Returns the data files that exist, or the path of the one that should."""
-    existing = sorted(prefix.parent.glob(f"{prefix.name}.data-*"))
+    names = f"{prefix.name}.data-"
+    existing = sorted(each for each in prefix.parent.iterdir() if each.name.startswith(names))
     return existing or [prefix.with_name(f"{prefix.name}.data-00000-of-00001")]

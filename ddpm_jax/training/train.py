@@ -159,7 +159,7 @@ def train(run: Run) -> None:
                 save(run, source, manager, state, scalars)
         if step > first:
             save(run, source, manager, state, scalars)
-        manager.wait_until_finished()
+        checkpoint.finish(manager)
     signals.check(f"at step {step} of {last}")
     loss = (scalars | window_means(state.window)).get("loss", math.nan)
     console.say(f"trained to step {step}, loss {loss:.4f}")

@@ -11,7 +11,7 @@ from etils import epath
 
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import checkpoint, console, files, signals
+from ddpm_jax.runtime import console, files, paths, signals
 from ddpm_jax.runtime import images as image_output
 from ddpm_jax.weights import diffusers, formats, importing, source
 
@@ -27,7 +27,7 @@ def check_export(run: Run, target: str | None, format: str, weights: str = "ema"
         raise ValueError(
             f"--weights=raw goes with --format=diffusers; --format={format} samples from the EMA"
         )
-    path = checkpoint.absolute_path(epath.Path(target))
+    path = paths.absolute(epath.Path(target))
     if path.exists() and (format == "npz" or not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"--target {target} already exists; choose another")
     files.check_writable(path.parent, "", flag="--target")
@@ -40,7 +40,7 @@ def check_export(run: Run, target: str | None, format: str, weights: str = "ema"
 
 def export(run: Run, target: str, format: str, weights: str) -> None:
     """Writes 'target' in a format of EXPORTS, with "ema" or "raw" weights."""
-    EXPORTS[format](run, checkpoint.absolute_path(epath.Path(target)), weights)
+    EXPORTS[format](run, paths.absolute(epath.Path(target)), weights)
     console.say(f"exported {target}")
 
 

@@ -12,6 +12,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from ddpm_jax.config import config_file
+from ddpm_jax.runtime import paths
 from ddpm_jax.weights.source import Source
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -26,17 +27,13 @@ BASES = {  # keys are words in the names under which the paper's models circulat
 
 def folder_name(path: str) -> str:
     """Returns the name of a source's folder, which becomes the name of its run."""
-    place = absolute(epath.Path(path))
+    place = paths.absolute(epath.Path(path))
     return (place if place.is_dir() else place.parent).name
-
-
-def absolute(path: epath.Path) -> epath.Path:
-    return path if "://" in str(path) else path.resolve()  # a bucket's path is absolute already
 
 
 def find_base(source: Source) -> Path:
     """Returns the file of configs/ whose name and image size match the source, else image_folder.py."""
-    name = "/".join(absolute(source.path).parts[-2:]).lower()
+    name = "/".join(paths.absolute(source.path).parts[-2:]).lower()
     for word, file in BASES.items():
         found = re.search(rf"(^|[^a-z]){word}($|[^a-z0-9])", name)
         if found and source.shape[0] == (32 if word == "cifar10" else 256):

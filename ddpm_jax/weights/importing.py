@@ -108,7 +108,7 @@ def import_weights(run: Run, source: Source) -> None:
     with closing(checkpoint.manager(run.checkpoints, *keep)) as manager:
         placed = jax.device_put(train_state, state.shardings(run))
         checkpoint.save(manager, int(train_state.step), placed, {"loss": math.inf})
-        manager.wait_until_finished()
+        checkpoint.finish(manager)
     report(run, source, weights)
 
 

@@ -126,6 +126,18 @@ CASES = {
     "broken records": Bad(1, "data set digits cannot be read", NEW, "records_cut_short"),
     # folders and runs
     "workdir is a file": Bad(2, "is not a writable folder", [*NEW, "--workdir=file"], "a_file"),
+    "a pattern for a workdir": Bad(
+        2, "runs/lr=[1e-4] contains [", [*NEW, "--workdir=runs/lr=[1e-4]"]
+    ),
+    "a pattern above a workdir": Bad(2, "contains [", ["--workdir=r?ns/a/b", *NEW]),
+    "a pattern for a data_dir": Bad(2, "data.data_dir: ", of("data.data_dir", "d*ta")),
+    "a pattern for a classifier": Bad(
+        2,
+        "sample.classifier: ",
+        ["--workdir=run", "--mode=sample", "--config.sample.classifier=r[0]"],
+    ),
+    "nobody's home": Bad(2, "no such user", [*NEW, "--workdir=~nobody-here/run"]),
+    "nobody's data": Bad(2, "no such user", of("data.data_dir", "~nobody-here/data")),
     "workdir read-only": Bad(
         2, "is not a writable folder", [*NEW, "--workdir=run/x"], "read_only_run", NO_ROOT
     ),

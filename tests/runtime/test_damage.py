@@ -67,6 +67,21 @@ def files_of(folder):
     )
 
 
+@pytest.mark.parametrize("saves", [1, 2])
+def test_a_save_that_cannot_be_read_back_is_not_called_one(tmp_path, saves):
+    """Orbax's merge takes the folder for a pattern: it finds nothing to merge, and reports no failure."""
+    folder = epath.Path(tmp_path) / "lr=[1e-4]"
+    folder.mkdir()
+    with checkpoint.manager(folder, keep=5, keep_every=0, keep_best="") as manager:
+        checkpoint.save(manager, 1, tree(1), {})
+        with pytest.raises(checkpoint.Damaged, match="/1 was saved and cannot be read"):
+            checkpoint.save(manager, 2, tree(2), {}) if saves == 2 else checkpoint.finish(manager)
+    with checkpoint.manager(folder.with_name("lr=1e-4"), 5, 0, "") as manager:
+        checkpoint.save(manager, 1, tree(1), {})
+        checkpoint.finish(manager)
+        assert manager.latest_step() == 1
+
+
 def test_a_digest_is_the_same_for_every_sharding():
     mesh = meshes.mesh(8)
     for dtype in (jnp.float32, jnp.bfloat16, jnp.int32, jnp.bool_, jnp.uint8):

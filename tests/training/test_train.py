@@ -133,13 +133,6 @@ def test_steps_that_are_not_finite_are_skipped_where_asked_for_and_counted(tiny,
     assert not list(tmp_path.glob("nonfinite-*"))
 
 
-def test_a_bucket_is_not_taken_for_a_folder(tmp_path, monkeypatch):
-    bucket = epath.Path("gs://bucket/run/checkpoints")
-    assert str(checkpoint.absolute_path(bucket)) == "gs://bucket/run/checkpoints"
-    monkeypatch.chdir(tmp_path)
-    assert checkpoint.absolute_path(epath.Path("runs/x")) == epath.Path(tmp_path / "runs" / "x")
-
-
 def test_the_train_step_is_traced_once(tiny, tmp_path, monkeypatch):
     """A second trace is a second compilation: minutes on a TPU."""
     traced, step = [], train.train_step

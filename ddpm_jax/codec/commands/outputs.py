@@ -13,7 +13,7 @@ from ddpm_jax.codec.commands import inputs, pictures
 from ddpm_jax.codec.commands.inputs import Request
 from ddpm_jax.codec.errors import CodecError
 from ddpm_jax.codec.model import Codec
-from ddpm_jax.runtime import checkpoint, console, files, signals
+from ddpm_jax.runtime import console, files, paths, signals
 
 DAMAGED = ".damaged.png"  # ends the name of a picture recovered from a damaged file
 
@@ -30,7 +30,7 @@ def check(request: Request) -> None:
     if not request.input:
         raise ValueError("nothing to read; give files or folders, --input=FILES or --input=DIR")
     folder = inputs.output_folder(request)
-    files.check_writable(checkpoint.absolute_path(folder), "", flag="--output")
+    files.check_writable(paths.absolute(folder), "", flag="--output")
 
 
 def jobs(
