@@ -99,7 +99,7 @@ def test_the_hybrid_loss_gives_the_mean_no_gradient_from_its_bound():
     fields = parameterization.eps, parameterization.learned_range, 256, LIKELIHOOD
 
     def gradient(loss, output):
-        return jax.grad(lambda o: loss(SCHED, lambda x, t: o, x_0, t, eps).sum())(output)
+        return jax.jit(jax.grad(lambda o: loss(SCHED, lambda x, t: o, x_0, t, eps).sum()))(output)
 
     of_mean, of_variance = jnp.split(gradient(objective.hybrid(*fields), output), 2, axis=-1)
     simple = gradient(objective.simple(parameterization.eps), output[..., :2])

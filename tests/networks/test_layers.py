@@ -1,5 +1,6 @@
 """Normalisation, dropout and attention are the textbook's, however they are computed."""
 
+import functools
 import math
 
 import flax.linen as nn
@@ -13,6 +14,12 @@ from ddpm_jax.networks import layers
 
 def normal(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_pullback(function, arguments, dy):
+    out, pull = jax.vjp(function, *arguments)
+    return out, pull(dy)
 
 
 def affine(channels):
@@ -50,15 +57,9 @@ def test_group_norm_and_its_gradients_are_linen_s_two_pass_ones_in_float64(x64, 
 
     single = jax.tree.map(lambda a: a.astype(jnp.float32), (variables, parts))
     double = jax.tree.map(lambda a: a.astype(jnp.float64), single)
-    out, pull = jax.vjp(ours, *single)
-    expected, exact_pull = jax.vjp(exact, *double)
-    pairs = [(out, expected)]
-    got, wanted = (
-        pull(dy.astype(jnp.float32)),
-        exact_pull(dy.astype(jnp.float32).astype(jnp.float64)),
-    )
-    pairs += zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True)
-    for a, b in pairs:
+    got = value_and_pullback(ours, single, dy.astype(jnp.float32))
+    wanted = value_and_pullback(exact, double, dy.astype(jnp.float32).astype(jnp.float64))
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
         assert a.dtype == jnp.float32
         np.testing.assert_allclose(a, b, atol=(1e-6 + 1e-7 * mean) * 4 * float(jnp.abs(b).max()))
 
@@ -87,8 +88,11 @@ def test_group_norm_can_be_differentiated_forwards_too():
     """The tangent's product with dy is the gradient's with dx: the one rule is the other's transpose."""
     x, dx, dy = (normal(seed, 2, 4, 4, 64) for seed in range(3))
 
+    scale_and_bias = affine(64)
+
+    @jax.jit
     def f(x):
-        return layers.GroupNorm(jnp.float32).apply(affine(64), x)
+        return layers.GroupNorm(jnp.float32).apply(scale_and_bias, x)
 
     along = jax.jvp(f, (x,), (dx,))[1]
     finite = (f(x + 1e-2 * dx) - f(x - 1e-2 * dx)) / 2e-2
@@ -103,7 +107,7 @@ def test_group_norm_s_second_derivative_is_linen_s():
 
     def along(module):
         cubes = jax.grad(lambda x: (module.apply(affine(64), x) ** 3).sum())
-        return jax.jvp(cubes, (x,), (dx,))[1]
+        return jax.jit(lambda x, dx: jax.jvp(cubes, (x,), (dx,))[1])(x, dx)
 
     wanted = along(linen)
     np.testing.assert_allclose(
@@ -146,7 +150,8 @@ def test_the_numbers_dropped_are_spread_as_binomially_over_every_axis():
 
 @pytest.mark.parametrize("height", [1, 6])
 def test_an_example_s_mask_depends_on_its_place_and_not_on_the_batch(height):
-    masks = [layers.keep_mask(jax.random.key(0), (b, height, 3, 5), 0.3) for b in (2, 6)]
+    keep_mask = jax.jit(layers.keep_mask, static_argnums=(1, 2))
+    masks = [keep_mask(jax.random.key(0), (b, height, 3, 5), 0.3) for b in (2, 6)]
     np.testing.assert_array_equal(masks[0], masks[1][:2])
     assert not np.array_equal(masks[1][0], masks[1][1])
 
@@ -159,9 +164,11 @@ def test_the_upsampled_convolution_is_the_one_of_repeated_pixels_and_so_are_its_
         nearest = x.repeat(2, axis=1).repeat(2, axis=2)
         return jax.lax.conv_general_dilated(nearest, kernel, (1, 1), "SAME", dimension_numbers=axes)
 
-    ours, theirs = (jax.vjp(f, x, kernel) for f in (layers.upsampled_conv, plain))
-    pairs = [(ours[0], theirs[0]), *zip(ours[1](dy), theirs[1](dy), strict=True)]
-    for a, b in pairs:
+    ours, theirs = (
+        jax.tree.leaves(value_and_pullback(f, (x, kernel), dy))
+        for f in (layers.upsampled_conv, plain)
+    )
+    for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max()))
 
 
