@@ -37,6 +37,7 @@ sys.modules |= {"lightkube.core": types.ModuleType("core"), schema.__name__: sch
 
 from lightkube.models import batch_v1  # noqa: E402
 
+pytestmark = pytest.mark.slow  # for the libraries that only these tests need
 LAUNCH = ROOT / "launch"
 TEXT = {"type": "string"}
 NAME = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}
@@ -223,7 +224,6 @@ def test_the_image_is_made_by_the_steps_of_the_readme_and_runs_as_no_root():
     assert [name for name, _ in instructions()][0] == "FROM"
 
 
-@pytest.mark.slow
 def test_the_steps_of_the_dockerfile_make_what_its_entry_point_runs(tmp_path):
     """RUN, ENV and ENTRYPOINT, with a folder instead of an image."""
     folder = copied(tmp_path / "image")
@@ -259,7 +259,6 @@ SHORT = """--config.model.channels=4 --config.model.multipliers=(1,) --config.mo
 --config.eval.batch_size=12 --config.parallel.devices=1"""
 
 
-@pytest.mark.slow
 def test_the_notebook_trains_samples_and_shows_grids_and_figures_from_a_clone(digits, tmp_path):
     """In a kernel of its own, from a clone, as Colab runs it."""
     origin = copied(tmp_path / "origin")
