@@ -13,7 +13,7 @@ from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, files, paths, signals
 from ddpm_jax.runtime import images as image_output
-from ddpm_jax.weights import diffusers, formats, importing, source
+from ddpm_jax.weights import diffusers, formats, importing, tensor_files
 
 
 def check_export(run: Run, target: str | None, format: str, weights: str = "ema") -> None:
@@ -76,7 +76,7 @@ def to_diffusers(run: Run, target: epath.Path, weights: str) -> None:
     tensors = formats.to_tensors("diffusers", jax.device_get(params))
     content = safetensors.numpy.save(tensors, metadata={"format": "pt"})
     with new_folder(target) as folder:
-        files.write(folder / "unet" / source.WEIGHTS[0], content)
+        files.write(folder / "unet" / tensor_files.WEIGHTS[0], content)
         for name, value in folder_json(run).items():
             files.write_json(folder / name, value)
 
