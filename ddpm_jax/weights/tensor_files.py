@@ -59,7 +59,7 @@ def read_shards(index: epath.Path) -> Tensors:
 def find_weights(folder: epath.Path) -> epath.Path:
     """Returns a folder's file of weights or its index; a variant's, such as fp16, where there is no other.
 
-    Raises ValueError if there is none, or if there are several variants.
+    Raises ValueError if it holds no weights, or several variants and nothing else.
     """
     names = {path.name for path in folder.iterdir()}
     for name in WEIGHTS:

@@ -128,6 +128,9 @@ def test_the_name_says_which_data(name, base):
     what = CIFAR if "cifar" in name else LARGE
     source = source_of(shapes_only(release.variables(*what)))._replace(path=epath.Path(name))
     assert imported_config.find_base(source).name == base
+    others = (source.shape[0], 2 * source.shape[1], 3), (*source.shape[:2], 1)
+    for shape in others:
+        assert imported_config.find_base(source._replace(shape=shape)).name == "image_folder.py"
 
 
 @pytest.fixture(scope="module")
