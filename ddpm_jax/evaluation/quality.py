@@ -14,20 +14,16 @@ import numpy as np
 from etils import epath
 
 from ddpm_jax.datasets import batches, pixels
-from ddpm_jax.evaluation import embedding, sample_files
+from ddpm_jax.evaluation import embedding, sample_files, spaces
 from ddpm_jax.metrics import (
-    features,
     frechet,
     inception_score,
     kid,
     metric,
     precision_recall,
-    small_classifier,
 )
 from ddpm_jax.metrics import reference as references
 from ddpm_jax.metrics.features import Bytes, Embedding, Space
-from ddpm_jax.metrics.inception import network
-from ddpm_jax.metrics.inception import weights as inception_weights
 from ddpm_jax.metrics.metric import Metric, Value
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
@@ -41,6 +37,7 @@ METRICS = (
     precision_recall.RECALL,
     inception_score.INCEPTION_SCORE,
 )
+LEAST = min(each.least for each in METRICS)
 REFERENCE = 50_000  # real images at most
 FEW = 10_000  # samples, below which a Frechet distance depends strongly on their number
 
@@ -55,8 +52,9 @@ def quality(run: Run) -> None:
     if not settings.samples:
         return
     # Reads the files first, as they may be wrong and drawing 50,000 samples takes hours.
-    space = SPACES[settings.space](run)
+    space = spaces.SPACES[settings.space](run)
     real = {split: reference(run, space, split) for split in splits(run)}
+    say_left_out(run, space, real)
     step, params = state.read_ema(run)
     images, origin = samples(run, step, params)
     own = embedding.embed(space, len(images), lambda rows: images[rows], "samples")
@@ -77,7 +75,7 @@ def quality(run: Run) -> None:
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for unusable files that the config names."""
+    """Raises ValueError for unusable files that the config names, and if nothing can be measured."""
     settings = run.eval.quality
     if not settings.samples:
         return
@@ -85,8 +83,12 @@ def check(run: Run) -> None:
         sample_files.read(epath.Path(settings.path), run.model.shape)
     if settings.reference:
         foreign.check(epath.Path(settings.reference), references.GET)
-    if settings.space == "inception" and settings.inception:
-        inception_weights.read(settings.inception)
+    spaces.check(run)
+    if not splits(run):
+        raise ValueError(
+            f"data set {run.data.name!r} has too few images to measure samples against: no split has"
+            f" {LEAST}; set --config.eval.quality.samples=0"
+        )
 
 
 def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
@@ -102,41 +104,24 @@ def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
     return images, {"sampler": run.sample.chain.name, "seed": run.sample.seed, "weights": "ema"}
 
 
-def classifier_space(run: Run) -> Space:
-    """The features of a small classifier, which is trained now on the training images."""
-    source = run.data.open(run.data.split)
-    rows = np.arange(source.count)
-    images = pixels.stretch(batches.load(source).read(rows), source.levels)
-    return small_classifier.classifier(images, source.labels(rows))
-
-
-def inception_space(run: Run) -> Space:
-    """Inception's features. Raises ValueError if its weights are not configured or cannot be read."""
-    path = run.eval.quality.inception
-    if not path:
-        raise ValueError(f"eval.quality.inception is not set; {inception_weights.GET}")
-    weights = inception_weights.read(path)
-    return network.space(weights, mesh=run.mesh, batch_size=8 * run.mesh.size)
-
-
-def pixel_space(run: Run) -> Space:
-    """The pixels themselves, whatever the run."""
-    return features.pixels()
-
-
-SPACES = {"inception": inception_space, "classifier": classifier_space, "pixels": pixel_space}
-
-
-def available_space(run: Run) -> Space | None:
-    """Returns the space to evaluate in; None if eval.quality.samples is 0 or Inception's path is missing."""
-    settings = run.eval.quality
-    if not settings.samples or (settings.space == "inception" and not settings.inception):
-        return None
-    return SPACES[settings.space](run)
-
-
 def splits(run: Run) -> list[str]:
-    return [run.data.split] + ([run.data.held_out] if run.data.held_out else [])
+    """Returns the splits that samples are compared with: those of at least two images."""
+    given = run.eval.quality.reference
+    names = filter(None, (run.data.split, run.data.held_out))
+    return [
+        name
+        for name in names
+        if (given and name == run.data.split) or run.data.open(name).count >= LEAST
+    ]
+
+
+def sample_count(run: Run) -> int:
+    """The number of samples to measure; fewer than eval.quality.samples if eval.quality.path holds fewer."""
+    settings = run.eval.quality
+    if not settings.path:
+        return settings.samples
+    images = sample_files.read(epath.Path(settings.path), run.model.shape)
+    return min(settings.samples, len(images))
 
 
 def reference(run: Run, space: Space, split: str) -> Embedding:
@@ -172,19 +157,45 @@ def reference(run: Run, space: Space, split: str) -> Embedding:
     return references.unpack(stored)
 
 
+def enough(each: Metric, *image_sets: Embedding) -> bool:
+    """Returns whether each set has as many images as a metric needs; a foreign file may not say (0)."""
+    counts = [images.statistics.count for images in image_sets]
+    return all(count >= each.least for count in counts if count)
+
+
+def say_left_out(run: Run, space: Space, real: dict[str, Embedding]) -> None:
+    """Prints which metrics have too few images, and how many they need."""
+    counts = {split: data.statistics.count for split, data in real.items()}
+    for name, count in {"samples": sample_count(run), **counts}.items():
+        few = [
+            f"{metric.stem(each, space.name)} (needs {each.least})"
+            for each in METRICS
+            if 0 < count < each.least
+            and not (name == "samples" and each.needs_reference)
+            and (space.has_logits or each is not inception_score.INCEPTION_SCORE)
+        ]
+        if few:
+            console.say(f"{name} has {count} images; left out: {', '.join(few)}")
+    for split in filter(None, (run.data.split, run.data.held_out)):
+        if split not in real:
+            console.say(f"{split} has fewer than {LEAST} images; samples are not compared with it")
+
+
 def measure(space: Space, own: Embedding, real: dict[str, Embedding]) -> dict[str, Value]:
     """Returns all values, by name.
 
     Metrics that need a reference compare the samples with each split; the others are computed for the
-    samples and for each split. With two splits, their Frechet distance is added as the floor.
+    samples and for each split, and all where there are enough images. With two splits, their Frechet distance is added as the floor.
     """
     values = {}
     for each in METRICS:
-        if not each.needs_reference:
+        if not each.needs_reference and enough(each, own):
             values |= name_value(each, space, each.function(own))
     for split, data in real.items():
         for each in METRICS:
             image_sets = (own, data) if each.needs_reference else (data,)
+            if not enough(each, *image_sets):
+                continue
             values |= name_value(each, space, each.function(*image_sets), split)
     if len(real) == 2:
         (train_split, train), (split, held_out) = real.items()

@@ -169,6 +169,9 @@ CASES = {
         scored("inception", "file", "--config.eval.quality.space=inception"),
         "a_file",
     ),
+    "no weights of Inception": Bad(
+        2, "eval.quality.inception is not set", scored("space", "inception")
+    ),
     "no such space": Bad(2, "did you mean inception", scored("space", "inceptoin")),
     "no such figure": Bad(
         2, "did you mean grid", ["--workdir=run", "--mode=figures", "--figures=gird"]

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import load
 from etils import epath
 from PIL import Image
 from support.stub import stubbed
@@ -15,6 +16,7 @@ from ddpm_jax.evaluation import quality
 from ddpm_jax.metrics import frechet, inception_score, small_classifier
 from ddpm_jax.metrics.features import Embedding, Space
 from ddpm_jax.metrics.metric import Value
+from ddpm_jax.run import sampling
 from ddpm_jax.training import train
 
 
@@ -232,6 +234,52 @@ def test_without_inception_s_weights_it_says_what_to_get(tiny, trained):
         match="eval.quality.inception is not set; get TensorFlow's inception-2015-12-05.tgz",
     ):
         quality.quality(run)
+
+
+def test_what_too_few_images_do_not_allow_is_left_out_and_said_before_samples_are_drawn(
+    tiny, trained, monkeypatch, capsys
+):
+    tiny.data.held_out, tiny.sample.seed = "test[:2]", 9
+    run, said = run_of(tiny, trained, samples=8, path="", space="classifier"), []
+
+    def draw(*_):
+        said.append(capsys.readouterr().out)
+        return real(tiny)[:8]
+
+    monkeypatch.setattr(sampling, "write_samples", draw)
+    quality.quality(run)
+    (before,) = said
+    assert "samples has 8 images; left out: is_classifier (needs 10)\n" in before
+    few = "precision_classifier (needs 4), recall_classifier (needs 4), is_classifier (needs 10)"
+    assert f"test[:2] has 2 images; left out: {few}\n" in before and "train has" not in before
+    compared = {f"{name}_classifier_8" for name in ("frechet", "kid", "precision", "recall")}
+    found = {name for name in record(trained)["scores"] if not name.endswith("_std")}
+    assert found == {
+        *(f"{name}_train" for name in compared),
+        *("frechet_classifier_8_test-to2", "kid_classifier_8_test-to2", "is_classifier_1437_train"),
+        "floor_frechet_classifier_test-to2_2_train",
+    }
+
+
+def test_a_split_of_one_image_is_no_reference(tiny, trained, tmp_path, capsys):
+    np.save(tmp_path / "some.npy", real(tiny)[:5])
+    tiny.data.held_out = "test[:1]"
+    quality.quality(run_of(tiny, trained, samples=9, path=f"{tmp_path}/some.npy", space="pixels"))
+    assert "test[:1] has fewer than 2 images; samples are not compared" in capsys.readouterr().out
+    assert set(record(trained)["references"]) == {"train"}
+    tiny.data.split = "train[:1]"
+    with pytest.raises(ValueError, match="too few images to measure samples against"):
+        quality.check(build.run(tiny, epath.Path(tmp_path)))
+
+
+def test_a_classifier_needs_labels_and_says_so_first(tiny, tmp_path):
+    np.save(tmp_path / "some.npy", real(tiny)[:40])
+    section = load("image_folder").data
+    section.update(path=f"{tmp_path}/some.npy", image_size=8, channels=1, data_dir=str(tmp_path))
+    tiny.data = section
+    tiny.eval.quality.update(samples=8, space="classifier")
+    with pytest.raises(ValueError, match="'image_folder' has no labels of two or more classes"):
+        quality.check(build.run(tiny, epath.Path(tmp_path / "run")))
 
 
 def test_the_classifier_knows_held_out_digits(tiny):
