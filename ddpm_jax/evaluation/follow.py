@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ddpm_jax.evaluation import evaluate, quality
+from ddpm_jax.evaluation import bound, evaluate, quality
 from ddpm_jax.metrics import frechet
 from ddpm_jax.run import record as records
 from ddpm_jax.run.run import Run
@@ -127,14 +127,14 @@ def settings(run: Run) -> dict[str, Any]:
 
 
 def read_numbers(run: Run, step: int) -> Row:
-    """Returns a step's bits/dim on each split and its sample-quality scores, by name."""
+    """Returns a step's bits/dim on each evaluated split and its sample-quality scores, by name."""
     numbers = {}
-    for path in sorted((run.directory / "eval").glob(f"{step}-*.json")):
-        record = json.loads(path.read_text())
-        if BOUND in record:
-            numbers[f"{BOUND}_{files.file_name_part(record['split'])}"] = record[BOUND]
-        numbers |= record.get("scores", {})
-    return numbers
+    evaluated = (run.data.held_out, run.eval.images), (run.data.split, run.eval.train_images)
+    for split, images in evaluated:
+        path = bound.record_path(run, step, split)
+        if images and path.exists():
+            numbers[f"{BOUND}_{files.file_name_part(split)}"] = json.loads(path.read_text())[BOUND]
+    return numbers | quality.find(run, step)
 
 
 def criterion(best: str, row: Row) -> str:

@@ -5,16 +5,13 @@ the space's name is part of each metric's name. In every space the Frechet dista
 training images is reported as a floor.
 """
 
-import json
 import time
 import zlib
 from typing import Any
 
-import numpy as np
 from etils import epath
 
-from ddpm_jax.datasets import batches, pixels
-from ddpm_jax.evaluation import embedding, sample_files, spaces
+from ddpm_jax.evaluation import embedding, quality_file, real_images, sample_files, spaces
 from ddpm_jax.metrics import (
     frechet,
     inception_score,
@@ -27,7 +24,7 @@ from ddpm_jax.metrics.features import Bytes, Embedding, Space
 from ddpm_jax.metrics.metric import Metric, Value
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import console, files, foreign, resumable
+from ddpm_jax.runtime import console, files, foreign
 
 METRICS = (
     frechet.FRECHET,
@@ -37,13 +34,11 @@ METRICS = (
     precision_recall.RECALL,
     inception_score.INCEPTION_SCORE,
 )
-LEAST = min(each.least for each in METRICS)
-REFERENCE = 50_000  # real images at most
 FEW = 10_000  # samples, below which a Frechet distance depends strongly on their number
 
 
 def quality(run: Run) -> None:
-    """Writes eval/<step>-quality.json if eval.quality.samples is not 0.
+    """Adds a measurement to eval/<step>-quality.json if eval.quality.samples is not 0.
 
     The samples are those of eval.quality.path, or the run's own, from samples/ or drawn now. Raises
     ValueError for unusable samples, Stopped on a stop signal.
@@ -53,10 +48,10 @@ def quality(run: Run) -> None:
         return
     # Reads the files first, as they may be wrong and drawing 50,000 samples takes hours.
     space = spaces.SPACES[settings.space](run)
-    real = {split: reference(run, space, split) for split in splits(run)}
+    real = {split: real_images.embed(run, space, split) for split in real_images.splits(run)}
     say_left_out(run, space, real)
     step, params = state.read_ema(run)
-    images, origin = samples(run, step, params)
+    images = samples(run, step, params)
     own = embedding.embed(space, len(images), lambda rows: images[rows], "samples")
     values = measure(space, own, real)
     record = {
@@ -64,13 +59,13 @@ def quality(run: Run) -> None:
         "samples": len(images),
         "few_samples": len(images) < FEW,
         "references": {split: each.statistics.count for split, each in real.items()},
-        "space": space.name,
         "settings": space.settings,
-        **origin,
+        "reference": settings.reference,
+        **facts(run),
+        "samples_checksum": f"{zlib.crc32(images.tobytes()):08x}",
         "seconds": round(time.monotonic() - started, 1),
     }
-    path = run.directory / "eval" / f"{step}-quality.json"
-    files.write_json(path, record)
+    quality_file.write(run, step, record)
     print_values(values, len(images))
 
 
@@ -84,35 +79,41 @@ def check(run: Run) -> None:
     if settings.reference:
         foreign.check(epath.Path(settings.reference), references.GET)
     spaces.check(run)
-    if not splits(run):
+    if not real_images.splits(run):
         raise ValueError(
             f"data set {run.data.name!r} has too few images to measure samples against: no split has"
-            f" {LEAST}; set --config.eval.quality.samples=0"
+            f" {real_images.LEAST}; set --config.eval.quality.samples=0"
         )
 
 
-def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
-    """Returns the samples to measure, and facts about their origin."""
+def samples(run: Run, step: int, params: Any) -> Bytes:
+    """Returns the samples to measure."""
     settings = run.eval.quality
     if settings.path:
         images = sample_files.read(epath.Path(settings.path), run.model.shape)
-        return images[: settings.samples], {"samples_from": settings.path}
+        return images[: settings.samples]
     images = sampling.find_samples(run, step, settings.samples)
     if images is None:
         drawing = run._replace(sample=run.sample._replace(count=settings.samples))
         images = sampling.write_samples(drawing, step, params)
-    return images, {"sampler": run.sample.chain.name, "seed": run.sample.seed, "weights": "ema"}
+    return images
 
 
-def splits(run: Run) -> list[str]:
-    """Returns the splits that samples are compared with: those of at least two images."""
-    given = run.eval.quality.reference
-    names = filter(None, (run.data.split, run.data.held_out))
-    return [
-        name
-        for name in names
-        if (given and name == run.data.split) or run.data.open(name).count >= LEAST
-    ]
+def facts(run: Run) -> dict[str, Any]:
+    """The facts of a measurement that the config decides: whose samples, in which space."""
+    settings = run.eval.quality
+    if settings.path:
+        return {"samples_from": settings.path, "space": settings.space}
+    own = {"sampler": run.sample.chain.name, "seed": run.sample.seed, "weights": "ema"}
+    return own | {"space": settings.space}
+
+
+def find(run: Run, step: int) -> dict[str, float]:
+    """Returns the scores of a step's newest measurement with the present settings; {} without one."""
+    settings = run.eval.quality
+    count = {} if settings.path else {"samples": settings.samples}
+    found = quality_file.find(run, step, facts(run) | count) if settings.samples else None
+    return {} if found is None else found["scores"]
 
 
 def sample_count(run: Run) -> int:
@@ -122,39 +123,6 @@ def sample_count(run: Run) -> int:
         return settings.samples
     images = sample_files.read(epath.Path(settings.path), run.model.shape)
     return min(settings.samples, len(images))
-
-
-def reference(run: Run, space: Space, split: str) -> Embedding:
-    """Returns the embedding of a split's images.
-
-    For the training split it is read from eval.quality.reference, if that is set. Otherwise it is
-    computed once and stored in eval/reference. At most the first 50,000 images are embedded:
-    StyleGAN2's rule, which the paper's LSUN numbers follow.
-    """
-    if split == run.data.split and run.eval.quality.reference:
-        return references.read(run.eval.quality.reference, space, run.model.shape)
-    source = run.data.open(split)
-    count = min(source.count, REFERENCE)
-    first = source.read(np.arange(min(count, 16)))
-    key = [
-        space.name,
-        space.settings,
-        run.config["data"],
-        split,
-        count,
-        zlib.crc32(first.tobytes()),
-    ]
-    name = f"{space.name}-{files.file_name_part(split)}-{zlib.crc32(json.dumps(key).encode()):08x}"
-    path = run.directory / "eval" / "reference" / f"{name}.npz"
-    stored = resumable.read(path)
-    if stored is None:
-        read = batches.load(source).read
-        embedded = embedding.embed(
-            space, count, lambda rows: pixels.stretch(read(rows), source.levels), split
-        )
-        stored = references.pack(embedded, space, [run.data.name, split, count])
-        resumable.write(path, stored)
-    return references.unpack(stored)
 
 
 def enough(each: Metric, *image_sets: Embedding) -> bool:
@@ -178,7 +146,9 @@ def say_left_out(run: Run, space: Space, real: dict[str, Embedding]) -> None:
             console.say(f"{name} has {count} images; left out: {', '.join(few)}")
     for split in filter(None, (run.data.split, run.data.held_out)):
         if split not in real:
-            console.say(f"{split} has fewer than {LEAST} images; samples are not compared with it")
+            console.say(
+                f"{split} has fewer than {real_images.LEAST} images; samples are not compared with it"
+            )
 
 
 def measure(space: Space, own: Embedding, real: dict[str, Embedding]) -> dict[str, Value]:

@@ -12,7 +12,7 @@ from support.stub import stubbed
 from ddpm_jax.config import build
 from ddpm_jax.datasets import batches, pixels
 from ddpm_jax.datasets import source as sources
-from ddpm_jax.evaluation import quality
+from ddpm_jax.evaluation import quality, quality_file
 from ddpm_jax.metrics import frechet, inception_score, small_classifier
 from ddpm_jax.metrics.features import Embedding, Space
 from ddpm_jax.metrics.metric import Value
@@ -26,10 +26,10 @@ def trained(digits, tmp_path_factory):
     return tmp_path_factory.mktemp("run")
 
 
-def run_of(tiny, folder, **fields):
+def run_of(tiny, folder, trained=True, **fields):
     tiny.update_from_flattened_dict({f"eval.quality.{name}": v for name, v in fields.items()})
     run = stubbed(build.run(tiny, epath.Path(folder)))
-    if not (folder / "checkpoints").exists():
+    if trained and not (folder / "checkpoints").exists():
         train.train(run._replace(train=run.train._replace(steps=2)))
     return run
 
@@ -47,8 +47,10 @@ def test_the_training_images_themselves_are_at_distance_nought(tiny, trained, tm
     np.savez(tmp_path / "some.npz", real(tiny))
     for space in ("pixels", "classifier"):
         path = str(tmp_path / "some.npz")
-        quality.quality(run_of(tiny, trained, samples=2000, path=path, space=space))
+        run = run_of(tiny, trained, samples=2000, path=path, space=space)
+        quality.quality(run)
         found = record(trained)
+        assert quality.find(run, 2) == found["scores"]
         scores = found["scores"]
         assert abs(scores[f"frechet_{space}_1437_train"]) < 1e-4
         assert scores[f"precision_{space}_1437_train"] == 1.0
@@ -57,6 +59,7 @@ def test_the_training_images_themselves_are_at_distance_nought(tiny, trained, tm
         assert scores[f"frechet_{space}_1437_test"] == pytest.approx(floor, rel=1e-4)
         assert found["few_samples"] and found["samples"] == 1437
         assert found["samples_from"] == path
+    assert found["earlier"][0]["space"] == "pixels" and found["space"] == "classifier"
     assert scores["is_classifier_1437"] == pytest.approx(scores["is_classifier_1437_train"])
 
 
@@ -90,6 +93,33 @@ def test_its_own_samples_are_drawn_once(tiny, trained, capsys):
     quality.quality(run)
     assert "sampling" not in capsys.readouterr().out
     assert record(trained)["scores"] == found["scores"]
+
+
+def test_a_measurement_stays_when_others_are_made(tiny, tmp_path, capsys):
+    """Of other samples, of more of them, in another space, of a file that has changed; and what older versions wrote."""
+    path, run = tmp_path / "eval" / "2-quality.json", run_of(tiny, trained=False, folder=tmp_path)
+    old = {"scores": {"fid_8_train": 1.0}, "samples": 8, "space": "inception", "seconds": 1.0}
+    path.parent.mkdir()
+    path.write_text(json.dumps(old))
+    everything, first = [old], {"scores": {"a": 1.0}, "seconds": 1.0, **quality.facts(run)}
+    others = (
+        {"samples_from": "x.npy"},
+        {"samples": 9},
+        {"space": "pixels"},
+        {"samples_checksum": "0"},
+    )
+    for fields in ({}, *others):
+        quality_file.write(run, 2, first | fields)
+        everything.insert(0, first | fields)
+        assert record(tmp_path) == everything[0] | {"earlier": everything[1:]}
+    again = first | {"scores": {"a": 2.0}, "seconds": 2.0}
+    quality_file.write(run, 2, again)
+    everything.remove(first)
+    assert quality_file.read(run, 2) == [again, *everything]
+    path.write_text("{")
+    quality_file.write(run, 2, first)
+    assert "2-quality.json is damaged" in capsys.readouterr().out
+    assert record(tmp_path) == first | {"earlier": []}
 
 
 def test_a_folder_of_pictures_and_an_array_say_the_same(tiny, trained, tmp_path):

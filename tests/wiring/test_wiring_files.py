@@ -10,7 +10,7 @@ from support import loud
 
 from ddpm_jax.codec import measure
 from ddpm_jax.codec.commands import calibrate, inputs
-from ddpm_jax.evaluation import bound, evaluate, follow, quality
+from ddpm_jax.evaluation import bound, evaluate, follow, quality, quality_file
 from ddpm_jax.figures import latents, program, trajectories
 from ddpm_jax.metrics import frechet
 from ddpm_jax.metrics.features import Embedding, Space
@@ -127,15 +127,16 @@ def test_scores_are_of_as_many_samples_as_are_asked_for_by_the_samples_seed(loud
     run = loud_run(**{"eval.quality.samples": 6})
     images, calls = np.zeros((6, 8, 8, 1), np.uint8), []
     monkeypatch.setattr(sampling, "write_samples", lambda *args: calls.append(args) or images)
-    _, how = quality.samples(run, 4, "weights")
+    quality.samples(run, 4, "weights")
     ((asked, step, params),) = calls
     assert (asked.sample.count, asked.sample.seed, step, params) == (6, 5, 4, "weights")
-    assert how == {"sampler": "ancestral-8", "seed": 5, "weights": "ema"}
+    how = {"sampler": "ancestral-8", "seed": 5, "weights": "ema", "space": "classifier"}
+    assert quality.facts(run) == how
     for seed, value in ((5, 1), (6, 2)):
         image_output.write_npz(
             run.directory / "samples" / f"4-ancestral-8-6-seed{seed}.npz", images + value
         )
-    found, _ = quality.samples(run, 4, "weights")
+    found = quality.samples(run, 4, "weights")
     assert (found == 1).all()
 
 
@@ -180,17 +181,18 @@ def test_every_score_is_under_its_own_name_with_its_own_number_of_images():
 def test_the_best_checkpoint_is_the_highest_of_scores_and_the_lowest_of_distances(
     loud_run, monkeypatch, name, wanted
 ):
-    run = loud_run(**{"eval.best": name})
+    run = loud_run(**{"eval.best": name, "eval.images": 8, "eval.quality.samples": 8})
     for step in (2, 4, 6):
         files.write(run.checkpoints / f"{step}" / "whatever", "is not read here")
     values = {2: 2.0, 4: 3.0, 6: 1.0}
 
     def evaluated(run):
         step = int(run.checkpoints.parent.name)
-        record = {"scores": {name: values[step]}}
         if name.startswith("bits"):
-            record = {"bits_per_dim": values[step], "split": "test"}
-        files.write_json(run.directory / "eval" / f"{step}-found.json", record)
+            files.write_json(bound.record_path(run, step, "test"), {"bits_per_dim": values[step]})
+        else:
+            found = quality.facts(run) | {"samples": 8, "scores": {name: values[step]}}
+            quality_file.write(run, step, found)
 
     monkeypatch.setattr(evaluate, "evaluate", evaluated)
     monkeypatch.setattr(follow, "draw", lambda *args: None)
