@@ -50,7 +50,7 @@ def quality(run: Run) -> None:
     space = spaces.SPACES[settings.space](run)
     real = {split: real_images.embed(run, space, split) for split in real_images.splits(run)}
     say_left_out(run, space, real)
-    step, params = state.read_ema(run)
+    step, params = state.read_weights(run)
     images = samples(run, step, params)
     own = embedding.embed(space, len(images), lambda rows: images[rows], "samples")
     values = measure(space, own, real)
@@ -104,7 +104,7 @@ def facts(run: Run) -> dict[str, Any]:
     settings = run.eval.quality
     if settings.path:
         return {"samples_from": settings.path, "space": settings.space}
-    own = {"sampler": run.sample.chain.name, "seed": run.sample.seed, "weights": "ema"}
+    own = {"sampler": run.sample.chain.name, "seed": run.sample.seed, "weights": run.weights}
     return own | {"space": settings.space}
 
 

@@ -17,7 +17,7 @@ Record = dict[str, Any]
 
 
 def file_path(run: Run, step: int) -> epath.Path:
-    return run.directory / "eval" / f"{step}-quality.json"
+    return run.directory / "eval" / f"{step}-{run.prefix}quality.json"
 
 
 def read(run: Run, step: int) -> list[Record]:

@@ -262,7 +262,7 @@ def test_a_tensor_that_is_missing_extra_or_misshapen_is_named(spoil, words, chec
 def exported(imported, tmp_path_factory):
     """A folder for diffusers, of a small network."""
     folder = tmp_path_factory.mktemp("exported") / "small"
-    exporting.export(imported, str(folder), "diffusers", "ema")
+    exporting.export(imported, str(folder), "diffusers")
     return folder
 
 
@@ -277,7 +277,7 @@ def test_what_is_exported_is_imported_again(exported, checkpoint, tmp_path):
 
 
 def test_raw_weights_go_out_when_asked_for(imported, checkpoint, tmp_path):
-    exporting.export(imported, str(tmp_path / "raw"), "diffusers", "raw")
+    exporting.export(imported._replace(weights="raw"), str(tmp_path / "raw"), "diffusers")
     found = load_file(tmp_path / "raw" / "unet" / tensor_files.WEIGHTS[0])
     assert np.array_equal(found["conv_in.bias"], checkpoint["model/conv_in/b"])
 
@@ -623,8 +623,6 @@ def test_nothing_is_exported_over_what_is_there_nor_what_cannot_be(exported, tmp
     for target, words in ((tmp_path / "there", "already exists"), ("", "needs --target=PATH")):
         with pytest.raises(ValueError, match=words):
             exporting.check_export(run, str(target), "diffusers")
-    with pytest.raises(ValueError, match="--weights=raw goes with"):
-        exporting.check_export(run, str(tmp_path / "new"), "png", "raw")
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ValueError, match="run in one process, not 2"):
         exporting.check_export(run, str(tmp_path / "new"), "png")

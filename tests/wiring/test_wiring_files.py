@@ -12,6 +12,7 @@ from ddpm_jax.codec import measure
 from ddpm_jax.codec.commands import calibrate, inputs
 from ddpm_jax.evaluation import bound, evaluate, follow, quality, quality_file
 from ddpm_jax.figures import latents, program, trajectories
+from ddpm_jax.losses.bound import Bound
 from ddpm_jax.metrics import frechet
 from ddpm_jax.metrics.features import Embedding, Space
 from ddpm_jax.run import record, sampling, state
@@ -51,36 +52,61 @@ PROGRAMS = {  # what takes weights, and the function that is then called with th
     "calibrate": (calibrate.calibrate, measure, "errors", 1),
     "compress": (lambda run: inputs.open_codec(run, "portable"), inputs.model, "codec", 2),
     "export samples": (
-        lambda run: exporting.export(run, f"{run.directory}/out.npz", "npz", "ema"),
+        lambda run: exporting.export(run, f"{run.directory}/out.npz", "npz"),
         *(sampling, "write_samples", 2),
     ),
     "export": (
-        lambda run: exporting.export(run, f"{run.directory}/out", "diffusers", "ema"),
+        lambda run: exporting.export(run, f"{run.directory}/out", "diffusers"),
         *(exporting.formats, "to_tensors", 1),
     ),
 }
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_every_program_takes_the_average(loud_run, monkeypatch, name):
+def test_every_program_takes_the_weights_that_it_is_asked_for(loud_run, monkeypatch, name):
     program, module, function, place = PROGRAMS[name]
     fields = (
         {"eval.quality.samples": 4, "eval.quality.space": "pixels"} if name == "quality" else {}
     )
     run = loud_run(**{"eval.images": 8 if name == "bound" else 0} | fields)
     monkeypatch.setattr(inputs.calibration, "read", lambda path: path)
-    args = reach(monkeypatch, module, function, lambda: program(run))
-    assert_same(args[place], drawn(run))
+    for weights, draw in (("ema", loud.EMA), ("raw", loud.RAW)):
+        asked = run._replace(weights=weights)
+        args = reach(monkeypatch, module, function, lambda asked=asked: program(asked))
+        assert_same(args[place], drawn(run, draw))
 
 
-def test_raw_weights_are_exported_where_they_are_asked_for(loud_run, monkeypatch):
-    run = loud_run()
+def test_files_of_raw_weights_do_not_pass_for_the_averages(loud_run, monkeypatch):
+    """Samples, bounds, accuracies, scores, calibrations, histories and figures have names of their own, and say so."""
+    run = loud_run(**{"eval.images": 8})
+    raw = run._replace(weights="raw")
+    grey = {"ema": 1.0, "raw": -1.0}
+    monkeypatch.setattr(
+        sampling, "draw_batch", lambda run, *_: jnp.full((8, 8, 8, 1), grey[run.weights])
+    )
+    sampling.generate(raw)
+    assert sampling.find_samples(run, loud.STEP, 8) is None
+    sampling.generate(run)
+    for each, level in ((run, 255), (raw, 0)):
+        assert (sampling.find_samples(each, loud.STEP, 8) == level).all()
 
-    def export():
-        exporting.export(run, f"{run.directory}/out", "diffusers", "raw")
-
-    args = reach(monkeypatch, exporting.formats, "to_tensors", export)
-    assert_same(args[1], drawn(run, loud.RAW))
+    made = Bound(np.ones(8), np.ones((8, 8)), np.ones((8, 8)))
+    monkeypatch.setattr(bound, "bounds", lambda *_: (made, 0.0))
+    for each in (raw, run):
+        bound.likelihood(each, "test", 8)
+        (path,) = bound.record_paths(each, loud.STEP)
+        assert json.loads(path.read_text())["weights"] == each.weights
+        quality_file.write(each, loud.STEP, quality.facts(each) | {"samples": 8})
+        (found,) = quality_file.read(each, loud.STEP)
+        assert found["weights"] == each.weights
+        assert program.facts(each, loud.STEP)["weights"] == each.weights
+    assert follow.settings(raw) != follow.settings(run)
+    names = {path.name for path in (run.directory / "eval").glob("*.json")}
+    assert names == {
+        f"4-{weights}{name}.json"
+        for weights in ("", "raw-")
+        for name in ("likelihood-test", "quality")
+    }
 
 
 KEEPS = {  # programs whose work is kept in parts
@@ -100,7 +126,7 @@ def test_unfinished_parts_are_taken_up_by_the_same_weights_and_settings_only(
     def folder(draw=loud.EMA, **fields):
         run = loud_run(kind, **{"eval.images": 12} | fields)
         average = jax.tree.map(jnp.asarray, drawn(run, draw))
-        monkeypatch.setattr(state, "read_ema", lambda run: (loud.STEP, average))
+        monkeypatch.setattr(state, "read_weights", lambda run: (loud.STEP, average))
         return reach(monkeypatch, resumable, "collect", lambda: program(run))[0]
 
     usual = folder()
