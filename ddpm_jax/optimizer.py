@@ -73,6 +73,12 @@ def ema_params(opt_state: Any) -> Params:
     return optax.tree.get(opt_state, "ema")
 
 
+def initial_share(opt_state: Any, decay: float) -> float:
+    """Returns the weight, decay^updates, that the initial parameters still have in the EMA."""
+    _, updates = optax.tree.get_all_with_path(opt_state, "count")[0]
+    return decay ** int(updates)
+
+
 def warm_up(learning_rate: float, steps: int) -> optax.Schedule:
     """Returns a schedule that is linear from 0 at the first update, and constant after 'steps' updates."""
     return lambda count: learning_rate * jnp.minimum(count / max(steps, 1), 1.0)

@@ -28,12 +28,17 @@ class Command(NamedTuple):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The values of the mode's own flags."""
+        """The values of the mode's own flags, without those that the Run holds."""
         return {
             flag.name: flag_table.expand(flag, self.flags[flag.name].value)
             for flag in flag_table.TABLE
-            if flag.name in self.mode.flags
+            if flag.name in self.mode.flags and flag.name not in modes.RUN_FLAGS
         }
+
+    @property
+    def run_fields(self) -> dict[str, Any]:
+        """The values of the flags that the Run holds."""
+        return {name: self.flags[name].value for name in modes.RUN_FLAGS}
 
 
 def parse(argv: list[str]) -> Command:

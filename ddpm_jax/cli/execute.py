@@ -13,7 +13,7 @@ from ddpm_jax.cli.command_line import Command
 from ddpm_jax.config import guide
 from ddpm_jax.distributed import processes
 from ddpm_jax.profiling import topology
-from ddpm_jax.run import record
+from ddpm_jax.run import record, state
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import checkpoint, console, files, lock, paths, signals
 
@@ -28,6 +28,7 @@ def execute(command: Command) -> int:
         exit.quiet_libraries()
         try:
             join(command)
+            state.say_young.cache_clear()  # an earlier command of this process may have said it
             subject = check_and_build(command)
             with lock.hold(command.directory) if command.mode.locks else nullcontext():
                 signals.check("before anything was started")
@@ -60,6 +61,7 @@ def fingerprint(command: Command) -> dict[str, Any]:
     code = sorted(Path(__file__).parents[1].rglob("*.py"))
     return shared | {
         "--mode": command.mode.name,
+        **{f"--{name}": value for name, value in command.run_fields.items()},
         "--workdir": command.flags.workdir or f"runs/{command.name}",
         "--num_processes": command.flags.num_processes,
         "jax": metadata.version("jax"),
@@ -100,7 +102,7 @@ def check_workdir(command: Command) -> None:
 
 
 def complete_run(command: Command, run: Run) -> Run:
-    """Returns the run with its name and its guiding classifier.
+    """Returns the run with its name, the flags that it holds, and its guiding classifier.
 
     Raises ValueError for a classifier's run in a mode that takes none.
     """
@@ -110,7 +112,7 @@ def complete_run(command: Command, run: Run) -> Run:
             f"{directory} holds a classifier; for --mode={mode.name} name a run that draws samples,"
             f" and this one as --config.sample.classifier={directory}"
         )
-    run = run._replace(name=command.name)
+    run = run._replace(name=command.name, **command.run_fields)
     return guide.open_guide(run) if mode.draws_samples else run
 
 

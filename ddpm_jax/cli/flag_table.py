@@ -111,7 +111,14 @@ TABLE = (
         " hold sample.count samples",
         choices=FORMATS,
     ),
-    Flag("weights", "enum", "ema", "which weights to export", choices=("ema", "raw")),
+    Flag(
+        "weights",
+        "enum",
+        "ema",
+        "which weights to read: ema, their average over training, or raw, those as trained; files of"
+        " raw weights are named so",
+        choices=("ema", "raw"),
+    ),
     Flag(
         "input",
         "paths",

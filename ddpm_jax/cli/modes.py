@@ -9,10 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+RUN_FLAGS = ("weights",)  # which the Run holds, for every function that reads a checkpoint
+
 
 @dataclass(frozen=True)
 class Mode:
-    """A value of --mode. Its functions take the values of its flags as keyword arguments."""
+    """A value of --mode.
+
+    Its functions take the values of its flags as keyword arguments, except those of RUN_FLAGS.
+    """
 
     name: str
     help: str
@@ -60,6 +65,7 @@ ALL = (
         help="draws sample.count images",
         run="ddpm_jax.run.sampling:generate",
         writes=("samples",),
+        flags=("weights",),
         draws_samples=True,
     ),
     Mode(
@@ -68,7 +74,7 @@ ALL = (
         run="ddpm_jax.evaluation.program:evaluate",
         check="ddpm_jax.evaluation.program:check",
         writes=("eval", "samples"),
-        flags=("follow",),
+        flags=("follow", "weights"),
         draws_samples=True,
         takes_classifiers=True,
     ),
@@ -78,7 +84,7 @@ ALL = (
         run="ddpm_jax.figures.program:figures",
         check="ddpm_jax.figures.program:check",
         writes=("figures", "samples"),
-        flags=("figures",),
+        flags=("figures", "weights"),
         draws_samples=True,
     ),
     Mode(
@@ -127,20 +133,21 @@ ALL = (
         run="ddpm_jax.codec.commands.calibrate:calibrate",
         check="ddpm_jax.codec.commands.calibrate:check",
         writes=("codec",),
+        flags=("weights",),
     ),
     Mode(
         name="compress",
         help="compresses pictures without loss, with the model",
         run="ddpm_jax.codec.commands.program:compress",
         check="ddpm_jax.codec.commands.program:check_compress",
-        flags=("input", "output", "max_bytes", "nu", "profile", "archive"),
+        flags=("input", "output", "max_bytes", "nu", "profile", "archive", "weights"),
     ),
     Mode(
         name="decompress",
         help="restores the pictures, or a prefix of each",
         run="ddpm_jax.codec.commands.program:decompress",
         check="ddpm_jax.codec.commands.program:check_decompress",
-        flags=("input", "output", "max_bytes", "best_effort"),
+        flags=("input", "output", "max_bytes", "best_effort", "weights"),
     ),
     Mode(
         name="inspect",

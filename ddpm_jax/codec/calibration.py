@@ -133,8 +133,9 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def file_path(directory: epath.Path, step: int) -> epath.Path:
-    return directory / "codec" / f"{step}-codec.json"
+def file_path(directory: epath.Path, step: int, prefix: str = "") -> epath.Path:
+    """The calibration of a step's weights; 'prefix' is Run.prefix."""
+    return directory / "codec" / f"{step}-{prefix}codec.json"
 
 
 def write(path: epath.Path, calibration: Calibration, facts: dict[str, Any]) -> None:

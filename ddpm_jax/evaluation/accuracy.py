@@ -32,15 +32,17 @@ def times(T: int) -> np.ndarray:
 
 
 def accuracy(run: Run, split: str, images: int) -> None:
-    """Measures accuracy with EMA weights, from one draw of noise per image and time.
+    """Measures accuracy, from one draw of noise per image and time.
 
     Writes eval/<step>-accuracy-<split>.json. Raises Stopped on a stop signal; the next call resumes
     after the last finished batch.
     """
     source = run.data.open(split)
     count, at = min(images, source.count), times(run.model.sched.T)
-    step, params = state.read_ema(run)
-    path = run.directory / "eval" / f"{step}-accuracy-{files.file_name_part(split)}.json"
+    step, params = state.read_weights(run)
+    path = (
+        run.directory / "eval" / f"{step}-{run.prefix}accuracy-{files.file_name_part(split)}.json"
+    )
 
     def predict(params, batch: sources.Batch, keys) -> Predictions:
         images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)
@@ -68,7 +70,7 @@ def accuracy(run: Run, split: str, images: int) -> None:
             "t": at.tolist(),
             "images": count,
             "split": split,
-            "weights": "ema",
+            "weights": run.weights,
             "seed": run.eval.seed,
             "seconds": round(seconds, 1),
         }

@@ -23,23 +23,25 @@ Values = Float64[np.ndarray, " n"]
 
 def record_path(run: Run, step: int, split: str) -> epath.Path:
     """The file with the bound of a split at a step."""
-    return run.directory / "eval" / f"{step}-likelihood-{files.file_name_part(split)}.json"
+    return (
+        run.directory / "eval" / f"{step}-{run.prefix}likelihood-{files.file_name_part(split)}.json"
+    )
 
 
 def record_paths(run: Run, step: int) -> list[epath.Path]:
     """Returns the paths of the bounds recorded at a step, one per split."""
-    return sorted((run.directory / "eval").glob(f"{step}-likelihood-*.json"))
+    return sorted((run.directory / "eval").glob(f"{step}-{run.prefix}likelihood-*.json"))
 
 
 def likelihood(run: Run, split: str, images: int) -> None:
-    """Measures rate, distortion and their sum, with EMA weights and clipped x_0. Eq. 5 and Sec. 4.3.
+    """Measures rate, distortion and their sum, with clipped x_0. Eq. 5 and Sec. 4.3.
 
     Writes eval/<step>-likelihood-<split>.json. Raises Stopped on a stop signal; the next call
     resumes after the last finished batch.
     """
     source = run.data.open(split)
     count = min(images, source.count)
-    step, params = state.read_ema(run)
+    step, params = state.read_weights(run)
     path = record_path(run, step, split)
     strata, T = run.eval.strata, run.model.sched.T
     steps = len(strata.first)
@@ -51,7 +53,7 @@ def likelihood(run: Run, split: str, images: int) -> None:
             "steps": steps,
             "of_steps": T,
             "split": split,
-            "weights": "ema",
+            "weights": run.weights,
             "seed": run.eval.seed,
             "seconds": round(seconds, 1),
         }

@@ -21,9 +21,11 @@ def embed(space: Space, count: int, read: Callable[[np.ndarray], Bytes], label: 
             parts.append(space.features(read(rows)))
             bar.update(len(rows))
     vectors, logits, spatial = features.concatenate(parts)
+    enough = count >= inception_score.SPLITS
+    score = inception_score.inception_score(logits) if enough and logits is not None else None
     return Embedding(
         statistics=frechet.statistics(vectors),
         spatial=None if spatial is None else frechet.statistics(spatial),
         vectors=vectors[:SUBSET],
-        inception_score=None if logits is None else inception_score.inception_score(logits),
+        inception_score=score,
     )

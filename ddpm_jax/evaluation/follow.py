@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ddpm_jax.evaluation import evaluate, quality
+from ddpm_jax.evaluation import bound, evaluate, quality
 from ddpm_jax.metrics import frechet
 from ddpm_jax.run import record as records
 from ddpm_jax.run.run import Run
@@ -48,7 +48,7 @@ def follow(run: Run) -> None:
 
 def evaluate_step(run: Run, step: int) -> None:
     """Evaluates a copy of one checkpoint, since training deletes old ones, and updates the history."""
-    folder = run.directory / "following" / f"{step}"
+    folder = run.directory / "following" / f"{run.prefix}{step}"
     if not copy(run.checkpoints / f"{step}", folder / "checkpoints" / f"{step}"):
         return
     console.say(f"checkpoint {step}")
@@ -67,11 +67,11 @@ def evaluate_step(run: Run, step: int) -> None:
     rows = history(run) | {step: read_numbers(run, step)}
     name = criterion(run.eval.best, rows[step])
     record = {"asked": settings(run), "rows": {f"{each}": rows[each] for each in sorted(rows)}}
-    files.write_json(run.directory / "eval" / "history.json", record)
+    files.write_json(run.directory / "eval" / f"{run.prefix}history.json", record)
     draw(run, rows, name)
     best = (max if quality.higher_is_better(name) else min)(rows, key=lambda row: rows[row][name])
     if best == step:
-        keep(run, folder, step, {"step": step, name: rows[step][name]})
+        keep(run, folder, step, {"step": step, name: rows[step][name]} | weights(run))
     folder.rmtree()
     console.say(f"best so far  step {best}, {name} {rows[best][name]:.4g}")
     print_comparison(run, step, rows[step])
@@ -111,7 +111,7 @@ def link(source: str, target: str) -> None:
 
 def history(run: Run) -> dict[int, Row]:
     """Reads the numbers of all steps evaluated with the present settings."""
-    path = run.directory / "eval" / "history.json"
+    path = run.directory / "eval" / f"{run.prefix}history.json"
     if not path.exists():
         return {}
     record = json.loads(path.read_text())
@@ -121,20 +121,25 @@ def history(run: Run) -> dict[int, Row]:
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """The config sections that the numbers depend on, in JSON types."""
+    """The config sections and the weights that the numbers depend on, in JSON types."""
     sections = {name: run.config[name] for name in ("eval", "sample")}
-    return json.loads(json.dumps(sections))
+    return json.loads(json.dumps(sections | weights(run)))
+
+
+def weights(run: Run) -> dict[str, str]:
+    """Names the weights in a record if they are not the EMA, as older records do not name them."""
+    return {} if run.weights == "ema" else {"weights": run.weights}
 
 
 def read_numbers(run: Run, step: int) -> Row:
-    """Returns a step's bits/dim on each split and its sample-quality scores, by name."""
+    """Returns a step's bits/dim on each evaluated split and its sample-quality scores, by name."""
     numbers = {}
-    for path in sorted((run.directory / "eval").glob(f"{step}-*.json")):
-        record = json.loads(path.read_text())
-        if BOUND in record:
-            numbers[f"{BOUND}_{files.file_name_part(record['split'])}"] = record[BOUND]
-        numbers |= record.get("scores", {})
-    return numbers
+    evaluated = (run.data.held_out, run.eval.images), (run.data.split, run.eval.train_images)
+    for split, images in evaluated:
+        path = bound.record_path(run, step, split)
+        if images and path.exists():
+            numbers[f"{BOUND}_{files.file_name_part(split)}"] = json.loads(path.read_text())[BOUND]
+    return numbers | quality.find(run, step)
 
 
 def criterion(best: str, row: Row) -> str:
@@ -154,7 +159,7 @@ def criterion(best: str, row: Row) -> str:
 
 def keep(run: Run, folder: epath.Path, step: int, record: dict[str, Any]) -> None:
     """Moves the best checkpoint to best/, a workdir to sample from, and deletes the previous one."""
-    best = run.directory / "best"
+    best = run.directory / f"{run.prefix}best"
     files.write_json(best / "best.json", record)
     files.write(best / "config.json", (run.directory / "config.json").read_text())
     (best / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -178,7 +183,7 @@ def draw(run: Run, rows: dict[int, Row], name: str) -> None:
             )
             lines = [lines[0]._replace(label="this run"), published]
         panels.append(plotting.Plot("training step", each.replace("_", " "), lines))
-    plotting.save(run.directory / "figures" / "history", plotting.plots(panels))
+    plotting.save(run.directory / "figures" / f"{run.prefix}history", plotting.plots(panels))
 
 
 def is_comparable(run: Run, name: str) -> bool:

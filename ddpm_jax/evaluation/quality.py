@@ -5,33 +5,26 @@ the space's name is part of each metric's name. In every space the Frechet dista
 training images is reported as a floor.
 """
 
-import json
 import time
 import zlib
 from typing import Any
 
-import numpy as np
 from etils import epath
 
-from ddpm_jax.datasets import batches, pixels
-from ddpm_jax.evaluation import embedding, sample_files
+from ddpm_jax.evaluation import embedding, quality_file, real_images, sample_files, spaces
 from ddpm_jax.metrics import (
-    features,
     frechet,
     inception_score,
     kid,
     metric,
     precision_recall,
-    small_classifier,
 )
 from ddpm_jax.metrics import reference as references
 from ddpm_jax.metrics.features import Bytes, Embedding, Space
-from ddpm_jax.metrics.inception import network
-from ddpm_jax.metrics.inception import weights as inception_weights
 from ddpm_jax.metrics.metric import Metric, Value
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import console, files, foreign, resumable
+from ddpm_jax.runtime import console, files, foreign
 
 METRICS = (
     frechet.FRECHET,
@@ -41,12 +34,11 @@ METRICS = (
     precision_recall.RECALL,
     inception_score.INCEPTION_SCORE,
 )
-REFERENCE = 50_000  # real images at most
 FEW = 10_000  # samples, below which a Frechet distance depends strongly on their number
 
 
 def quality(run: Run) -> None:
-    """Writes eval/<step>-quality.json if eval.quality.samples is not 0.
+    """Adds a measurement to eval/<step>-quality.json if eval.quality.samples is not 0.
 
     The samples are those of eval.quality.path, or the run's own, from samples/ or drawn now. Raises
     ValueError for unusable samples, Stopped on a stop signal.
@@ -55,10 +47,11 @@ def quality(run: Run) -> None:
     if not settings.samples:
         return
     # Reads the files first, as they may be wrong and drawing 50,000 samples takes hours.
-    space = SPACES[settings.space](run)
-    real = {split: reference(run, space, split) for split in splits(run)}
-    step, params = state.read_ema(run)
-    images, origin = samples(run, step, params)
+    space = spaces.SPACES[settings.space](run)
+    real = {split: real_images.embed(run, space, split) for split in real_images.splits(run)}
+    say_left_out(run, space, real)
+    step, params = state.read_weights(run)
+    images = samples(run, step, params)
     own = embedding.embed(space, len(images), lambda rows: images[rows], "samples")
     values = measure(space, own, real)
     record = {
@@ -66,18 +59,18 @@ def quality(run: Run) -> None:
         "samples": len(images),
         "few_samples": len(images) < FEW,
         "references": {split: each.statistics.count for split, each in real.items()},
-        "space": space.name,
         "settings": space.settings,
-        **origin,
+        "reference": settings.reference,
+        **facts(run),
+        "samples_checksum": f"{zlib.crc32(images.tobytes()):08x}",
         "seconds": round(time.monotonic() - started, 1),
     }
-    path = run.directory / "eval" / f"{step}-quality.json"
-    files.write_json(path, record)
+    quality_file.write(run, step, record)
     print_values(values, len(images))
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for unusable files that the config names."""
+    """Raises ValueError for unusable files that the config names, and if nothing can be measured."""
     settings = run.eval.quality
     if not settings.samples:
         return
@@ -85,106 +78,94 @@ def check(run: Run) -> None:
         sample_files.read(epath.Path(settings.path), run.model.shape)
     if settings.reference:
         foreign.check(epath.Path(settings.reference), references.GET)
-    if settings.space == "inception" and settings.inception:
-        inception_weights.read(settings.inception)
+    spaces.check(run)
+    if not real_images.splits(run):
+        raise ValueError(
+            f"data set {run.data.name!r} has too few images to measure samples against: no split has"
+            f" {real_images.LEAST}; set --config.eval.quality.samples=0"
+        )
 
 
-def samples(run: Run, step: int, params: Any) -> tuple[Bytes, dict[str, Any]]:
-    """Returns the samples to measure, and facts about their origin."""
+def samples(run: Run, step: int, params: Any) -> Bytes:
+    """Returns the samples to measure."""
     settings = run.eval.quality
     if settings.path:
         images = sample_files.read(epath.Path(settings.path), run.model.shape)
-        return images[: settings.samples], {"samples_from": settings.path}
+        return images[: settings.samples]
     images = sampling.find_samples(run, step, settings.samples)
     if images is None:
         drawing = run._replace(sample=run.sample._replace(count=settings.samples))
         images = sampling.write_samples(drawing, step, params)
-    return images, {"sampler": run.sample.chain.name, "seed": run.sample.seed, "weights": "ema"}
+    return images
 
 
-def classifier_space(run: Run) -> Space:
-    """The features of a small classifier, which is trained now on the training images."""
-    source = run.data.open(run.data.split)
-    rows = np.arange(source.count)
-    images = pixels.stretch(batches.load(source).read(rows), source.levels)
-    return small_classifier.classifier(images, source.labels(rows))
-
-
-def inception_space(run: Run) -> Space:
-    """Inception's features. Raises ValueError if its weights are not configured or cannot be read."""
-    path = run.eval.quality.inception
-    if not path:
-        raise ValueError(f"eval.quality.inception is not set; {inception_weights.GET}")
-    weights = inception_weights.read(path)
-    return network.space(weights, mesh=run.mesh, batch_size=8 * run.mesh.size)
-
-
-def pixel_space(run: Run) -> Space:
-    """The pixels themselves, whatever the run."""
-    return features.pixels()
-
-
-SPACES = {"inception": inception_space, "classifier": classifier_space, "pixels": pixel_space}
-
-
-def available_space(run: Run) -> Space | None:
-    """Returns the space to evaluate in; None if eval.quality.samples is 0 or Inception's path is missing."""
+def facts(run: Run) -> dict[str, Any]:
+    """The facts of a measurement that the config decides: whose samples, in which space."""
     settings = run.eval.quality
-    if not settings.samples or (settings.space == "inception" and not settings.inception):
-        return None
-    return SPACES[settings.space](run)
+    if settings.path:
+        return {"samples_from": settings.path, "space": settings.space}
+    own = {"sampler": run.sample.chain.name, "seed": run.sample.seed, "weights": run.weights}
+    return own | {"space": settings.space}
 
 
-def splits(run: Run) -> list[str]:
-    return [run.data.split] + ([run.data.held_out] if run.data.held_out else [])
+def find(run: Run, step: int) -> dict[str, float]:
+    """Returns the scores of a step's newest measurement with the present settings; {} without one."""
+    settings = run.eval.quality
+    count = {} if settings.path else {"samples": settings.samples}
+    found = quality_file.find(run, step, facts(run) | count) if settings.samples else None
+    return {} if found is None else found["scores"]
 
 
-def reference(run: Run, space: Space, split: str) -> Embedding:
-    """Returns the embedding of a split's images.
+def sample_count(run: Run) -> int:
+    """The number of samples to measure; fewer than eval.quality.samples if eval.quality.path holds fewer."""
+    settings = run.eval.quality
+    if not settings.path:
+        return settings.samples
+    images = sample_files.read(epath.Path(settings.path), run.model.shape)
+    return min(settings.samples, len(images))
 
-    For the training split it is read from eval.quality.reference, if that is set. Otherwise it is
-    computed once and stored in eval/reference. At most the first 50,000 images are embedded:
-    StyleGAN2's rule, which the paper's LSUN numbers follow.
-    """
-    if split == run.data.split and run.eval.quality.reference:
-        return references.read(run.eval.quality.reference, space, run.model.shape)
-    source = run.data.open(split)
-    count = min(source.count, REFERENCE)
-    first = source.read(np.arange(min(count, 16)))
-    key = [
-        space.name,
-        space.settings,
-        run.config["data"],
-        split,
-        count,
-        zlib.crc32(first.tobytes()),
-    ]
-    name = f"{space.name}-{files.file_name_part(split)}-{zlib.crc32(json.dumps(key).encode()):08x}"
-    path = run.directory / "eval" / "reference" / f"{name}.npz"
-    stored = resumable.read(path)
-    if stored is None:
-        read = batches.load(source).read
-        embedded = embedding.embed(
-            space, count, lambda rows: pixels.stretch(read(rows), source.levels), split
-        )
-        stored = references.pack(embedded, space, [run.data.name, split, count])
-        resumable.write(path, stored)
-    return references.unpack(stored)
+
+def enough(each: Metric, *image_sets: Embedding) -> bool:
+    """Returns whether each set has as many images as a metric needs; a foreign file may not say (0)."""
+    counts = [images.statistics.count for images in image_sets]
+    return all(count >= each.least for count in counts if count)
+
+
+def say_left_out(run: Run, space: Space, real: dict[str, Embedding]) -> None:
+    """Prints which metrics have too few images, and how many they need."""
+    counts = {split: data.statistics.count for split, data in real.items()}
+    for name, count in {"samples": sample_count(run), **counts}.items():
+        few = [
+            f"{metric.stem(each, space.name)} (needs {each.least})"
+            for each in METRICS
+            if 0 < count < each.least
+            and not (name == "samples" and each.needs_reference)
+            and (space.has_logits or each is not inception_score.INCEPTION_SCORE)
+        ]
+        if few:
+            console.say(f"{name} has {count} images; left out: {', '.join(few)}")
+    for split in filter(None, (run.data.split, run.data.held_out)):
+        if split not in real:
+            console.say(
+                f"{split} has fewer than {real_images.LEAST} images; samples are not compared with it"
+            )
 
 
 def measure(space: Space, own: Embedding, real: dict[str, Embedding]) -> dict[str, Value]:
     """Returns all values, by name.
 
     Metrics that need a reference compare the samples with each split; the others are computed for the
-    samples and for each split. With two splits, their Frechet distance is added as the floor.
+    samples and for each split, and all where there are enough images. With two splits, their Frechet distance is added as the floor.
     """
     values = {}
     for each in METRICS:
-        if not each.needs_reference:
+        if not each.needs_reference and enough(each, own):
             values |= name_value(each, space, each.function(own))
     for split, data in real.items():
         for each in METRICS:
             image_sets = (own, data) if each.needs_reference else (data,)
+            if not enough(each, *image_sets):
+                continue
             values |= name_value(each, space, each.function(*image_sets), split)
     if len(real) == 2:
         (train_split, train), (split, held_out) = real.items()

@@ -42,7 +42,7 @@ def check(run: Run) -> None:
     """Raises ValueError for a model that the codec does not support, or without a calibration."""
     model.check(run.model)
     last = checkpoint.list_steps(run.checkpoints)[-1]
-    calibration.read(calibration.file_path(run.directory, last))
+    calibration.read(calibration.file_path(run.directory, last, run.prefix))
     latents.check(run)
 
 
@@ -140,7 +140,7 @@ def ratios(files: dict[str, Any], bound: dict[str, Any]) -> dict[str, float]:
 def compression(trained: TrainedRun) -> Figure:
     """Rate and distortion of files, of the bound and of other formats, and the bits of each step."""
     run = trained.run
-    plan = calibration.read(calibration.file_path(run.directory, trained.step))
+    plan = calibration.read(calibration.file_path(run.directory, trained.step, run.prefix))
     codec = model.codec(run.model, run.config, trained.params, plan)
     source = run.data.open(latents.source_split(run))
     images = source.read(np.arange(min(IMAGES, source.count)))

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from ddpm_jax.datasets import pixels, source
 from ddpm_jax.datasets.source import Bytes
-from ddpm_jax.evaluation import quality
+from ddpm_jax.evaluation import spaces
 from ddpm_jax.figures import trajectories
 from ddpm_jax.figures.trajectories import Floats, TrainedRun, Walk
 from ddpm_jax.metrics.features import Space
@@ -74,7 +74,7 @@ def guidance(trained: TrainedRun) -> Figure:
     run = trained.run
     classes, levels = sampling.class_count(run.model, run.sample.chain), run.model.levels
     labels = np.arange(classes * PER_CLASS) % classes
-    classifier = quality.classifier_space(run)
+    classifier = spaces.classifier(run)
 
     def accuracies(images: Bytes) -> list[float]:
         predictions = predict_classes(classifier, images)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 
 from ddpm_jax.datasets import pixels
 from ddpm_jax.datasets.source import Bytes, Source
-from ddpm_jax.evaluation import quality
+from ddpm_jax.evaluation import spaces
 from ddpm_jax.figures import samples
 from ddpm_jax.figures.trajectories import TrainedRun
 from ddpm_jax.metrics import features
@@ -127,7 +127,7 @@ def nearest(trained: TrainedRun) -> Figure:
     """
     page, facts = nearest_in(trained, features.pixels(), (WHOLE, CENTRE))
     pages, by_space = {"": page}, {"pixels": facts}
-    other = quality.available_space(trained.run)
+    other = spaces.available(trained.run)
     if other is not None and other.name != "pixels":
         # Some spaces have features of whole images only.
         pages[f"-{other.name}"], by_space[other.name] = nearest_in(trained, other, (WHOLE,))

@@ -83,7 +83,7 @@ def figures(run: Run, figures: Sequence[str]) -> None:
     checkpoint, the data and the config.
     """
     names = select(figures)
-    step, params = state.read_ema(run)
+    step, params = state.read_weights(run)
     console.say(f"figures at step {step}, {run.sample.chain.name}: {', '.join(names)}")
     determinants = (
         names,
@@ -91,7 +91,9 @@ def figures(run: Run, figures: Sequence[str]) -> None:
         sampling.weight_digests(params, run.sample.chain),
         *runs.rounding(run),
     )
-    with resumable.parts_folder(run.directory / "figures" / f"{step}", *determinants) as kept:
+    with resumable.parts_folder(
+        run.directory / "figures" / f"{run.prefix}{step}", *determinants
+    ) as kept:
         program = sampling.make_program(run.model, run.sample.chain)
         trained = TrainedRun(run, step, params, program, kept)
         for number, name in enumerate(names):
@@ -107,7 +109,7 @@ def draw(trained: TrainedRun, name: str) -> None:
     except NotEvaluated as error:
         console.say(str(error))
         return
-    path = run.directory / "figures" / f"{step}-{name}"
+    path = run.directory / "figures" / f"{step}-{run.prefix}{name}"
     for suffix, page in figure.pages.items():
         plotting.save(path.with_name(path.name + suffix), page)
     record = {"figure": name, **facts(run, step), **figure.facts}
@@ -119,7 +121,7 @@ def facts(run: Run, step: int) -> dict[str, Any]:
     """The facts that all figures share."""
     return {
         "step": step,
-        "weights": "ema",
+        "weights": run.weights,
         "data": run.data.name,
         "T": run.model.sched.T,
         "solver": run.sample.chain.name,

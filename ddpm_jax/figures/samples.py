@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddpm_jax.datasets.source import Bytes
-from ddpm_jax.evaluation import quality
+from ddpm_jax.evaluation import real_images, spaces
 from ddpm_jax.figures import trajectories
 from ddpm_jax.figures.trajectories import Snapshots, TrainedRun, Walk
 from ddpm_jax.metrics import frechet
@@ -96,10 +96,10 @@ class Distance(NamedTuple):
 def frechet_distance(trained: TrainedRun) -> Distance | None:
     """Returns the distance in the feature space of the run's evaluation; None if it has none."""
     run = trained.run
-    space = quality.available_space(run)
+    space = spaces.available(run)
     if space is None:
         return None
-    real = quality.reference(run, space, run.data.split).statistics
+    real = real_images.embed(run, space, run.data.split).statistics
 
     def measure(images: Bytes) -> float:
         return frechet.distance(frechet.statistics(space.features(images).vectors), real)

@@ -11,8 +11,10 @@ from ddpm_jax.metrics import features
 from ddpm_jax.metrics.features import Embedding
 from ddpm_jax.metrics.metric import Metric, Value
 
+SPLITS = 10  # the authors'
 
-def inception_score(logits: Float[np.ndarray, "n k"], splits: int = 10) -> tuple[float, float]:
+
+def inception_score(logits: Float[np.ndarray, "n k"], splits: int = SPLITS) -> tuple[float, float]:
     """Mean and standard deviation over consecutive splits of exp(mean KL(p(y|x) || p(y))).
 
     The logits stay in the order given and have no bias, as in metrics/inception, so that the number
@@ -42,4 +44,6 @@ def embedding_score(images: Embedding) -> Value | None:
     return Value(mean, images.statistics.count, std)
 
 
-INCEPTION_SCORE = Metric("is", embedding_score, higher_is_better=True, needs_reference=False)
+INCEPTION_SCORE = Metric(
+    "is", embedding_score, higher_is_better=True, needs_reference=False, least=SPLITS
+)

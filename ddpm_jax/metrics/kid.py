@@ -15,10 +15,13 @@ from ddpm_jax.metrics.metric import Metric, Value
 
 
 class KernelDistance(NamedTuple):
-    """Mean and standard deviation over random subsets, with their number and size."""
+    """Mean and standard deviation over random subsets, with their number and size.
+
+    If both sets are their only subset, there is no deviation.
+    """
 
     mean: float
-    std: float
+    std: float | None
     subsets: int
     size: int  # images of each set in a subset: fewer than requested if a set is smaller
 
@@ -57,6 +60,9 @@ def distance(
     size = min(size, len(x), len(y))
     if size < 2:
         raise ValueError(f"a kernel distance needs subsets of at least 2 images; they have {size}")
+    if size == len(x) == len(y):
+        mean = mmd(x.astype(np.float64), y.astype(np.float64))
+        return KernelDistance(mean, std=None, subsets=1, size=size)
     # RandomState, whose stream numpy never changes: torch-fidelity's subsets, seed for seed.
     rng = np.random.RandomState(seed)
     values = []

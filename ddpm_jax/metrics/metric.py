@@ -24,6 +24,7 @@ class Metric(NamedTuple):
     higher_is_better: bool
     inception_name: str = ""  # its usual name in Inception's features, if that differs
     needs_reference: bool = True
+    least: int = 2  # images that each set must have
 
 
 def stem(metric: Metric, space: str) -> str:

@@ -95,5 +95,5 @@ def recall(samples: Embedding, reference: Embedding) -> Value | None:
     return Value(inside, len(samples.vectors))
 
 
-PRECISION = Metric("precision", precision, higher_is_better=True)
-RECALL = Metric("recall", recall, higher_is_better=True)
+PRECISION = Metric("precision", precision, higher_is_better=True, least=K + 1)
+RECALL = Metric("recall", recall, higher_is_better=True, least=K + 1)

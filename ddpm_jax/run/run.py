@@ -112,10 +112,16 @@ class Run(NamedTuple):
     sample: Sample
     eval: Eval
     name: str = ""  # the config file's, for display
+    weights: str = "ema"  # or "raw": which parameters of a checkpoint programs read
 
     @property
     def mesh(self) -> Mesh:
         return self.layout.mesh
+
+    @property
+    def prefix(self) -> str:
+        """Begins the names of files that are made from raw weights, so that none passes for the EMA's."""
+        return "" if self.weights == "ema" else f"{self.weights}-"
 
 
 def rounding(run: Run) -> tuple[str, int, str]:

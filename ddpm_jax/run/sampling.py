@@ -89,22 +89,24 @@ def image_keys(run: Run, seed: int, numbers: Numbers) -> Key[Array, " n"]:
 
 
 def generate(run: Run) -> None:
-    """Writes samples/<step>-<solver and steps>-<count>-seed<seed>.npz and .png from the EMA parameters.
+    """Writes samples/<step>-<solver and steps>-<count>-seed<seed>.npz and .png from the run's weights.
 
     Image i depends on sample.seed and i alone, not on the batch size or the device count. A call
     resumes where an interrupted one stopped. Raises Stopped after a signal.
     """
-    write_samples(run, *state.read_ema(run))
+    write_samples(run, *state.read_weights(run))
 
 
 def write_samples(run: Run, step: int, params: Any) -> Bytes:
     """Writes the samples of a step with the given parameters, as 'generate' does, and returns them."""
     settings = run.sample
-    name = f"{step}-{settings.chain.name}-{settings.count}-seed{settings.seed}"
+    name = f"{step}-{run.prefix}{settings.chain.name}-{settings.count}-seed{settings.seed}"
     folder = run.directory / "samples"
     program = make_program(run.model, settings.chain)
     batches = -(-settings.count // settings.batch_size)
-    console.say(f"sampling {settings.count} images at step {step}, {settings.chain.name}")
+    console.say(
+        f"sampling {settings.count} images at step {step}, {run.prefix}{settings.chain.name}"
+    )
     fingerprint = (weight_digests(params, settings.chain), *runs.rounding(run))
     with (
         resumable.parts_folder(folder / name, settings.batch_size, *fingerprint) as parts_folder,
@@ -128,7 +130,7 @@ def write_samples(run: Run, step: int, params: Any) -> Bytes:
 
 def find_samples(run: Run, step: int, count: int) -> Bytes | None:
     """Returns the first 'count' images of an existing samples file that has as many, or None."""
-    pattern = f"{step}-{run.sample.chain.name}-[0-9]*-seed{run.sample.seed}.npz"
+    pattern = f"{step}-{run.prefix}{run.sample.chain.name}-[0-9]*-seed{run.sample.seed}.npz"
     for path in sorted((run.directory / "samples").glob(pattern)):
         images = (resumable.read(path) or {}).get("arr_0", np.empty(0))
         if len(images) >= count:

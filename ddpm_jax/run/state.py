@@ -1,6 +1,6 @@
 """The train state, and reading it from a run's checkpoints."""
 
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,8 @@ from ddpm_jax.losses import timesteps
 from ddpm_jax.run import model
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import checkpoint, console
+
+YOUNG = 0.5  # the share of initial weights in an EMA, above which it says little of the training
 
 
 class Window(NamedTuple):
@@ -106,6 +108,35 @@ def ema(run: Run, state: TrainState) -> Any:
 def read_newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
     """Returns the newest intact checkpoint's step and state, and the newer steps that are damaged."""
     return checkpoint.restore_newest(run.checkpoints, abstract(run), console.say)
+
+
+def read_weights(run: Run) -> tuple[int, Any]:
+    """Returns the newest intact checkpoint's step and the parameters that run.weights names.
+
+    Says so if the EMA is still mostly what training began with. Raises ValueError as 'read_ema' does.
+    """
+    if run.weights == "raw":
+        return read_raw(run)
+    step, state = require_newest(run)
+    share = optimizer.initial_share(state.opt_state, run.config["optimizer"]["ema_decay"])
+    if share > YOUNG and not equal(optimizer.ema_params(state.opt_state), state.params):
+        say_young(f"{run.directory}", step, share)
+    return step, ema(run, state)
+
+
+@jax.jit
+def equal(one: Any, other: Any) -> Bool[Array, ""]:
+    """Whether two trees of arrays are equal, as the EMA and the parameters of imported weights are."""
+    return jnp.stack(jax.tree.leaves(jax.tree.map(jnp.array_equal, one, other))).all()
+
+
+@lru_cache  # once per command, which may read the weights several times
+def say_young(directory: str, step: int, share: float) -> None:
+    """Says that samples of an EMA are mostly those of the weights that training began with."""
+    console.say(
+        f"{100 * share:.0f} % of the EMA at step {step} is still the weights that training began with;"
+        " --mode=sample or evaluate with --weights=raw takes those as trained"
+    )
 
 
 def read_ema(run: Run) -> tuple[int, Any]:

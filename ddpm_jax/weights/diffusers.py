@@ -119,8 +119,12 @@ def image_size(config: Json) -> tuple[int, int]:
     value = config.get("sample_size")
     if value is None:
         raise ValueError("its config.json does not say the images' size (sample_size)")
-    height, width = value if isinstance(value, list | tuple) else (value, value)
-    return int(height), int(width)
+    sizes = value if isinstance(value, list) else [value]
+    if len(sizes) not in (1, 2) or any(type(size) is not int or size < 1 for size in sizes):
+        raise ValueError(
+            f"its network has sample_size {value!r}; it must be one size, or height and width"
+        )
+    return sizes[0], sizes[-1]
 
 
 def diffusion_section(config: Json) -> dict[str, Any]:

@@ -13,20 +13,16 @@ from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, files, paths, signals
 from ddpm_jax.runtime import images as image_output
-from ddpm_jax.weights import diffusers, formats, importing, source
+from ddpm_jax.weights import diffusers, formats, importing, tensor_files
 
 
-def check_export(run: Run, target: str | None, format: str, weights: str = "ema") -> None:
+def check_export(run: Run, target: str | None, format: str) -> None:
     """Raises ValueError if the target exists, or if the format cannot express the run."""
     importing.check_one_process()
     if not target:
         raise ValueError("--mode=export needs --target=PATH, the place to write to")
     if format not in EXPORTS:
         raise ValueError(f"--format={format} cannot be exported; use one of {', '.join(EXPORTS)}")
-    if weights == "raw" and format != "diffusers":
-        raise ValueError(
-            f"--weights=raw goes with --format=diffusers; --format={format} samples from the EMA"
-        )
     path = paths.absolute(epath.Path(target))
     if path.exists() and (format == "npz" or not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"--target {target} already exists; choose another")
@@ -38,9 +34,9 @@ def check_export(run: Run, target: str | None, format: str, weights: str = "ema"
         folder_json(run)
 
 
-def export(run: Run, target: str, format: str, weights: str) -> None:
-    """Writes 'target' in a format of EXPORTS, with "ema" or "raw" weights."""
-    EXPORTS[format](run, paths.absolute(epath.Path(target)), weights)
+def export(run: Run, target: str, format: str) -> None:
+    """Writes 'target' in a format of EXPORTS."""
+    EXPORTS[format](run, paths.absolute(epath.Path(target)))
     console.say(f"exported {target}")
 
 
@@ -70,25 +66,25 @@ def new_folder(target: epath.Path) -> Iterator[epath.Path]:
     folder.rename(target)
 
 
-def to_diffusers(run: Run, target: epath.Path, weights: str) -> None:
+def to_diffusers(run: Run, target: epath.Path) -> None:
     """Writes a folder that DDPMPipeline.from_pretrained loads."""
-    _, params = state.read_ema(run) if weights == "ema" else state.read_raw(run)
+    _, params = state.read_weights(run)
     tensors = formats.to_tensors("diffusers", jax.device_get(params))
     content = safetensors.numpy.save(tensors, metadata={"format": "pt"})
     with new_folder(target) as folder:
-        files.write(folder / "unet" / source.WEIGHTS[0], content)
+        files.write(folder / "unet" / tensor_files.WEIGHTS[0], content)
         for name, value in folder_json(run).items():
             files.write_json(folder / name, value)
 
 
 def samples(run: Run) -> np.ndarray:
     """Returns sample.count images from the newest checkpoint, drawn unless a file has them already."""
-    step, params = state.read_ema(run)
+    step, params = state.read_weights(run)
     drawn = sampling.find_samples(run, step, run.sample.count)
     return sampling.write_samples(run, step, params) if drawn is None else drawn
 
 
-def to_png(run: Run, target: epath.Path, weights: str) -> None:
+def to_png(run: Run, target: epath.Path) -> None:
     """Writes a folder with one file per image, numbered from 00000, as FID programs read it."""
     images = samples(run)
     with (
@@ -101,7 +97,7 @@ def to_png(run: Run, target: epath.Path, weights: str) -> None:
             bar.update()
 
 
-def to_npz(run: Run, target: epath.Path, weights: str) -> None:
+def to_npz(run: Run, target: epath.Path) -> None:
     """Writes arr_0, uint8 [n, h, w, c], as OpenAI's evaluator reads it."""
     image_output.write_npz(target, samples(run))
 

@@ -36,7 +36,8 @@ def find_base(source: Source) -> Path:
     name = "/".join(paths.absolute(source.path).parts[-2:]).lower()
     for word, file in BASES.items():
         found = re.search(rf"(^|[^a-z]){word}($|[^a-z0-9])", name)
-        if found and source.shape[0] == (32 if word == "cifar10" else 256):
+        size = 32 if word == "cifar10" else 256
+        if found and source.shape == (size, size, 3):
             return CONFIGS / file
     return CONFIGS / "image_folder.py"
 

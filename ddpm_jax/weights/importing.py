@@ -11,7 +11,10 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from ddpm_jax.config import build, data
+from ddpm_jax.datasets import arrays
+from ddpm_jax.datasets.source import Data, Folder
 from ddpm_jax.run import record, state
+from ddpm_jax.run.model import ImageKind
 from ddpm_jax.run.run import Run
 from ddpm_jax.run.state import TrainState
 from ddpm_jax.runtime import checkpoint, console
@@ -34,18 +37,25 @@ class Weights(NamedTuple):
 def build_run(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
     """Builds the run of a foreign checkpoint without opening its data set.
 
-    Raises ValueError if the weights' images and the data set's have different channels.
+    Raises ValueError if the weights' images and the data set's differ in height, width or channels.
     """
     data_set = data.data_source(config.to_dict()["data"])
-    shape, levels = data_set.declared()
-    if shape[0] == source.shape[0]:
-        shape = (*source.shape[:2], shape[2])  # a folder of pictures is declared square
-    if shape[2] != source.shape[2]:
+    shape, levels = image_kind(data_set)
+    if shape != source.shape:
+        theirs, ours = ("x".join(map(str, sizes)) for sizes in (source.shape, shape))
         raise ValueError(
-            f"the weights are for images of {source.shape[2]} channels, but those of"
-            f" {data_set.name} have {shape[2]}"
+            f"the weights are for images of {theirs} (height, width, channels), but those of"
+            f" {data_set.name} are {ours}; name a data set of such images with --config=FILE"
         )
     return build.run(config, directory, image_kind=(shape, levels))
+
+
+def image_kind(data_set: Data | Folder) -> ImageKind:
+    """Returns shape and grey levels of a data set's images without preparing it."""
+    if isinstance(data_set, Folder) and arrays.is_array(epath.Path(data_set.path)):
+        height, width, channels = arrays.read_images(epath.Path(data_set.path))[0].shape[1:]
+        return (height, width, channels), 256  # an array is not cropped to squares
+    return data_set.declared()
 
 
 def check_import(run: Run, source: Source) -> None:

@@ -23,14 +23,14 @@ def import_weights(run: Run, source: str, format: str) -> None:
     importing.import_weights(run, sources.read(source, format))
 
 
-def check_export(run: Run, target: str | None, format: str, weights: str) -> None:
+def check_export(run: Run, target: str | None, format: str) -> None:
     """Raises ValueError if the target exists, or if the format cannot express the run."""
-    exporting.check_export(run, target, target_format(format), weights)
+    exporting.check_export(run, target, target_format(format))
 
 
-def export(run: Run, target: str, format: str, weights: str) -> None:
+def export(run: Run, target: str, format: str) -> None:
     """Writes weights or samples to 'target'."""
-    exporting.export(run, target, target_format(format), weights)
+    exporting.export(run, target, target_format(format))
 
 
 def target_format(format: str) -> str:

@@ -1,6 +1,5 @@
 """A foreign checkpoint: its format, its tensors, and the config fields that follow from them."""
 
-import json
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -8,12 +7,9 @@ from etils import epath
 
 from ddpm_jax.runtime import foreign
 from ddpm_jax.runtime.foreign import Tensors
-from ddpm_jax.weights import diffusers, formats
+from ddpm_jax.weights import diffusers, formats, tensor_files
 from ddpm_jax.weights.formats import Architecture
 
-GET_AGAIN = "download it again"
-INSTEAD_OF_TORCH = "or use the .safetensors file if there is one"
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 # Every released network has attention at this height, from which the images' height follows.
 ATTENTION_HEIGHT = 16
 RELEASE_SCHEDULE = {"name": "linear", "T": 1000, "beta_1": 1e-4, "beta_T": 0.02}
@@ -54,22 +50,14 @@ def open_source(path: epath.Path) -> Source:
     """Reads a TensorFlow checkpoint, a diffusers folder, or a file of tensors."""
     prefix = foreign.tensorflow_prefix(path)
     if prefix is not None:
-        tensors = foreign.read_tensorflow(prefix, GET_AGAIN)
+        tensors = foreign.read_tensorflow(prefix, tensor_files.GET_AGAIN)
         return from_release(prefix, tensors, foreign.parse_step(prefix.name))
     if path.is_dir():
         return from_folder(path)
-    tensors = read_tensors(path)
+    tensors = tensor_files.read_tensors(path)
     if formats.detect(tensors) == "diffusers":
         return from_folder(path.parent, path)
     return from_release(path, tensors, foreign.parse_step(path.name))
-
-
-def read_tensors(path: epath.Path) -> Tensors:
-    """Reads a safetensors or a torch file, as its first bytes or its suffix say."""
-    head = foreign.check(path, GET_AGAIN)
-    if head[8:9] == b"{" or path.suffix == ".safetensors":
-        return foreign.read_safetensors(path, GET_AGAIN)
-    return foreign.read_torch(path, INSTEAD_OF_TORCH, GET_AGAIN)
 
 
 def from_release(path: epath.Path, tensors: Tensors, step: int | None) -> Source:
@@ -113,16 +101,18 @@ def from_folder(folder: epath.Path, file: epath.Path | None = None) -> Source:
     """Reads a diffusers pipeline or its network's folder; 'file', if given, holds the weights."""
     index = folder / "model_index.json"
     if index.exists():
-        diffusers.check_pipeline(read_json(index))
+        diffusers.check_pipeline(tensor_files.read_json(index))
     inner = folder / "unet" if (folder / "unet" / "config.json").exists() else folder
     if not (inner / "config.json").exists():
         raise ValueError(f"{folder} holds neither a TensorFlow checkpoint nor a config.json")
-    network = read_json(inner / "config.json")
+    network = tensor_files.read_json(inner / "config.json")
     diffusers.check_network(network)
-    tensors = formats.rename_old_attention(read_tensors(file or find_weights(inner)))
+    file = file or tensor_files.find_weights(inner)
+    tensors = formats.rename_old_attention(tensor_files.read_tensors(file))
     if formats.detect(tensors) != "diffusers":
         raise ValueError(f"{inner} has a config.json of diffusers, but tensors of another format")
     architecture = formats.infer_architecture("diffusers", tensors)
+    check_architecture(network, architecture)
     if learns_variance(architecture):
         raise ValueError("its network learns the variance itself; here it must be its logarithm")
     shape = *diffusers.image_size(network), architecture.channels_in
@@ -130,6 +120,8 @@ def from_folder(folder: epath.Path, file: epath.Path | None = None) -> Source:
     sections = config_sections(architecture, shape, diffusers.diffusion_section(scheduler))
     if "dropout" in network:
         sections["model"]["dropout"] = float(network["dropout"])
+    if file.name not in tensor_files.WEIGHTS:
+        notes += (f"its weights are those of {file.name}",)
     return Source(
         path=folder,
         format="diffusers",
@@ -141,11 +133,26 @@ def from_folder(folder: epath.Path, file: epath.Path | None = None) -> Source:
     )
 
 
-def find_weights(folder: epath.Path) -> epath.Path:
-    existing = [folder / name for name in WEIGHTS if (folder / name).exists()]
-    if not existing:
-        raise ValueError(f"{folder} has neither {' nor '.join(WEIGHTS)}")
-    return existing[0]
+def check_architecture(config: Section, tensors: Architecture) -> None:
+    """Raises ValueError, naming the field, if config.json describes a network of other tensors."""
+    attended = [kind.startswith("Attn") for kind in config.get("down_block_types") or ()]
+    levels = range(len(tensors.multipliers))
+    found = {
+        "in_channels": tensors.channels_in,
+        "out_channels": tensors.channels_out,
+        "layers_per_block": tensors.blocks,
+        "block_out_channels": [tensors.channels * each for each in tensors.multipliers],
+    }
+    for name, value in found.items():
+        if name in config and config[name] != value:
+            raise ValueError(
+                f"its config.json has {name} {config[name]!r}, but its tensors {value!r}"
+            )
+    if attended != [level in tensors.attention for level in levels]:
+        raise ValueError(
+            f"its config.json has attention at levels {[i for i, on in enumerate(attended) if on]},"
+            f" but its tensors at {list(tensors.attention)}"
+        )
 
 
 def read_scheduler(inner: epath.Path) -> tuple[Section, tuple[str, ...]]:
@@ -155,22 +162,10 @@ def read_scheduler(inner: epath.Path) -> tuple[Section, tuple[str, ...]]:
     existing = [path for path in candidates if path.exists()]
     if not existing:
         return {}, ("it has no scheduler_config.json; the schedule is DDPMScheduler's default",)
-    scheduler = read_json(existing[0])
+    scheduler = tensor_files.read_json(existing[0])
     if scheduler.get("clip_sample", True) and scheduler.get("clip_sample_range", 1.0) == 1.0:
         return scheduler, ()
     return scheduler, ("its scheduler does not clip x_0 to -1..1; the samplers here do",)
-
-
-def read_json(path: epath.Path) -> dict[str, Any]:
-    """Reads a JSON object. Raises ValueError for anything else."""
-    foreign.check(path, GET_AGAIN)
-    try:
-        value = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    return value
 
 
 def config_sections(

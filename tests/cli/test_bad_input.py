@@ -169,10 +169,15 @@ CASES = {
         scored("inception", "file", "--config.eval.quality.space=inception"),
         "a_file",
     ),
+    "no weights of Inception": Bad(
+        2, "eval.quality.inception is not set", scored("space", "inception")
+    ),
     "no such space": Bad(2, "did you mean inception", scored("space", "inceptoin")),
     "no such figure": Bad(
         2, "did you mean grid", ["--workdir=run", "--mode=figures", "--figures=gird"]
     ),
+    "weights of what": Bad(2, "--weights goes with", ["--workdir=run", "--weights=raw"]),
+    "no such weights": Bad(2, "ema|raw", ["--workdir=run", "--mode=sample", "--weights=average"]),
     "following what": Bad(2, "--follow goes with", ["--workdir=run", "--mode=sample", "--follow"]),
     "only damaged checkpoints": Bad(
         1, "no checkpoint is left", ["--workdir=run", "--mode=sample"], "damaged_checkpoints"

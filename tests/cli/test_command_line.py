@@ -55,6 +55,19 @@ def test_sampling_writes_an_npz_and_a_grid(trained, solver):
     assert path.with_suffix(".png").exists() and path.stem in out
 
 
+def test_raw_weights_have_files_of_their_own_and_a_young_average_is_named(trained):
+    folder, _ = trained
+    step = max(int(path.name) for path in (folder / "checkpoints").iterdir())
+    said = f"of the EMA at step {step} is still the weights that training began with"
+    for weights, words in (("ema", said), ("raw", f"sampling 3 images at step {step}, raw-")):
+        command = ["--mode=sample", f"--weights={weights}", "--config.sample.count=3"]
+        status, out, err = ddpm(*command, f"--workdir={folder}")
+        assert status == 0, err
+        assert out.count(words) == 1 and (said in out) == (weights == "ema")
+    names = {path.name for path in folder.glob("samples/*-3-seed0.npz")}
+    assert names == {f"{step}-ancestral-6-3-seed0.npz", f"{step}-raw-ancestral-6-3-seed0.npz"}
+
+
 def test_of_a_flag_given_twice_the_last_value_counts(trained):
     folder, _ = trained
     command = command_line.parse(["main", "--workdir=nowhere", f"--workdir={folder}"])

@@ -11,8 +11,9 @@ from etils import epath
 from support.stub import stubbed
 
 from ddpm_jax.config import build
-from ddpm_jax.evaluation import evaluate, follow
+from ddpm_jax.evaluation import evaluate, follow, quality, quality_file
 from ddpm_jax.run import state
+from ddpm_jax.run.run import Quality
 from ddpm_jax.runtime import lock, signals
 from ddpm_jax.training import train
 
@@ -165,11 +166,27 @@ def test_the_best_is_the_lowest_or_the_highest_as_its_metric_says(
         names = "is_classifier_9", "precision_classifier_9_train", "frechet_classifier_9_train"
         path = run.directory / "eval" / f"{run.checkpoints.parent.name}-quality.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"scores": dict.fromkeys(names, value)}))
+        facts = quality.facts(run) | {"samples": 9}
+        path.write_text(json.dumps(facts | {"scores": dict.fromkeys(names, value)}))
 
     monkeypatch.setattr(evaluate, "evaluate", evaluate_nothing)
-    follow.follow(trained._replace(eval=trained.eval._replace(best=best)))
+    asked = trained.eval.quality._replace(samples=9)
+    follow.follow(trained._replace(eval=trained.eval._replace(best=best, quality=asked)))
     assert [path.name for path in (tmp_path / "best" / "checkpoints").iterdir()] == [step]
+
+
+def test_a_history_has_the_scores_that_it_asked_for(trained, tmp_path):
+    """Not those of others' samples, which were measured at the same step meanwhile; nor a bound that it did not."""
+    asked = trained._replace(
+        eval=trained.eval._replace(images=0, quality=Quality(9, "", "pixels", "", ""))
+    )
+    own = quality.facts(asked) | {"samples": 9, "scores": {"frechet_pixels_9_train": 1.0}}
+    theirs = {"samples_from": "x.npy", "samples": 9, "scores": {"frechet_pixels_9_train": 7.0}}
+    for record in (own, theirs | {"space": "pixels"}):
+        quality_file.write(asked, 4, record)
+    (tmp_path / "eval" / "4-likelihood-test.json").write_text(json.dumps({"bits_per_dim": 3.0}))
+    assert follow.read_numbers(asked, 4) == own["scores"]
+    assert follow.read_numbers(trained, 4) == {"bits_per_dim_test": 3.0}
 
 
 def test_the_faithful_run_is_read_off_between_its_points():

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from conftest import load
 from etils import epath
 from PIL import Image
 from support.stub import stubbed
@@ -11,10 +12,11 @@ from support.stub import stubbed
 from ddpm_jax.config import build
 from ddpm_jax.datasets import batches, pixels
 from ddpm_jax.datasets import source as sources
-from ddpm_jax.evaluation import quality
+from ddpm_jax.evaluation import quality, quality_file
 from ddpm_jax.metrics import frechet, inception_score, small_classifier
 from ddpm_jax.metrics.features import Embedding, Space
 from ddpm_jax.metrics.metric import Value
+from ddpm_jax.run import sampling
 from ddpm_jax.training import train
 
 
@@ -24,10 +26,10 @@ def trained(digits, tmp_path_factory):
     return tmp_path_factory.mktemp("run")
 
 
-def run_of(tiny, folder, **fields):
+def run_of(tiny, folder, trained=True, **fields):
     tiny.update_from_flattened_dict({f"eval.quality.{name}": v for name, v in fields.items()})
     run = stubbed(build.run(tiny, epath.Path(folder)))
-    if not (folder / "checkpoints").exists():
+    if trained and not (folder / "checkpoints").exists():
         train.train(run._replace(train=run.train._replace(steps=2)))
     return run
 
@@ -45,8 +47,10 @@ def test_the_training_images_themselves_are_at_distance_nought(tiny, trained, tm
     np.savez(tmp_path / "some.npz", real(tiny))
     for space in ("pixels", "classifier"):
         path = str(tmp_path / "some.npz")
-        quality.quality(run_of(tiny, trained, samples=2000, path=path, space=space))
+        run = run_of(tiny, trained, samples=2000, path=path, space=space)
+        quality.quality(run)
         found = record(trained)
+        assert quality.find(run, 2) == found["scores"]
         scores = found["scores"]
         assert abs(scores[f"frechet_{space}_1437_train"]) < 1e-4
         assert scores[f"precision_{space}_1437_train"] == 1.0
@@ -55,6 +59,7 @@ def test_the_training_images_themselves_are_at_distance_nought(tiny, trained, tm
         assert scores[f"frechet_{space}_1437_test"] == pytest.approx(floor, rel=1e-4)
         assert found["few_samples"] and found["samples"] == 1437
         assert found["samples_from"] == path
+    assert found["earlier"][0]["space"] == "pixels" and found["space"] == "classifier"
     assert scores["is_classifier_1437"] == pytest.approx(scores["is_classifier_1437_train"])
 
 
@@ -88,6 +93,33 @@ def test_its_own_samples_are_drawn_once(tiny, trained, capsys):
     quality.quality(run)
     assert "sampling" not in capsys.readouterr().out
     assert record(trained)["scores"] == found["scores"]
+
+
+def test_a_measurement_stays_when_others_are_made(tiny, tmp_path, capsys):
+    """Of other samples, of more of them, in another space, of a file that has changed; and what older versions wrote."""
+    path, run = tmp_path / "eval" / "2-quality.json", run_of(tiny, trained=False, folder=tmp_path)
+    old = {"scores": {"fid_8_train": 1.0}, "samples": 8, "space": "inception", "seconds": 1.0}
+    path.parent.mkdir()
+    path.write_text(json.dumps(old))
+    everything, first = [old], {"scores": {"a": 1.0}, "seconds": 1.0, **quality.facts(run)}
+    others = (
+        {"samples_from": "x.npy"},
+        {"samples": 9},
+        {"space": "pixels"},
+        {"samples_checksum": "0"},
+    )
+    for fields in ({}, *others):
+        quality_file.write(run, 2, first | fields)
+        everything.insert(0, first | fields)
+        assert record(tmp_path) == everything[0] | {"earlier": everything[1:]}
+    again = first | {"scores": {"a": 2.0}, "seconds": 2.0}
+    quality_file.write(run, 2, again)
+    everything.remove(first)
+    assert quality_file.read(run, 2) == [again, *everything]
+    path.write_text("{")
+    quality_file.write(run, 2, first)
+    assert "2-quality.json is damaged" in capsys.readouterr().out
+    assert record(tmp_path) == first | {"earlier": []}
 
 
 def test_a_folder_of_pictures_and_an_array_say_the_same(tiny, trained, tmp_path):
@@ -176,9 +208,9 @@ def test_in_inception_s_features_the_numbers_have_the_field_s_names():
     )
     assert list(numbers) == [
         *("is_50k", "is_50k_std"),
-        *("fid_50k_train", "sfid_50k_train", "kid_200_train", "kid_200_train_std"),
+        *("fid_50k_train", "sfid_50k_train", "kid_200_train"),
         *("precision_200_train", "recall_200_train", "is_200_train", "is_200_train_std"),
-        *("fid_50k_test", "sfid_50k_test", "kid_200_test", "kid_200_test_std"),
+        *("fid_50k_test", "sfid_50k_test", "kid_200_test"),
         *("precision_200_test", "recall_200_test", "is_200_test", "is_200_test_std"),
         "floor_fid_test_200_train",
     ]
@@ -232,6 +264,52 @@ def test_without_inception_s_weights_it_says_what_to_get(tiny, trained):
         match="eval.quality.inception is not set; get TensorFlow's inception-2015-12-05.tgz",
     ):
         quality.quality(run)
+
+
+def test_what_too_few_images_do_not_allow_is_left_out_and_said_before_samples_are_drawn(
+    tiny, trained, monkeypatch, capsys
+):
+    tiny.data.held_out, tiny.sample.seed = "test[:2]", 9
+    run, said = run_of(tiny, trained, samples=8, path="", space="classifier"), []
+
+    def draw(*_):
+        said.append(capsys.readouterr().out)
+        return real(tiny)[:8]
+
+    monkeypatch.setattr(sampling, "write_samples", draw)
+    quality.quality(run)
+    (before,) = said
+    assert "samples has 8 images; left out: is_classifier (needs 10)\n" in before
+    few = "precision_classifier (needs 4), recall_classifier (needs 4), is_classifier (needs 10)"
+    assert f"test[:2] has 2 images; left out: {few}\n" in before and "train has" not in before
+    compared = {f"{name}_classifier_8" for name in ("frechet", "kid", "precision", "recall")}
+    found = {name for name in record(trained)["scores"] if not name.endswith("_std")}
+    assert found == {
+        *(f"{name}_train" for name in compared),
+        *("frechet_classifier_8_test-to2", "kid_classifier_8_test-to2", "is_classifier_1437_train"),
+        "floor_frechet_classifier_test-to2_2_train",
+    }
+
+
+def test_a_split_of_one_image_is_no_reference(tiny, trained, tmp_path, capsys):
+    np.save(tmp_path / "some.npy", real(tiny)[:5])
+    tiny.data.held_out = "test[:1]"
+    quality.quality(run_of(tiny, trained, samples=9, path=f"{tmp_path}/some.npy", space="pixels"))
+    assert "test[:1] has fewer than 2 images; samples are not compared" in capsys.readouterr().out
+    assert set(record(trained)["references"]) == {"train"}
+    tiny.data.split = "train[:1]"
+    with pytest.raises(ValueError, match="too few images to measure samples against"):
+        quality.check(build.run(tiny, epath.Path(tmp_path)))
+
+
+def test_a_classifier_needs_labels_and_says_so_first(tiny, tmp_path):
+    np.save(tmp_path / "some.npy", real(tiny)[:40])
+    section = load("image_folder").data
+    section.update(path=f"{tmp_path}/some.npy", image_size=8, channels=1, data_dir=str(tmp_path))
+    tiny.data = section
+    tiny.eval.quality.update(samples=8, space="classifier")
+    with pytest.raises(ValueError, match="'image_folder' has no labels of two or more classes"):
+        quality.check(build.run(tiny, epath.Path(tmp_path / "run")))
 
 
 def test_the_classifier_knows_held_out_digits(tiny):

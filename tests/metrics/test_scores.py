@@ -152,6 +152,15 @@ def test_subsets_are_no_larger_than_a_cloud_and_belong_to_a_seed():
     assert small[0] == small[1] != small[2]
 
 
+def test_a_set_that_is_its_own_only_subset_has_no_deviation():
+    """Else its subsets would differ by rounding alone."""
+    x, y = cloud(), cloud(seed=1)
+    expected = kid_metric.mmd(x.astype(np.float64), y.astype(np.float64))
+    assert kid_metric.distance(x, y) == (expected, None, 1, len(x))
+    for other in (kid_metric.distance(x, y, size=20), kid_metric.distance(x, cloud(90))):
+        assert other.std > 1e-3
+
+
 # Precision and recall
 
 

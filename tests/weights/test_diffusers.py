@@ -99,7 +99,7 @@ def test_what_goes_out_is_what_came_in(theirs, ours, tmp_path):
     pipeline, folder = theirs
     target = tmp_path / "out"
     exporting.check_export(ours, str(target), "diffusers")
-    exporting.export(ours, str(target), "diffusers", "ema")
+    exporting.export(ours, str(target), "diffusers")
     name = "unet/diffusion_pytorch_model.safetensors"
     before, after = load_file(folder / name), load_file(target / name)
     assert before.keys() == after.keys()

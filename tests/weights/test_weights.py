@@ -27,6 +27,7 @@ from ddpm_jax.weights import (
     imported_config,
     importing,
     program,
+    tensor_files,
 )
 from ddpm_jax.weights import source as weights_source
 from ddpm_jax.weights.source import Source
@@ -127,6 +128,9 @@ def test_the_name_says_which_data(name, base):
     what = CIFAR if "cifar" in name else LARGE
     source = source_of(shapes_only(release.variables(*what)))._replace(path=epath.Path(name))
     assert imported_config.find_base(source).name == base
+    others = (source.shape[0], 2 * source.shape[1], 3), (*source.shape[:2], 1)
+    for shape in others:
+        assert imported_config.find_base(source._replace(shape=shape)).name == "image_folder.py"
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +262,7 @@ def test_a_tensor_that_is_missing_extra_or_misshapen_is_named(spoil, words, chec
 def exported(imported, tmp_path_factory):
     """A folder for diffusers, of a small network."""
     folder = tmp_path_factory.mktemp("exported") / "small"
-    exporting.export(imported, str(folder), "diffusers", "ema")
+    exporting.export(imported, str(folder), "diffusers")
     return folder
 
 
@@ -273,8 +277,8 @@ def test_what_is_exported_is_imported_again(exported, checkpoint, tmp_path):
 
 
 def test_raw_weights_go_out_when_asked_for(imported, checkpoint, tmp_path):
-    exporting.export(imported, str(tmp_path / "raw"), "diffusers", "raw")
-    found = load_file(tmp_path / "raw" / "unet" / weights_source.WEIGHTS[0])
+    exporting.export(imported._replace(weights="raw"), str(tmp_path / "raw"), "diffusers")
+    found = load_file(tmp_path / "raw" / "unet" / tensor_files.WEIGHTS[0])
     assert np.array_equal(found["conv_in.bias"], checkpoint["model/conv_in/b"])
 
 
@@ -341,6 +345,23 @@ SPOILED = {
     "groups": (of_network(norm_num_groups=16), "into 16 groups; there must be 32"),
     "other blocks": (of_network(down_block_types=["SkipDownBlock2D"] * 2), "SkipDownBlock2D"),
     "no size": (of_network(sample_size=None), "does not say the images' size"),
+    "three sizes": (of_network(sample_size=[32, 32, 3]), "sample_size [32, 32, 3]; it must be one"),
+    "a broken size": (of_network(sample_size=32.5), "sample_size 32.5; it must be one size"),
+    "no size at all": (of_network(sample_size=[]), "sample_size []; it must be one size"),
+    "a size of nought": (of_network(sample_size=0), "sample_size 0; it must be one size"),
+    "other channels than its tensors": (
+        of_network(in_channels=1),
+        "in_channels 1, but its tensors 3",
+    ),
+    "other widths than its tensors": (
+        of_network(block_out_channels=[32, 96]),
+        "block_out_channels [32, 96], but its tensors [32, 64]",
+    ),
+    "more blocks than its tensors": (of_network(layers_per_block=3), "but its tensors 2"),
+    "attention elsewhere than its tensors": (
+        of_network(down_block_types=["DownBlock2D"] * 2, up_block_types=["UpBlock2D"] * 2),
+        "attention at levels [], but its tensors at [1]",
+    ),
     "another kind of schedule": (
         of_scheduler(_class_name="FlowMatchEulerDiscreteScheduler"),
         "FlowMatchEulerDiscreteScheduler",
@@ -389,6 +410,149 @@ def test_what_cannot_be_imported_is_told_in_one_line(name, exported, tmp_path):
     assert str(caught.value).startswith(f"--source {folder} cannot be imported: ")
     assert words in str(caught.value) and "\n" not in str(caught.value)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def shards(folder, index="diffusion_pytorch_model.safetensors.index.json"):
+    """Splits a folder's weights into two files and their index."""
+    path = folder / "unet" / tensor_files.WEIGHTS[0]
+    everything, places = load_file(path), {}
+    for i in (1, 2):
+        name = f"diffusion_pytorch_model-0000{i}-of-00002.safetensors"
+        part = dict(sorted(everything.items())[i - 1 :: 2])
+        save_file(part, path.with_name(name))
+        places |= dict.fromkeys(part, name)
+    path.unlink()
+    path.with_name(index).write_text(json.dumps({"metadata": {}, "weight_map": places}))
+
+
+def renamed(name):
+    def rename(folder):
+        (folder / "unet" / tensor_files.WEIGHTS[0]).rename(folder / "unet" / name)
+
+    return rename
+
+
+FILES = {
+    "a variant": renamed("diffusion_pytorch_model.fp16.safetensors"),
+    "shards": shards,
+    "shards of a variant": lambda folder: shards(
+        folder, "diffusion_pytorch_model.safetensors.index.fp16.json"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_variants_and_shards_are_the_same_weights(name, exported, tmp_path):
+    folder = copied(exported, tmp_path / "[model]")
+    FILES[name](folder)
+    whole, found = (weights_source.read(str(path), "auto") for path in (exported, folder))
+    assert found.tensors.keys() == whole.tensors.keys()
+    assert all(np.array_equal(found.tensors[key], whole.tensors[key]) for key in whole.tensors)
+    assert any("its weights are those of diffusion_pytorch_model." in note for note in found.notes)
+
+
+def test_shards_are_read_by_their_index_as_the_source(exported, tmp_path):
+    folder = copied(exported, tmp_path / "model")
+    shards(folder)
+    index = folder / "unet" / f"{tensor_files.WEIGHTS[0]}.index.json"
+    assert weights_source.read(str(index), "diffusers").shape == (32, 32, 3)
+
+
+def test_sixteen_bits_are_read_as_what_they_say(exported, tmp_path):
+    folder = copied(exported, tmp_path / "model")
+    path = folder / "unet" / tensor_files.WEIGHTS[0]
+    halves = {name: array.astype(np.float16) for name, array in load_file(path).items()}
+    save_file(halves, path.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    path.unlink()
+    found = weights_source.read(str(folder), "auto").tensors
+    assert all(np.array_equal(found[name], halves[name]) for name in halves)
+
+
+def without_a_shard(folder):
+    shards(folder)
+    (folder / "unet" / "diffusion_pytorch_model-00002-of-00002.safetensors").unlink()
+
+
+def without_the_index(folder):
+    shards(folder, "elsewhere.json")
+
+
+def with_a_shard_of_fewer(folder):
+    shards(folder)
+    save_file(
+        {"conv_in.bias": np.zeros(32, np.float32)},
+        folder / "unet" / "diffusion_pytorch_model-00001-of-00002.safetensors",
+    )
+
+
+def two_variants(folder):
+    path = folder / "unet" / tensor_files.WEIGHTS[0]
+    for name in ("bf16", "fp16"):
+        shutil.copy(path, path.with_name(f"diffusion_pytorch_model.{name}.safetensors"))
+    path.unlink()
+
+
+def an_index(content):
+    def write(folder):
+        shards(folder)
+        path = folder / "unet" / f"{tensor_files.WEIGHTS[0]}.index.json"
+        path.write_text(json.dumps(content))
+
+    return write
+
+
+FILES_SPOILED = {
+    "a missing shard": (
+        without_a_shard,
+        "model-00002-of-00002.safetensors does not exist; 1 of 2 shards are missing",
+    ),
+    "no index": (without_the_index, "but no diffusion_pytorch_model.safetensors.index.json"),
+    "a tensor that its shard lacks": (with_a_shard_of_fewer, "lacks the tensor "),
+    "two variants": (two_variants, "has the variants diffusion_pytorch_model.bf16.safetensors, "),
+    "an index of nothing": (an_index({}), "has no weight_map"),
+    "an index of files elsewhere": (
+        an_index({"weight_map": {"a": "../b.safetensors"}}),
+        "not a file beside it",
+    ),
+    "no weights": (renamed("model.safetensors"), "has neither diffusion_pytorch_model.safet"),
+}
+
+
+@pytest.mark.parametrize("name", FILES_SPOILED)
+def test_files_of_weights_that_cannot_be_read_are_named(name, exported, tmp_path):
+    spoil, words = FILES_SPOILED[name]
+    folder = copied(exported, tmp_path / "model")
+    spoil(folder)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        weights_source.read(str(folder), "auto")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [32, [32], [32, 32]])
+def test_one_size_is_a_square(size, exported, tmp_path):
+    folder = copied(exported, tmp_path / "model")
+    of_network(sample_size=size)(folder)
+    assert weights_source.read(str(folder), "auto").shape == (32, 32, 3)
+
+
+def test_weights_for_oblong_images_need_oblong_images(exported, tmp_path):
+    """Pictures of a folder are squares, an array has the shape that it has."""
+    folder = copied(exported, tmp_path / "model")
+    of_network(sample_size=[32, 64])(folder)
+    source = weights_source.read(str(folder), "auto")
+    for size, fits in (((32, 64), True), ((32, 32), False), ((64, 32), False)):
+        np.save(tmp_path / "images.npy", np.zeros((4, *size, 3), np.uint8))
+        for data, images in (
+            ({}, "32x32x3"),
+            ({"path": f"{tmp_path}/images.npy"}, "x".join(map(str, size))),
+        ):
+            if data and fits:
+                assert run_of(source, tmp_path / "run", data=data).model.shape == (32, 64, 3)
+                continue
+            with pytest.raises(ValueError, match=rf"images of 32x64x3 .* are {images}"):
+                run_of(source, tmp_path / "run", data=data)
+    with pytest.raises(ValueError, match=r"images of 32x32x3 .* are 64x64x3"):
+        run_of(weights_source.read(str(exported), "auto"), tmp_path, data={"image_size": 64})
 
 
 @pytest.mark.parametrize(
@@ -459,8 +623,6 @@ def test_nothing_is_exported_over_what_is_there_nor_what_cannot_be(exported, tmp
     for target, words in ((tmp_path / "there", "already exists"), ("", "needs --target=PATH")):
         with pytest.raises(ValueError, match=words):
             exporting.check_export(run, str(target), "diffusers")
-    with pytest.raises(ValueError, match="--weights=raw goes with"):
-        exporting.check_export(run, str(tmp_path / "new"), "png", "raw")
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ValueError, match="run in one process, not 2"):
         exporting.check_export(run, str(tmp_path / "new"), "png")
@@ -535,10 +697,8 @@ def test_a_command_reads_the_weights_once_and_the_next_command_reads_them_again(
     """A file that has changed between two commands of one process is not taken for the old one."""
     folder = copied(exported, tmp_path / "model")
     reads = []
-    read = weights_source.read_tensors
-    monkeypatch.setattr(
-        weights_source, "read_tensors", lambda path: reads.append(path) or read(path)
-    )
+    read = tensor_files.read_tensors
+    monkeypatch.setattr(tensor_files, "read_tensors", lambda path: reads.append(path) or read(path))
     args = ["main", "--mode=import", f"--source={folder}", f"--workdir={tmp_path}/run"]
     command = command_line.parse(args)
     program.build(command.config, command.directory, **command.options)

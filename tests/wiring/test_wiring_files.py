@@ -10,8 +10,9 @@ from support import loud
 
 from ddpm_jax.codec import measure
 from ddpm_jax.codec.commands import calibrate, inputs
-from ddpm_jax.evaluation import bound, evaluate, follow, quality
+from ddpm_jax.evaluation import bound, evaluate, follow, quality, quality_file
 from ddpm_jax.figures import latents, program, trajectories
+from ddpm_jax.losses.bound import Bound
 from ddpm_jax.metrics import frechet
 from ddpm_jax.metrics.features import Embedding, Space
 from ddpm_jax.run import record, sampling, state
@@ -51,36 +52,61 @@ PROGRAMS = {  # what takes weights, and the function that is then called with th
     "calibrate": (calibrate.calibrate, measure, "errors", 1),
     "compress": (lambda run: inputs.open_codec(run, "portable"), inputs.model, "codec", 2),
     "export samples": (
-        lambda run: exporting.export(run, f"{run.directory}/out.npz", "npz", "ema"),
+        lambda run: exporting.export(run, f"{run.directory}/out.npz", "npz"),
         *(sampling, "write_samples", 2),
     ),
     "export": (
-        lambda run: exporting.export(run, f"{run.directory}/out", "diffusers", "ema"),
+        lambda run: exporting.export(run, f"{run.directory}/out", "diffusers"),
         *(exporting.formats, "to_tensors", 1),
     ),
 }
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_every_program_takes_the_average(loud_run, monkeypatch, name):
+def test_every_program_takes_the_weights_that_it_is_asked_for(loud_run, monkeypatch, name):
     program, module, function, place = PROGRAMS[name]
     fields = (
         {"eval.quality.samples": 4, "eval.quality.space": "pixels"} if name == "quality" else {}
     )
     run = loud_run(**{"eval.images": 8 if name == "bound" else 0} | fields)
     monkeypatch.setattr(inputs.calibration, "read", lambda path: path)
-    args = reach(monkeypatch, module, function, lambda: program(run))
-    assert_same(args[place], drawn(run))
+    for weights, draw in (("ema", loud.EMA), ("raw", loud.RAW)):
+        asked = run._replace(weights=weights)
+        args = reach(monkeypatch, module, function, lambda asked=asked: program(asked))
+        assert_same(args[place], drawn(run, draw))
 
 
-def test_raw_weights_are_exported_where_they_are_asked_for(loud_run, monkeypatch):
-    run = loud_run()
+def test_files_of_raw_weights_do_not_pass_for_the_averages(loud_run, monkeypatch):
+    """Samples, bounds, accuracies, scores, calibrations, histories and figures have names of their own, and say so."""
+    run = loud_run(**{"eval.images": 8})
+    raw = run._replace(weights="raw")
+    grey = {"ema": 1.0, "raw": -1.0}
+    monkeypatch.setattr(
+        sampling, "draw_batch", lambda run, *_: jnp.full((8, 8, 8, 1), grey[run.weights])
+    )
+    sampling.generate(raw)
+    assert sampling.find_samples(run, loud.STEP, 8) is None
+    sampling.generate(run)
+    for each, level in ((run, 255), (raw, 0)):
+        assert (sampling.find_samples(each, loud.STEP, 8) == level).all()
 
-    def export():
-        exporting.export(run, f"{run.directory}/out", "diffusers", "raw")
-
-    args = reach(monkeypatch, exporting.formats, "to_tensors", export)
-    assert_same(args[1], drawn(run, loud.RAW))
+    made = Bound(np.ones(8), np.ones((8, 8)), np.ones((8, 8)))
+    monkeypatch.setattr(bound, "bounds", lambda *_: (made, 0.0))
+    for each in (raw, run):
+        bound.likelihood(each, "test", 8)
+        (path,) = bound.record_paths(each, loud.STEP)
+        assert json.loads(path.read_text())["weights"] == each.weights
+        quality_file.write(each, loud.STEP, quality.facts(each) | {"samples": 8})
+        (found,) = quality_file.read(each, loud.STEP)
+        assert found["weights"] == each.weights
+        assert program.facts(each, loud.STEP)["weights"] == each.weights
+    assert follow.settings(raw) != follow.settings(run)
+    names = {path.name for path in (run.directory / "eval").glob("*.json")}
+    assert names == {
+        f"4-{weights}{name}.json"
+        for weights in ("", "raw-")
+        for name in ("likelihood-test", "quality")
+    }
 
 
 KEEPS = {  # programs whose work is kept in parts
@@ -100,7 +126,7 @@ def test_unfinished_parts_are_taken_up_by_the_same_weights_and_settings_only(
     def folder(draw=loud.EMA, **fields):
         run = loud_run(kind, **{"eval.images": 12} | fields)
         average = jax.tree.map(jnp.asarray, drawn(run, draw))
-        monkeypatch.setattr(state, "read_ema", lambda run: (loud.STEP, average))
+        monkeypatch.setattr(state, "read_weights", lambda run: (loud.STEP, average))
         return reach(monkeypatch, resumable, "collect", lambda: program(run))[0]
 
     usual = folder()
@@ -127,15 +153,16 @@ def test_scores_are_of_as_many_samples_as_are_asked_for_by_the_samples_seed(loud
     run = loud_run(**{"eval.quality.samples": 6})
     images, calls = np.zeros((6, 8, 8, 1), np.uint8), []
     monkeypatch.setattr(sampling, "write_samples", lambda *args: calls.append(args) or images)
-    _, how = quality.samples(run, 4, "weights")
+    quality.samples(run, 4, "weights")
     ((asked, step, params),) = calls
     assert (asked.sample.count, asked.sample.seed, step, params) == (6, 5, 4, "weights")
-    assert how == {"sampler": "ancestral-8", "seed": 5, "weights": "ema"}
+    how = {"sampler": "ancestral-8", "seed": 5, "weights": "ema", "space": "classifier"}
+    assert quality.facts(run) == how
     for seed, value in ((5, 1), (6, 2)):
         image_output.write_npz(
             run.directory / "samples" / f"4-ancestral-8-6-seed{seed}.npz", images + value
         )
-    found, _ = quality.samples(run, 4, "weights")
+    found = quality.samples(run, 4, "weights")
     assert (found == 1).all()
 
 
@@ -180,17 +207,18 @@ def test_every_score_is_under_its_own_name_with_its_own_number_of_images():
 def test_the_best_checkpoint_is_the_highest_of_scores_and_the_lowest_of_distances(
     loud_run, monkeypatch, name, wanted
 ):
-    run = loud_run(**{"eval.best": name})
+    run = loud_run(**{"eval.best": name, "eval.images": 8, "eval.quality.samples": 8})
     for step in (2, 4, 6):
         files.write(run.checkpoints / f"{step}" / "whatever", "is not read here")
     values = {2: 2.0, 4: 3.0, 6: 1.0}
 
     def evaluated(run):
         step = int(run.checkpoints.parent.name)
-        record = {"scores": {name: values[step]}}
         if name.startswith("bits"):
-            record = {"bits_per_dim": values[step], "split": "test"}
-        files.write_json(run.directory / "eval" / f"{step}-found.json", record)
+            files.write_json(bound.record_path(run, step, "test"), {"bits_per_dim": values[step]})
+        else:
+            found = quality.facts(run) | {"samples": 8, "scores": {name: values[step]}}
+            quality_file.write(run, step, found)
 
     monkeypatch.setattr(evaluate, "evaluate", evaluated)
     monkeypatch.setattr(follow, "draw", lambda *args: None)

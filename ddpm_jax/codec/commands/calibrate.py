@@ -14,7 +14,7 @@ from ddpm_jax.runtime import checkpoint, console
 def check(run: Run) -> None:
     """Raises ValueError if the codec does not support the model, or the checkpoint is already calibrated."""
     model.check(run.model)
-    refuse_existing(calibration.file_path(run.directory, newest_step(run)))
+    refuse_existing(calibration.file_path(run.directory, newest_step(run), run.prefix))
     run.data.open(run.data.split)
 
 
@@ -29,8 +29,8 @@ def refuse_existing(path: epath.Path) -> None:
 
 def calibrate(run: Run) -> None:
     """Writes codec/<step>-codec.json for the newest checkpoint."""
-    step, params = state.read_ema(run)
-    path = calibration.file_path(run.directory, step)
+    step, params = state.read_weights(run)
+    path = calibration.file_path(run.directory, step, run.prefix)
     refuse_existing(path)  # again, as this may be an older step if the newest checkpoint is damaged
     source = run.data.open(run.data.split)
     count = min(measure.IMAGES, source.count)
@@ -43,6 +43,7 @@ def calibrate(run: Run) -> None:
     curve = calibration.error_curve(sched, times, errors)
     plan = calibration.plan_steps(sched, curve, dims)
     facts = {
+        "weights": run.weights,
         "split": run.data.split,
         "images": count,
         "seed": measure.SEED,

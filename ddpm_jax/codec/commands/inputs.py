@@ -37,8 +37,8 @@ def output_folder(request: Request) -> epath.Path:
 
 def open_codec(run: Run, profile: str) -> Codec:
     """Builds the codec of a run's newest checkpoint."""
-    step, params = state.read_ema(run)
-    plan = calibration.read(calibration.file_path(run.directory, step))
+    step, params = state.read_weights(run)
+    plan = calibration.read(calibration.file_path(run.directory, step, run.prefix))
     return model.codec(run.model, run.config, params, plan, profile)
 
 
