@@ -17,7 +17,7 @@ from ddpm_jax.run import record, state
 from ddpm_jax.run.model import ImageKind
 from ddpm_jax.run.run import Run
 from ddpm_jax.run.state import TrainState
-from ddpm_jax.runtime import checkpoint, console
+from ddpm_jax.runtime import checkpoint, console, paths
 from ddpm_jax.weights import formats
 from ddpm_jax.weights.source import Source
 
@@ -52,9 +52,11 @@ def build_run(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
 
 def image_kind(data_set: Data | Folder) -> ImageKind:
     """Returns shape and grey levels of a data set's images without preparing it."""
-    if isinstance(data_set, Folder) and arrays.is_array(epath.Path(data_set.path)):
-        height, width, channels = arrays.read_images(epath.Path(data_set.path))[0].shape[1:]
-        return (height, width, channels), 256  # an array is not cropped to squares
+    if isinstance(data_set, Folder):
+        path = paths.user_path(data_set.path)
+        if arrays.is_array(path):
+            height, width, channels = arrays.read_images(path)[0].shape[1:]
+            return (height, width, channels), 256  # an array is not cropped to squares
     return data_set.declared()
 
 
