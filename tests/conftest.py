@@ -30,6 +30,7 @@ import runpy  # noqa: E402
 import shutil  # noqa: E402
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
@@ -49,6 +50,14 @@ def x64():
     enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     with enable(True):
         yield
+
+
+@pytest.fixture
+def unchecked():
+    """Without checks of types, where a test builds or traces so much that they are half its time."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import copy
 import functools
 import runpy
 
-import jaxtyping
 import pytest
 from conftest import CONFIGS
 from etils import epath
@@ -168,16 +167,8 @@ def distinct(field: str) -> list[tuple[str, str]]:
     return list(found.values())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def unchecked():
-    """Turns the checks of types off: they are half the time of building a run, and this file builds 2000."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
-
-
 @pytest.mark.parametrize("field", FIELDS)
-def test_another_value_of_a_field_is_another_run(field):
+def test_another_value_of_a_field_is_another_run(unchecked, field):
     """Or it is refused, as some values are in some configs; but not in all."""
     found = {row: outcome(*row, field) for row in distinct(field)}
     assert "ignored" not in found.values(), found

@@ -154,7 +154,7 @@ STEP = {  # fields that a step of training is compiled of, and another value tha
 }
 
 
-def test_another_value_of_a_field_is_another_step_of_training(loud_run):
+def test_another_value_of_a_field_is_another_step_of_training(unchecked, loud_run):
     """By what jax makes of it, without compiling it."""
 
     def traced(**fields):
