@@ -45,8 +45,8 @@ def build_run(config: ConfigDict, directory: epath.Path, topology: str | None) -
     name = topology or topologies.LOCAL
     devices = None if name == topologies.LOCAL else topologies.devices(name)
     data_set = data.data_source(sections["data"])
-    record = records.read(directory)
-    image_kind = build.find_image_kind(data_set, directory) if record else data_set.declared()
+    stored = records.read_binding(directory, sections)
+    image_kind = build.find_image_kind(data_set, stored) if stored else data_set.declared()
     count = sections["parallel"].get("devices") or len(devices or jax.devices())
     for field, size in round_up_batches(sections, count).items():
         section, key = field.split(".")

@@ -228,7 +228,7 @@ def test_a_run_on_other_devices_does_not_depend_on_those_here(tmp_path):
     church.data.image_size = 128
     with pytest.raises(ValueError, match="data.image_size is 128"):
         preflight.build_run(church, epath.Path(tmp_path), "local")
-    record = {"config": {"seed": 0}, "images": {"shape": [32, 32, 1], "levels": 99}}
+    record = {"config": load("cifar10").to_dict(), "images": {"shape": [32, 32, 1], "levels": 99}}
     (tmp_path / "config.json").write_text(json.dumps(record))
     run = preflight.build_run(load("cifar10"), epath.Path(tmp_path), "local")
     assert run.model.shape == (32, 32, 1) and run.model.levels == 99
