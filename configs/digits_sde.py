@@ -32,11 +32,9 @@ def get_config(row: str = "") -> ConfigDict:
             f"digits_sde.py has no row {row!r}; write digits_sde.py:ROW, where ROW is one of {', '.join(ROWS)}"
         )
     config = runpy.run_path(str(Path(__file__).with_name("digits.py")))["get_config"]()
-    T = ROWS[row]["T"]
     config.diffusion.schedule = ConfigDict(ROWS[row])
     config.diffusion.timesteps = "uniform" if row == "ncsn" else "continuous"
     solver = "annealed_langevin" if row == "ncsn" else "predictor_corrector"
     for section in (config.sample, config.train.grid):
-        section.update(solver=solver, steps=T)
-    config.eval.steps = T
+        section.solver = solver
     return config

@@ -12,7 +12,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from ddpm_jax import optimizer as optimizers
-from ddpm_jax.config import labels, sampler, validate
+from ddpm_jax.config import auto, labels, sampler, validate
 from ddpm_jax.config import data as data_section
 from ddpm_jax.config import model as model_section
 from ddpm_jax.config import sections as config_sections
@@ -54,6 +54,7 @@ def run(
     data = data_section.data_source(sections["data"])
     diffusion = section(model_section.build_diffusion, "diffusion", sections["diffusion"])
     stored = records.read_binding(directory, sections)
+    sections = auto.fit_steps(sections, diffusion.sched.T, stored)
     optimizer = section(optimizers.adam, "optimizer", sections["optimizer"])
     sample_fields = dict(sections["sample"])
     build_chain = chain_builder(diffusion, sample_fields.pop("langevin", {}))
@@ -63,6 +64,7 @@ def run(
         config_sections.evaluation, "eval", sections["eval"], layout.mesh, diffusion.sched
     )
     shape, levels = image_kind or find_image_kind(data, stored)
+    sections = auto.fit_attention(sections, shape, stored)
     model = build_model(sections["model"], diffusion, shape, levels, layout)
     sample = labels.check_and_name(sample, train, model.network.classes)
     if diffusion.classifies:

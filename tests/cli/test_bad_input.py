@@ -82,6 +82,9 @@ CASES = {
     "dtype": Bad(2, "did you mean float32", of("model.dtype", "float33")),
     "image size": Bad(2, "images of 'digits' are 8x8", of("data.image_size", 32)),
     "too many levels": Bad(2, "cannot be halved", of("model.multipliers", "(1, 1, 1, 1, 1)")),
+    "attention at a height of no level": Bad(
+        2, "this network's heights are [8]", of("model.attention", "(16,)")
+    ),
     "too few diffusion steps": Bad(2, "diffusion.schedule.T is 1", of("diffusion.schedule.T", 1)),
     "beta": Bad(2, "between 0 and 1", of("diffusion.schedule.beta_T", 1.5)),
     "schedule": Bad(2, "diffusion.schedule.name", of("diffusion.schedule.name", "cosin")),
@@ -152,6 +155,19 @@ CASES = {
         2,
         r"optimizer.learning_rate (0.004 -> 1.0)",
         ["--workdir=run", "--config.optimizer.learning_rate=1.0"],
+    ),
+    "a value that no run may have, of another config": Bad(
+        2, "diffusion.loss is 'huber'; choose", ["--workdir=run", "--config.diffusion.loss=huber"]
+    ),
+    "what only follows from another config": Bad(
+        2,
+        "diffusion.schedule.T (6 -> 5)",
+        ["--workdir=run", "--config.diffusion.schedule.T=5"],
+    ),
+    "a network that the stored images do not fit": Bad(
+        2,
+        "another config: model.multipliers",
+        ["--workdir=run", "--config.model.multipliers=(1, 1, 1, 1, 1)"],
     ),
     "config.json unreadable": Bad(2, "run/config.json", ["--workdir=run"], "a_torn_config_json"),
     "no run to sample from": Bad(2, "no checkpoint to sample from", [*NEW, "--mode=sample"]),
