@@ -10,6 +10,7 @@
 
 Song & Ermon 2019 and Song et al. 2021 have images in [0, 1]; here they are in [-1, 1], so every sigma is twice
 theirs. Digits are small images, so the largest sigma of ve is 20, not 100.
+NCSN's x_T still holds signal, as training says; its many updates at the first level make up for that.
 """
 
 import runpy
