@@ -31,8 +31,10 @@ def score(name: str, field: str) -> float:
     """Returns how likely a name stands for a field: mostly by the last part, a little by the section."""
     (section, _, last), (own_section, _, own) = name.rpartition("."), field.rpartition(".")
     likeness = compare(last, own)
+    if likeness < (0.6 if section == own_section else 0.7):
+        return 0.0
     kinship = ratio(section, own_section) if own_section else 0.5
-    return likeness and likeness + 0.3 * kinship
+    return likeness + 0.3 * kinship
 
 
 def compare(last: str, own: str) -> float:
@@ -49,7 +51,7 @@ def compare(last: str, own: str) -> float:
     likeness = ratio(last, own)
     if set(words) & set(own_words):
         return max(likeness, 0.75)
-    return likeness if likeness >= 0.7 else 0.0
+    return likeness
 
 
 def ratio(one: str, other: str) -> float:

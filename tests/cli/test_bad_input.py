@@ -96,6 +96,11 @@ CASES = {
         2, "parallel.devices is 9; this machine has 8", of("parallel.devices", 9)
     ),
     "indivisible batch": Bad(2, "8 devices cannot share evenly", of("parallel.devices", 8)),
+    "a stored batch that the devices cannot share": Bad(
+        2,
+        "set parallel.devices=2, or make it a multiple of 3 in a new run",
+        ["--workdir=run", "--config.parallel.devices=3"],
+    ),
     "no such topology": Bad(2, "v5e:1x1 2x2 2x4", [*NEW, "--mode=preflight", "--topology=v5e:2x3"]),
     "topology of what": Bad(2, "--topology goes with", [*NEW, "--topology=v3:2x2"]),
     "a batch that the devices to be cannot share": Bad(
