@@ -40,6 +40,6 @@ def get_config(row: str = "") -> ConfigDict:
     config.diffusion.update(ROWS[row])
     if config.diffusion.output == "x_prev":
         # A mu-tilde network predicts the mean of single steps only, and x_0 from it is imprecise.
-        config.train.grid.update(solver="ancestral", steps=1000)
+        config.train.grid.solver = "ancestral"
         config.train.sample_every = 50_000
     return config

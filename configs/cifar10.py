@@ -13,9 +13,10 @@ To compute the bound on the whole test set, with all 1000 terms:
         --config.eval.images=10000 --config.eval.steps=1000
 
 'train.clip_groups' = 8 clips the gradient as on the v3-8, where each of the eight cores clipped its own.
+"auto" becomes a value that fits the run, here all T steps; any number may stand in its place.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def get_config() -> ConfigDict:
@@ -68,13 +69,18 @@ def get_config() -> ConfigDict:
                 "keep": 2,
                 "keep_every": 50_000,
                 "keep_best": "",
-                # A few steps, so that a grid takes seconds; --mode=sample runs all 1000.
-                "grid": {"solver": "ddim", "steps": 20, "eta": 0.0, "count": 16},
+                # "auto" is 20 steps of DDIM, so that a grid takes seconds; --mode=sample runs all T.
+                "grid": {
+                    "solver": "ddim",
+                    "steps": FieldReference("auto", object),
+                    "eta": 0.0,
+                    "count": 16,
+                },
             },
             "parallel": {"devices": 0, "params": "replicated", "accumulation": 1, "remat": ()},
             "sample": {
                 "solver": "ancestral",
-                "steps": 1000,
+                "steps": FieldReference("auto", object),
                 "eta": 0.0,
                 "spacing": "linear",
                 "langevin": {"corrections": 1, "snr": 0.16, "updates": 100, "step_size": 0.2},
@@ -88,7 +94,7 @@ def get_config() -> ConfigDict:
             "eval": {
                 "images": 0,
                 "train_images": 0,
-                "steps": 1000,
+                "steps": FieldReference("auto", object),
                 "batch_size": 256,
                 "seed": 0,
                 "best": "",

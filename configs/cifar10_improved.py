@@ -31,6 +31,4 @@ def get_config(row: str = "") -> ConfigDict:
     config.diffusion.update(ROWS[row])
     config.optimizer.learning_rate = 1e-4
     config.train.steps = 500_000
-    config.sample.steps = 4000
-    config.eval.steps = 4000
     return config

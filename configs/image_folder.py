@@ -9,6 +9,10 @@ changed. Subfolders of DIR are classes. An unreadable file stops the preparation
 'data.skip_unreadable' leaves such files out. 'data.flip' mirrors at random; set it to False for text or maps.
 DIR may also be a .npy or .npz file of images.
 
+'model.attention' = "auto" puts attention at the network's height nearest to the paper's 16, by ratio: with five
+multipliers 16 for images of 64 or 256, 12 for 96, 14 for 224. Heights of your own, such as (24, 12), must be among
+the network's: image_size, and its half for each further multiplier.
+
 The paper has no such run. Network and training are cifar10.py's, with one more level. The run takes hours on a
 GPU or TPU and has not been run.
 """
@@ -16,7 +20,7 @@ GPU or TPU and has not been run.
 import runpy
 from pathlib import Path
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def get_config() -> ConfigDict:
@@ -36,4 +40,5 @@ def get_config() -> ConfigDict:
         }
     )
     config.model.multipliers = (1, 2, 2, 2, 2)
+    config.model.attention = FieldReference("auto", object)
     return config

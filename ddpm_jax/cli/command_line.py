@@ -10,7 +10,7 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from ddpm_jax.cli import flag_table, modes
+from ddpm_jax.cli import flag_table, modes, suggestion
 from ddpm_jax.cli.exit import Usage
 from ddpm_jax.cli.modes import Mode
 from ddpm_jax.config import config_file
@@ -140,9 +140,11 @@ def check_fields(config: ConfigDict, args: list[str]) -> None:
     for arg in args:
         match = re.match(r"--?(?:no)?config\.([^=]+)", arg)
         if match and match[1] not in known and match[1] not in fields:
-            from ddpm_jax.runtime import files
-
-            raise Usage(f"the config has no field {match[1]}; {files.suggest(match[1], known)}")
+            near = suggestion.suggest_fields(match[1], known)
+            hint = (
+                f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known)}"
+            )
+            raise Usage(f"the config has no field {match[1]}; {hint}")
 
 
 def field_names(config: dict, prefix: str = "") -> list[str]:

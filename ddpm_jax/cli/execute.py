@@ -32,6 +32,8 @@ def execute(command: Command) -> int:
             subject = check_and_build(command)
             with lock.hold(command.directory) if command.mode.locks else nullcontext():
                 signals.check("before anything was started")
+                if command.mode.locks:  # another process may have trained since it was checked
+                    record.check_same_run(command.directory, subject.config)
                 status = run_program(command, subject)
         except signals.Stopped as stopped:
             console.say(str(stopped))
@@ -77,12 +79,31 @@ def check_and_build(command: Command) -> Any:
     mode, directory = command.mode, command.directory
     if mode.uses_workdir:
         check_workdir(command)
-    subject = modes.function(mode.build)(command.config, directory, **build_options(command))
+    subject = build_subject(command)
     if mode.uses_workdir:
+        record.check_same_run(directory, subject.config)
         subject = complete_run(command, subject)
     if mode.check:
         modes.function(mode.check)(subject, **command.options)
     return subject
+
+
+def build_subject(command: Command) -> Any:
+    """Returns what the mode's 'build' makes of the config. Raises ValueError for an invalid one.
+
+    With a config that is not the stored run's, that is the error, unless the message is about a field
+    that differs: then its value is wrong for every run.
+    """
+    mode, directory = command.mode, command.directory
+    try:
+        return modes.function(mode.build)(command.config, directory, **build_options(command))
+    except ValueError as error:
+        config = command.config.to_dict()
+        stored = record.read_binding(directory, config) if mode.uses_workdir else None
+        changed = record.changed_fields(stored, config) if stored else {}
+        if not any(str(error).startswith(f"{field} ") for field in changed):
+            record.check_same_run(directory, config)
+        raise
 
 
 def build_options(command: Command) -> dict[str, Any]:
@@ -98,7 +119,6 @@ def check_workdir(command: Command) -> None:
         raise ValueError(f"{directory} holds no checkpoint to {mode.name} from; train first")
     paths.check_literal(directory, "--workdir")
     files.check_writable(directory, *mode.writes)
-    record.check_same_run(directory, command.config.to_dict())
 
 
 def complete_run(command: Command, run: Run) -> Run:

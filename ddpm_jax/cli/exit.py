@@ -50,7 +50,8 @@ def describe(error: BaseException) -> str:
     if any(message in text for message in disk_full):
         return f"the disk is full: {text[:300]}. Free some space; then the same command resumes"
     if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
-        return f"out of memory: {text[:300]}. Lower the batch size of what was running"
+        remedy = "Raise parallel.accumulation in training; else lower sample.batch_size or eval.batch_size"
+        return f"out of memory: {text[:300]}. {remedy}"
     return text if has_own_message(error) else f"{type(error).__name__}: {text}"
 
 

@@ -12,8 +12,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from ddpm_jax import optimizer as optimizers
+from ddpm_jax.config import auto, labels, sampler, validate
 from ddpm_jax.config import data as data_section
-from ddpm_jax.config import labels, sampler, validate
 from ddpm_jax.config import model as model_section
 from ddpm_jax.config import sections as config_sections
 from ddpm_jax.config.model import Diffusion
@@ -49,11 +49,12 @@ def run(
     """
     section, sections = validate.section, config.to_dict()
     check_sections(sections)
-    validate.check_seed("seed", sections["seed"])
     # The data set is opened last: preparing it may take long.
     layout = section(meshes.layout, "parallel", sections["parallel"], devices)
     data = data_section.data_source(sections["data"])
     diffusion = section(model_section.build_diffusion, "diffusion", sections["diffusion"])
+    stored = records.read_binding(directory, sections)
+    sections = auto.fit_steps(sections, diffusion.sched.T, stored)
     optimizer = section(optimizers.adam, "optimizer", sections["optimizer"])
     sample_fields = dict(sections["sample"])
     build_chain = chain_builder(diffusion, sample_fields.pop("langevin", {}))
@@ -62,7 +63,8 @@ def run(
     evaluation = section(
         config_sections.evaluation, "eval", sections["eval"], layout.mesh, diffusion.sched
     )
-    shape, levels = image_kind or find_image_kind(data, directory)
+    shape, levels = image_kind or find_image_kind(data, stored)
+    sections = auto.fit_attention(sections, shape, stored)
     model = build_model(sections["model"], diffusion, shape, levels, layout)
     sample = labels.check_and_name(sample, train, model.network.classes)
     if diffusion.classifies:
@@ -117,16 +119,21 @@ def build_model(
 
 
 def check_sections(sections: Mapping[str, Any]) -> None:
+    """Raises ValueError for a missing section and for an invalid seed, a field without a section."""
     missing = [name for name in SECTIONS if name not in sections]
     if missing:
         raise ValueError(f"the config has no section {', '.join(missing)}")
+    validate.check_seed("seed", sections["seed"])
 
 
-def find_image_kind(data: Data | Folder, directory: epath.Path) -> ImageKind:
-    """Returns shape and grey levels from the run's config.json if there is one, else from the data."""
-    record = records.read(directory)
-    if record is not None:
-        height, width, channels = record["images"]["shape"]
-        return (height, width, channels), record["images"]["levels"]
+def find_image_kind(data: Data | Folder, stored: Mapping[str, Any] | None) -> ImageKind:
+    """Returns shape and grey levels from the run's record if there is one, else from the data."""
+    if stored is not None:
+        return stored_image_kind(stored)
     source = data.open(data.split)
     return source.shape, source.levels
+
+
+def stored_image_kind(stored: Mapping[str, Any]) -> ImageKind:
+    height, width, channels = stored["images"]["shape"]
+    return (height, width, channels), stored["images"]["levels"]

@@ -62,7 +62,9 @@ def mesh(
     is_own = present is None
     present = jax.devices() if present is None else present
     if not 0 <= devices <= len(present):
-        raise ValueError(f"parallel.devices is {devices}; this machine has {len(present)}")
+        raise ValueError(
+            f"parallel.devices is {devices}; this machine has {len(present)}, and 0 takes them all"
+        )
     chosen = present[: devices or len(present)]
     if is_own and len(chosen) % jax.process_count():
         raise ValueError(
@@ -112,9 +114,12 @@ def check_batch(mesh: Mesh, size: int, name: str) -> None:
     if size < 1:
         raise ValueError(f"{name} is {size}; it must be at least 1")
     if size % mesh.size:
+        fewer = [n for n in range(mesh.size, 0, -1) if size % n == n % jax.process_count() == 0]
+        kept = " in a new run" if name == "train.batch_size" else ""  # a stored one keeps it
+        devices = f"set parallel.devices={fewer[0]}, or " if fewer else ""
         raise ValueError(
             f"{name} is {size}, which {mesh.size} devices cannot share evenly;"
-            f" make it a multiple of {mesh.size}, or set parallel.devices"
+            f" {devices}make it a multiple of {mesh.size}{kept}"
         )
 
 

@@ -7,7 +7,6 @@ does.
 
 import os
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
@@ -45,8 +44,8 @@ def build_run(config: ConfigDict, directory: epath.Path, topology: str | None) -
     name = topology or topologies.LOCAL
     devices = None if name == topologies.LOCAL else topologies.devices(name)
     data_set = data.data_source(sections["data"])
-    record = records.read(directory)
-    image_kind = build.find_image_kind(data_set, directory) if record else data_set.declared()
+    stored = records.read_binding(directory, sections)
+    image_kind = build.find_image_kind(data_set, stored) if stored else data_set.declared()
     count = sections["parallel"].get("devices") or len(devices or jax.devices())
     for field, size in round_up_batches(sections, count).items():
         section, key = field.split(".")
@@ -168,6 +167,8 @@ def candidate_overrides(run: Run) -> Iterator[Overrides]:
     for count in (1, levels):
         if set(heights[:count]) - set(run.layout.remat):
             yield {"parallel.remat": tuple(heights[:count])}
+    if records.read_binding(run.directory, run.config):
+        return  # a stored run keeps its batch size
     while size % (2 * devices) == 0:
         size //= 2
         yield {"train.batch_size": size}
@@ -216,14 +217,6 @@ def preflight(run: Run, topology: str | None) -> None:
     console.say(f"preflight  {path}")
 
 
-def libtpu_version() -> str | None:
-    """Returns the version of libtpu, or None if it is not installed as a package."""
-    try:
-        return metadata.version("libtpu")
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def describe(run: Run, topology: str) -> Report:
     """Returns facts about the run, the topology and the compiler, for the report."""
     device = run.mesh.devices.flat[0]
@@ -241,7 +234,7 @@ def describe(run: Run, topology: str) -> Report:
         "layout": run.layout._asdict() | {"mesh": run.mesh.size},
         "versions": {
             "jax": jax.__version__,
-            "libtpu": libtpu_version(),
+            "libtpu": topologies.libtpu_version(),
             "compiler": " ".join(device.client.platform_version.split()),
         },
         "optimization_level": "default" if level in ("None", "UNKNOWN") else level,

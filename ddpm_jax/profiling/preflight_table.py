@@ -44,7 +44,9 @@ def collectives(counts: Json | None) -> str:
     )
 
 
-def fits(report: Json) -> str:
+def fits(report: Json, memory: int | None) -> str:
+    if report["fits"] and memory is None:
+        return "-"  # unknown
     return {True: "yes", False: "no", None: "-"}[report["fits"]]
 
 
@@ -53,7 +55,7 @@ def rows(report: Json) -> dict[str, Callable[[Json], str]]:
     clock = f" at {report['clock_ghz']} GHz" if report["clock_ghz"] else ""
     memory = f" of {gib(report['memory_bytes'])}" if report["memory_bytes"] else ""
     return {
-        "fits": fits,
+        "fits": lambda program: fits(program, report["memory_bytes"]),
         f"peak memory{memory}": lambda program: gib(program["peak_bytes"]),
         "  arguments": lambda program: gib(program["argument_bytes"]),
         "  temporaries": lambda program: gib(program["temporary_bytes"]),
@@ -74,7 +76,11 @@ def table(report: Json) -> Iterator[str]:
     train_head = f"train step, {report['batch_size']}"
     yield f"{'per device':32}{train_head:28}sampling step, {report['sampling_batch_size']}"
     for label, cell in rows(report).items():
-        yield f"{label:32}{cell(report):28}{cell(sampling)}"
+        cells = cell(report), cell(sampling)
+        if cells != ("-", "-"):
+            yield f"{label:32}{cells[0]:28}{cells[1]}"
+    if report["estimated_cycles"] is None and report["optimal_seconds"] is None and report["fits"]:
+        yield f"no times: the compiler for {report['device']} estimates none; --mode=benchmark measures them"
     yield f"estimates: {report['estimates']}; optimisation level {report['optimization_level']}"
     for program, name in ((report, "training"), (sampling, "sampling")):
         if program["loop_bodies_counted_once"]:
@@ -89,6 +95,11 @@ def table(report: Json) -> Iterator[str]:
 def verdict(report: Json) -> str:
     """Returns a sentence: whether training fits, and if not, the flags with which it does."""
     subject = f"{report['config']} at batch {report['batch_size']}"
+    if report["fits"] and report["memory_bytes"] is None:
+        return (
+            f"{subject} compiles for {report['topology']} and needs {gib(report['peak_bytes'])} a"
+            f" device; how much memory a {report['device']} device has is unknown"
+        )
     if report["fits"]:
         return f"{subject} fits {report['topology']}"
     flags = report["fits_with"]

@@ -7,6 +7,7 @@ therefore set before jax starts its backends.
 import glob
 import os
 from collections.abc import Sequence
+from importlib import metadata
 
 import jax
 from jax.experimental import topologies
@@ -70,3 +71,11 @@ def devices(name: str) -> Sequence[jax.Device]:  # pyright: ignore[reportInvalid
 def file_stem(name: str) -> str:
     """Returns "v5e-16x16" for "v5e:16x16"."""
     return name.replace(":", "-")
+
+
+def libtpu_version() -> str | None:
+    """Returns the version of libtpu, or None if it is not installed as a package."""
+    try:
+        return metadata.version("libtpu")
+    except metadata.PackageNotFoundError:
+        return None

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from ddpm_jax.runtime import files
+from ddpm_jax.runtime import console, files
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 # Prefixes of the fields that a resume may change; all others decide the numbers of the run.
@@ -25,6 +25,9 @@ CHANGEABLE = (
     "sample.",
     "eval.",
 )
+RESULTS = ("checkpoints", "samples", "eval", "figures", "codec")  # folders of what training led to
+UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint whose save was interrupted
+AUTO = "auto"  # the value of a field that fits itself; a run that has a choice stored keeps it
 # Fields that older configs lack, with the values that reproduce what the program did without them.
 DEFAULTS = {"sample": {"spacing": "linear", "classifier": ""}}
 
@@ -54,15 +57,42 @@ def add_missing_fields(config: dict) -> dict:
     }
 
 
+def read_binding(workdir: epath.Path, config: dict) -> dict | None:
+    """Returns the record that a config must agree with, or None if it need not agree with any.
+
+    That is so without a config.json, and where nothing was trained with another config's.
+    """
+    record = read(workdir)
+    if record is None or (changed_fields(record, config) and is_untrained(workdir)):
+        return None
+    return record
+
+
+def is_untrained(workdir: epath.Path) -> bool:
+    """Returns whether a folder holds no checkpoint, no logged row, and nothing made from either."""
+    rows = workdir / "metrics.jsonl"
+    if rows.exists() and rows.read_text().strip():
+        return False
+    folders = [workdir / name for name in RESULTS]
+    found = [path.name for folder in folders if folder.exists() for path in folder.iterdir()]
+    return all(UNFINISHED in name for name in found)
+
+
 def write(workdir: epath.Path, config: dict, shape: tuple[int, ...], levels: int) -> None:
-    """Writes config.json: the config, and what makes the run's files readable without its data set."""
+    """Writes config.json: the config, and what makes the run's files readable without its data set.
+
+    Says so if it replaces another config, with which nothing was trained.
+    """
+    path = workdir / "config.json"
+    if path.exists() and read_binding(workdir, config) is None:
+        console.say(f"{path} is of another config, with which nothing was trained; replacing it")
     record = {
         "config": config,
         "images": {"shape": shape, "levels": levels},
         "packages": {package: metadata.version(package) for package in PACKAGES},
         "device": jax.devices()[0].device_kind,
     }
-    files.write_json(workdir / "config.json", record)
+    files.write_json(path, record)
 
 
 def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
@@ -76,19 +106,25 @@ def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def changed_fields(record: dict, config: dict) -> dict[str, tuple[Any, Any]]:
+    """Returns the fields that decide a run's numbers and differ from its record: their old and new values."""
+    before, now = flatten(record["config"]), flatten(config)
+    return {
+        field: (before.get(field, "unset"), now.get(field, "unset"))
+        for field in sorted(before.keys() | now.keys())
+        if before.get(field) != now.get(field)
+        and not field.startswith(CHANGEABLE)
+        and not (field in before and now.get(field) == AUTO)
+    }
+
+
 def check_same_run(workdir: epath.Path, config: dict) -> None:
     """Raises ValueError, naming each field that differs, if the folder holds a different run."""
-    record = read(workdir)
-    if record is None:
-        return
-    before, now = flatten(record["config"]), flatten(config)
-    changed = [
-        f"{field} ({before.get(field, 'unset')} -> {now.get(field, 'unset')})"
-        for field in sorted(before.keys() | now.keys())
-        if before.get(field) != now.get(field) and not field.startswith(CHANGEABLE)
-    ]
+    record = read_binding(workdir, config)
+    changed = changed_fields(record, config) if record else {}
     if changed:
+        names = ", ".join(f"{field} ({old} -> {new})" for field, (old, new) in changed.items())
         raise ValueError(
-            f"{workdir} holds a run with another config: {', '.join(changed)};"
+            f"{workdir} holds a run with another config: {names};"
             " choose another --workdir for this one"
         )

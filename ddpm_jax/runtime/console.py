@@ -1,5 +1,6 @@
 """Console output of a run: a progress bar on a terminal, plain lines in a log."""
 
+import errno
 import os
 import sys
 import time
@@ -18,7 +19,10 @@ def say(text: str) -> None:
     try:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, "| tee" say, is gone, which must not end the run
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        # The reader, "| tee" or the terminal, is gone, which must not end the run.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

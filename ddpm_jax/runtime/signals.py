@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: the first asks the program to save and stop, the second ends it at once."""
+"""SIGTERM, Ctrl-C and SIGHUP: the first asks the program to save and stop, the second ends it at once."""
 
 import itertools
 import os
@@ -8,8 +8,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+WORK = "the work in hand"
+CONTINUE = "run the same command again to continue"
 pending: list[str] = []  # names of received signals; global, as a process has one set of handlers
+current_work: list[str] = []  # empty or one: what has to be done before the program can stop
 sync_points = itertools.count()  # numbers of the points where the processes agree whether to stop
 
 
@@ -22,7 +25,9 @@ def listen() -> Callable[[], None]:
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    handlers = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    handlers = {
+        number: signal.signal(number, lambda *_: None) for number in SIGNALS if heeds(number)
+    }
     # A thread, because the main one runs no handler while XLA compiles, which may take minutes.
     threading.Thread(target=watch, args=(read_end,), daemon=True).start()
 
@@ -32,8 +37,14 @@ def listen() -> Callable[[], None]:
         signal.set_wakeup_fd(wakeup)
         os.close(write_end)  # which ends the thread
         pending.clear()
+        current_work.clear()
 
     return stop
+
+
+def heeds(number: signal.Signals) -> bool:
+    """Returns whether a signal is listened to: not a SIGHUP that nohup has told the process to ignore."""
+    return number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
 
 
 @contextmanager
@@ -52,7 +63,10 @@ def watch(pipe: int) -> None:
     while data := os.read(pipe, 1):
         number = data[0]
         name = signal.Signals(number).name
+        if received and name == "SIGHUP":  # a terminal that closes sends several
+            continue
         if received:
+            report(f"ddpm_jax: ended at once by a second signal, {name}; {CONTINUE}")
             os._exit(128 + number)
         received.append(name)
         jax = sys.modules.get("jax")
@@ -60,9 +74,26 @@ def watch(pipe: int) -> None:
             os.kill(os.getpid(), signal.SIGTERM)  # jax's handler informs the other processes
         else:
             pending.append(name)
-        with suppress(OSError):  # Ctrl-C ends "| tee" too, and then nobody reads this
-            print(f"\n{name}: saving; send it again to exit at once", file=sys.stderr, flush=True)
+        work = current_work[0] if current_work else WORK
+        report(f"{name}: saving as soon as {work} is done; send it again to exit at once")
     os.close(pipe)
+
+
+def report(text: str) -> None:
+    """Prints a line to stderr, and waits at most a second for a reader that has stopped reading."""
+
+    def write() -> None:
+        with suppress(OSError, ValueError):  # Ctrl-C ends "| tee" too, and then nobody reads this
+            print(f"\n{text}", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(1.0)
+
+
+def begin(work: str) -> None:
+    """Notes what has to be done before the program can stop, for the line that a signal prints."""
+    current_work[:] = [work]
 
 
 def signal_name() -> str:
@@ -94,4 +125,4 @@ def check_together(where: str) -> None:
 def check(where: str) -> None:
     """Raises Stopped if a signal was received. 'where' completes the message: "stopped by SIGINT ..."."""
     if signal_name():
-        raise Stopped(f"stopped by {signal_name()} {where}; run the same command again to continue")
+        raise Stopped(f"stopped by {signal_name()} {where}; {CONTINUE}")

@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import logging
-from clu import parameter_overview
 
 from ddpm_jax.datasets import batches as data_batches
 from ddpm_jax.datasets import pixels, source
@@ -20,7 +18,7 @@ from ddpm_jax.run.run import Run
 from ddpm_jax.run.state import TrainState
 from ddpm_jax.runtime import checkpoint, console, files, metrics_log, signals
 from ddpm_jax.runtime import images as image_output
-from ddpm_jax.training import gradient
+from ddpm_jax.training import gradient, start
 
 MAX_SKIPPED = 10  # consecutive steps; a run that has skipped so many will not recover
 
@@ -69,26 +67,6 @@ def compiled_step(run: Run) -> jax.stages.Wrapped:
     )
 
 
-def resume_or_initialize(run: Run) -> TrainState:
-    """Restores the newest intact checkpoint, or initialises a state; sets damaged checkpoints aside."""
-    params = states.abstract(run).params
-    logging.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
-    count = parameter_overview.count_parameters(params)
-    shape = "x".join(map(str, run.model.shape))
-    console.say(
-        f"{count:,} parameters, {shape} images of {run.data.name},"
-        f" {run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
-    )
-    newest = states.read_newest(run)
-    if newest is None:
-        return jax.jit(lambda: states.initial(run), out_shardings=states.shardings(run))()
-    step, state, damaged = newest
-    for path in checkpoint.set_aside(run.checkpoints, damaged if mesh.is_first_process() else ()):
-        console.say(f"set aside as {path}")
-    console.say(f"resuming from step {step}")
-    return states.forget_skipped(run, state)
-
-
 def grid_program(run: Run) -> Callable[[TrainState], image_output.Grid]:
     """Returns a function that draws the EMA's sample grid, from the same noise at every training step."""
     sample = sampling.make_program(run.model, run.train.grid.chain)
@@ -111,7 +89,8 @@ def is_due(step: int, every: int) -> bool:
 def train(run: Run) -> None:
     """Trains to train.steps, resuming a stopped run. Raises Stopped after a signal, having saved."""
     settings = run.train
-    state = resume_or_initialize(run)
+    signals.begin("the start of training")
+    state = start.resume_or_initialize(run)
     step = first = int(state.step)
     last = settings.steps
     if first >= last:
@@ -133,6 +112,8 @@ def train(run: Run) -> None:
         console.progress("training", last, first) as bar,
     ):
         scalars = writer.newest()
+        loss = scalars.get("loss", math.nan)
+        signals.begin(f"step {step + 1}, which is compiled first,")
         while step < last and not signals.agree_to_stop():
             batch = next(batches)
             step += 1
@@ -141,9 +122,11 @@ def train(run: Run) -> None:
             bar.update()
             if rate is None:  # the first step compiles, so its time does not count
                 jax.block_until_ready(state.step)
+                signals.begin("the step in hand")
                 rate = console.Rate.start(step)
             if is_due(step, settings.log_every):
                 scalars = window_means(check_finite(run, source, state))
+                loss = scalars.get("loss", loss)
                 state = states.reset_window(run, state)
                 scalars |= speed(rate, step, settings.batch_size)
                 writer.write_scalars(step, scalars)
@@ -161,8 +144,7 @@ def train(run: Run) -> None:
             save(run, source, manager, state, scalars)
         checkpoint.finish(manager)
     signals.check(f"at step {step} of {last}")
-    loss = (scalars | window_means(state.window)).get("loss", math.nan)
-    console.say(f"trained to step {step}, loss {loss:.4f}")
+    console.say(f"trained to step {step}, {describe_end(state.window, loss)}")
 
 
 def save(
@@ -179,6 +161,15 @@ def save(
     checkpoint.save(manager, step, state, {"loss": scalars.get("loss", math.inf)})
 
 
+def describe_end(window: states.Window, loss: float) -> str:
+    """Returns the newest mean loss, "loss" if no step since then was finite, and the steps just skipped."""
+    loss, skipped = window_means(window).get("loss", loss), int(window.in_a_row)
+    known = f"loss {loss:.4f}" if math.isfinite(loss) else "loss unknown"
+    return known + (
+        f"; the last {skipped} steps were not finite and were skipped" if skipped else ""
+    )
+
+
 def window_means(window: states.Window) -> dict[str, float]:
     """Returns the means since the last logged row and the number of skipped steps; empty right after it."""
     averages = {"loss": window.loss, "grad_norm": window.grad_norm}
@@ -190,11 +181,12 @@ def check_finite(run: Run, source: source.Source, state: TrainState) -> states.W
     """Returns the window, if it may be logged and saved.
 
     Raises FloatingPointError at the first loss or gradient that is not finite, or, with
-    train.on_nonfinite = "skip", at the tenth in a row, after writing the indices of the first's batch.
+    train.on_nonfinite = "skip", at the tenth in a row, or where all steps of a shorter run were not, after
+    writing the indices of the first's batch.
     """
     window, settings = state.window, run.train
-    step = int(window.first_skipped)
-    if step == 0 or (settings.on_nonfinite == "skip" and window.in_a_row < MAX_SKIPPED):
+    step, limit = int(window.first_skipped), min(MAX_SKIPPED, settings.steps)
+    if step == 0 or (settings.on_nonfinite == "skip" and window.in_a_row < limit):
         return window
     indices = data_batches.batch_indices(
         source.count, run.seed, settings.batch_size, step - 1

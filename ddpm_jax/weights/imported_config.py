@@ -12,6 +12,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from ddpm_jax.config import config_file
+from ddpm_jax.run import record
 from ddpm_jax.runtime import paths
 from ddpm_jax.weights.source import Source
 
@@ -59,7 +60,8 @@ def build_config(source: Source, base: str) -> ConfigDict:
             )
         T = config.diffusion.schedule.T
         for settings in (config.sample, config.eval, config.train.grid):
-            settings.steps = min(settings.steps, T)
+            if settings.steps != record.AUTO:
+                settings.steps = min(settings.steps, T)
     except (KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"--config {base} is not a complete config: {error}") from error
     if not base:

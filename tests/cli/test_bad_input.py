@@ -82,6 +82,9 @@ CASES = {
     "dtype": Bad(2, "did you mean float32", of("model.dtype", "float33")),
     "image size": Bad(2, "images of 'digits' are 8x8", of("data.image_size", 32)),
     "too many levels": Bad(2, "cannot be halved", of("model.multipliers", "(1, 1, 1, 1, 1)")),
+    "attention at a height of no level": Bad(
+        2, "this network's heights are [8]", of("model.attention", "(16,)")
+    ),
     "too few diffusion steps": Bad(2, "diffusion.schedule.T is 1", of("diffusion.schedule.T", 1)),
     "beta": Bad(2, "between 0 and 1", of("diffusion.schedule.beta_T", 1.5)),
     "schedule": Bad(2, "diffusion.schedule.name", of("diffusion.schedule.name", "cosin")),
@@ -93,6 +96,11 @@ CASES = {
         2, "parallel.devices is 9; this machine has 8", of("parallel.devices", 9)
     ),
     "indivisible batch": Bad(2, "8 devices cannot share evenly", of("parallel.devices", 8)),
+    "a stored batch that the devices cannot share": Bad(
+        2,
+        "set parallel.devices=2, or make it a multiple of 3 in a new run",
+        ["--workdir=run", "--config.parallel.devices=3"],
+    ),
     "no such topology": Bad(2, "v5e:1x1 2x2 2x4", [*NEW, "--mode=preflight", "--topology=v5e:2x3"]),
     "topology of what": Bad(2, "--topology goes with", [*NEW, "--topology=v3:2x2"]),
     "a batch that the devices to be cannot share": Bad(
@@ -152,6 +160,19 @@ CASES = {
         2,
         r"optimizer.learning_rate (0.004 -> 1.0)",
         ["--workdir=run", "--config.optimizer.learning_rate=1.0"],
+    ),
+    "a value that no run may have, of another config": Bad(
+        2, "diffusion.loss is 'huber'; choose", ["--workdir=run", "--config.diffusion.loss=huber"]
+    ),
+    "what only follows from another config": Bad(
+        2,
+        "diffusion.schedule.T (6 -> 5)",
+        ["--workdir=run", "--config.diffusion.schedule.T=5"],
+    ),
+    "a network that the stored images do not fit": Bad(
+        2,
+        "another config: model.multipliers",
+        ["--workdir=run", "--config.model.multipliers=(1, 1, 1, 1, 1)"],
     ),
     "config.json unreadable": Bad(2, "run/config.json", ["--workdir=run"], "a_torn_config_json"),
     "no run to sample from": Bad(2, "no checkpoint to sample from", [*NEW, "--mode=sample"]),

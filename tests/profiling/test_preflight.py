@@ -15,6 +15,7 @@ from support.command import TINY, ddpm, ddpm_process
 
 from ddpm_jax.distributed import mesh as meshes
 from ddpm_jax.profiling import compiler_report, hardware, preflight, preflight_table, topology
+from ddpm_jax.run import record
 
 HLO = """HloModule jit_step, is_scheduled=true, entry_computation_layout={(f32[8,4]{1,0})->f32[8,4]{1,0}}
 
@@ -177,7 +178,7 @@ def test_preflight_of_the_devices_there_are(eight, tmp_path, capsys, monkeypatch
     assert made["estimated_cycles"] is None and "nothing was run" in made["estimates"]
     assert [path.name for path in tmp_path.iterdir()] == ["preflight"]
     out = capsys.readouterr().out
-    assert "digits at batch 32 fits local" in out and "train step, 32" in out
+    assert "digits at batch 32 compiles for local and needs" in out and "train step, 32" in out
 
 
 @pytest.mark.slow
@@ -216,7 +217,30 @@ def test_knobs_come_in_the_order_of_their_cost(eight, tmp_path):
     for knob in knobs:
         assert preflight.apply_overrides(run, knob) is not None, knob
     assert preflight.apply_overrides(run, {"train.batch_size": 9}) is None
+    record.write(run.directory, run.config, run.model.shape, run.model.levels)
+    assert (
+        list(preflight.candidate_overrides(run)) == knobs[:5]
+    )  # a stored run keeps its batch size
     assert preflight_table.flag(knobs[4]) == "'--config.parallel.remat=(8,4)'"
+
+
+def test_the_table_has_no_row_of_dashes_and_says_why_times_are_missing():
+    """On a CPU, whose compiler estimates no times and whose memory is unknown."""
+    program = compiler_report.EMPTY | {"fits": True, "peak_bytes": 3 << 30, "flops": 2e9}
+    report = program | {
+        "clock_ghz": None,
+        "memory_bytes": None,
+        "device": "cpu",
+        "topology": "local",
+    }
+    report |= {"config": "digits", "batch_size": 8, "sampling_batch_size": 8, "estimates": "none"}
+    report |= {"custom_calls": 0, "collectives": {}, "optimization_level": "default"}
+    report["sampling"] = report | {"flops": None}
+    lines = list(preflight_table.table(report))
+    assert not any(line.split()[-2:] == ["-", "-"] for line in lines)
+    assert any(line.split() == ["FLOPs", "2", "G", "-"] for line in lines)
+    assert any("no times: the compiler for cpu estimates none" in line for line in lines)
+    assert lines[-1].startswith("digits at batch 8 compiles for local and needs 3.00 GiB a device")
 
 
 def test_a_run_on_other_devices_does_not_depend_on_those_here(tmp_path):
@@ -228,7 +252,7 @@ def test_a_run_on_other_devices_does_not_depend_on_those_here(tmp_path):
     church.data.image_size = 128
     with pytest.raises(ValueError, match="data.image_size is 128"):
         preflight.build_run(church, epath.Path(tmp_path), "local")
-    record = {"config": {"seed": 0}, "images": {"shape": [32, 32, 1], "levels": 99}}
+    record = {"config": load("cifar10").to_dict(), "images": {"shape": [32, 32, 1], "levels": 99}}
     (tmp_path / "config.json").write_text(json.dumps(record))
     run = preflight.build_run(load("cifar10"), epath.Path(tmp_path), "local")
     assert run.model.shape == (32, 32, 1) and run.model.levels == 99

@@ -250,7 +250,7 @@ def test_a_classifier_s_run_is_for_guiding_others_by_command(digits, tmp_path):
     assert status == 0, err
     assert "test accuracy  " in out and "--config.sample.classifier=" in out
     status, out, err = ddpm(folder, "--mode=preflight")
-    assert status == 0 and "fits local" in out, err
+    assert status == 0 and "compiles for local" in out, err
     status, _, err = ddpm(folder, "--mode=sample")
     assert status == 2 and "holds a classifier; for --mode=sample name a run that draws" in err
     model = f"--workdir={tmp_path / 'model'}"

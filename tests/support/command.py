@@ -14,6 +14,7 @@ TINY = [
     "--config=configs/digits.py",
     "--config.model.channels=4",
     "--config.model.multipliers=(1,)",
+    "--config.model.attention=()",
     "--config.diffusion.schedule.T=6",
     "--config.train.steps=4",
     "--config.train.batch_size=8",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -33,6 +34,12 @@ ARGS = [
     "--config.sample.batch_size=4",
     "--config.eval.steps=100",
     "--config.eval.images=0",
+]
+SLOW_TO_COMPILE = [
+    "--config.model.channels=16",
+    "--config.model.multipliers=(1,1,1)",
+    "--config.model.blocks=4",
+    "--config.model.attention=(8,4,2)",
 ]
 SAMPLE = ["--mode=sample"]
 EVALUATE = ["--mode=evaluate", "--config.eval.images=360", "--config.eval.batch_size=6"]
@@ -197,17 +204,52 @@ def done(folder):
     return sorted(path for path in folder.glob("*/.*/*.npz") if path.stem.isdigit())
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_second_signal_ends_it_at_once_even_while_it_compiles(digits, tmp_path, name):
+def test_a_second_ctrl_c_ends_it_at_once_even_while_it_compiles(digits, tmp_path):
     """A process that is ended cannot be this one."""
-    number = signal.Signals[name]
+    number, name = signal.SIGINT, "SIGINT"
     args = [*ARGS, f"--config.data.data_dir={digits}", f"--workdir={tmp_path}"]
-    command = Command(tmp_path / "log", *args)
-    command.wait_for(lambda: "parameters, 8x8x1 images" in command.said())
+    command = Command(tmp_path / "log", *args, *SLOW_TO_COMPILE)
+    command.wait_for(lambda: list(tmp_path.glob("events.*")))
+    time.sleep(0.5)  # until it compiles, which takes many seconds
     command.process.send_signal(number)
-    command.wait_for(lambda: "send it again to exit at once" in command.said())
+    compiling = f"{name}: saving as soon as step 1, which is compiled first, is done"
+    command.wait_for(lambda: f"{compiling}; send it again to exit at once" in command.said())
     assert command.send(number) == 128 + number
+    last = command.said().splitlines()[-1]
+    assert last.startswith(
+        f"ddpm_jax: ended at once by a second signal, {name}; run the same command"
+    )
     assert not checkpoints(tmp_path)
+    # Nothing was trained, so another config may take the folder, which a killed process's lock does not hold.
+    other = Command(tmp_path / "log-2", *args)
+    other.wait_for(lambda: checkpoints(tmp_path))
+    assert other.send(number) == 0
+    assert "of another config, with which nothing was trained; replacing it" in other.said()
+
+
+def test_a_terminal_that_closes_ends_training_as_sigterm_does(digits, tmp_path):
+    """SIGHUP from the kernel, and writes that fail: only a terminal does both."""
+    args = [*ARGS, f"--config.data.data_dir={digits}", f"--workdir={tmp_path}"]
+    main, side = os.openpty()
+    take = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    become = f"{take}; os.execv(sys.executable, sys.argv[1:])"
+    command = [sys.executable, "-c", become, sys.executable, "-m", "ddpm_jax.main", *map(str, args)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=side, stdout=side, stderr=side
+    )
+    os.close(side)
+    while not checkpoints(tmp_path):
+        assert process.poll() is None
+        if select.select([main], [], [], 0.01)[0]:
+            os.read(main, 1 << 16)
+    os.close(main)
+    assert process.wait(timeout=120) == 0
+    newest = max(checkpoints(tmp_path))
+    assert newest < LAST
+    again = Command(tmp_path / "log", *args)
+    assert resumed_from(again) == newest
+    assert again.send(signal.SIGTERM) == 0
 
 
 def test_a_scheduler_can_tell_a_stopped_run_from_one_that_is_done(undisturbed, digits, tmp_path):

@@ -11,12 +11,12 @@ from etils import epath
 from PIL import Image
 from support.training import assert_equal, leaves, newest, stub_of, trained
 
-from ddpm_jax import optimizer
+from ddpm_jax import diffusion, optimizer, sde
 from ddpm_jax.datasets import pixels, source
 from ddpm_jax.evaluation import evaluate
 from ddpm_jax.run import sampling, state
 from ddpm_jax.runtime import checkpoint, signals
-from ddpm_jax.training import gradient, train
+from ddpm_jax.training import gradient, start, train
 
 
 def rows(directory):
@@ -149,7 +149,8 @@ def test_train_stop_train_is_train_bit_for_bit(tiny, tmp_path, capsys):
     parts = trained(stub_of(tiny, tmp_path / "parts", **{"train.steps": 6}))
     assert int(parts.step) == 6
     assert_equal(whole, parts)
-    assert "resuming from step 3" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "resuming from step 3" in said and "x_T is not noise" in said  # its T is 8
     assert_equal(parts, trained(stub_of(tiny, tmp_path / "parts")))  # it is finished: nothing moves
     timeless = [
         [{k: row[k] for k in ("step", "loss", "grad_norm")} for row in rows(tmp_path / name)]
@@ -265,3 +266,55 @@ def test_the_bound_is_written_with_what_it_is(tiny, tmp_path, capsys):
         if devices == 1:
             alone = record["bits_per_dim"]
     assert record["bits_per_dim"] == pytest.approx(alone, rel=1e-4)
+
+
+def test_a_run_of_which_every_step_was_skipped_is_not_called_trained(tiny, tmp_path):
+    """Ten skipped steps in a row are enough, and so are all steps of a shorter run; also when resumed."""
+    tiny.train.update(on_nonfinite="skip", log_every=100, steps=3, checkpoint_every=1)
+    run = stub_of(tiny, tmp_path)
+    run = run._replace(model=run.model._replace(objective=lambda *args: jnp.full(16, jnp.nan)))
+    for _ in range(2):
+        with pytest.raises(FloatingPointError, match="not finite at step"):
+            train.train(run)
+        assert int(newest(run).step) == 2
+
+
+def test_the_last_line_has_the_newest_finite_loss_and_what_was_skipped_after_it(
+    tiny, tmp_path, capsys
+):
+    tiny.train.update(on_nonfinite="skip", log_every=2, steps=8)
+    run = stub_of(tiny, tmp_path)
+    broken = []
+
+    def objective(sched, network, x_0, t, eps):
+        bad = jax.pure_callback(
+            lambda _: broken.append(1) or np.bool_(len(broken) > 5),
+            jax.ShapeDtypeStruct((), bool),
+            t,
+        )
+        return jnp.where(bad, jnp.nan, run.model.objective(sched, network, x_0, t, eps))
+
+    train.train(run._replace(model=run.model._replace(objective=objective)))
+    logged = rows(tmp_path)
+    assert [row.get("skipped", 0) for row in logged] == [0, 0, 1, 2]
+    last = capsys.readouterr().out.splitlines()[-1]
+    loss = f"loss {logged[2]['loss']:.4f}"
+    assert last == f"trained to step 8, {loss}; the last 3 steps were not finite and were skipped"
+
+
+@pytest.mark.parametrize(
+    "sched, ratio",
+    [
+        (diffusion.linear(10, 1e-4, 0.02), "9.39"),
+        (sde.ve(10, 0.02, 2.0), "0.25"),
+        (diffusion.linear(1000, 1e-4, 0.02), None),
+        (diffusion.cosine(10), None),
+        (sde.ve(10, 0.02, 20.0), None),
+        (sde.sub_vp(100, 1e-3, 0.2), None),
+    ],
+)
+def test_a_schedule_whose_last_x_is_not_noise_is_told(sched, ratio):
+    """For a process that explodes the ratio is 1 / sigma_max^2, though its signal is never scaled down."""
+    said = start.describe_signal(sched)
+    assert bool(said) == (ratio is not None)
+    assert ratio is None or f"signal-to-noise ratio is {ratio}, above 0.01" in said

@@ -8,7 +8,7 @@ from support import by_hand, loud
 
 from ddpm_jax.networks.conditioning import Given
 from ddpm_jax.run import state
-from ddpm_jax.training.train import resume_or_initialize
+from ddpm_jax.training.start import resume_or_initialize
 
 
 @pytest.mark.parametrize("kind", loud.KINDS)

@@ -60,7 +60,7 @@ OTHER = {  # of each value the one that it is changed to; numbers and switches t
     "diffusion.log_cdf": {"normal": "tanh", "tanh": "normal"},
     "data.channels": {3: 1},
     "data.background": {255: 0},
-    "model.attention": lambda heights: (*heights, 1),
+    "model.attention": lambda heights: (8,),
     "model.multipliers": lambda each: (*each[:-1], each[-1] + 1),
     "model.dtype": {"auto": "bfloat16"},
     "model.classes": lambda classes: classes + 2,
@@ -82,8 +82,8 @@ for _section in ("train.grid", "sample"):
     OTHER[f"{_section}.solver"] = {"ancestral": "ddim", "ddim": "ancestral"} | dict.fromkeys(
         ("predictor_corrector", "annealed_langevin"), "euler_maruyama"
     )
-    OTHER[f"{_section}.steps"] = lambda steps: steps - 1
-OTHER["eval.steps"] = lambda steps: steps - 1
+    OTHER[f"{_section}.steps"] = lambda steps: 7
+OTHER["eval.steps"] = lambda steps: 7
 NAMED_BY = (  # what decides which other fields have a meaning
     *(f"diffusion.{name}" for name in ("schedule.name", "output", "variance", "loss", "timesteps")),
     *("sample.solver", "train.grid.solver", "model.classes"),

@@ -1,0 +1,54 @@
+"""What training starts from: a checkpoint or initial weights, and what is said of the run."""
+
+import jax
+from absl import logging
+from clu import parameter_overview
+
+from ddpm_jax.diffusion import Schedule
+from ddpm_jax.distributed import mesh
+from ddpm_jax.run import state as states
+from ddpm_jax.run.run import Run
+from ddpm_jax.run.state import TrainState
+from ddpm_jax.runtime import checkpoint, console
+
+MAX_SIGNAL = 0.01  # the signal-to-noise ratio of x_T up to which it passes for noise
+
+
+def resume_or_initialize(run: Run) -> TrainState:
+    """Restores the newest intact checkpoint, or initialises a state; sets damaged checkpoints aside."""
+    params = states.abstract(run).params
+    logging.info("\n%s", parameter_overview.get_parameter_overview(params, include_stats=False))
+    count = parameter_overview.count_parameters(params)
+    shape = "x".join(map(str, run.model.shape))
+    console.say(
+        f"{count:,} parameters, {shape} images of {run.data.name},"
+        f" {run.mesh.size} {run.mesh.devices.flat[0].device_kind} device(s)"
+    )
+    signal = describe_signal(run.model.sched)
+    if signal and not run.model.classifies:
+        console.say(signal)
+    newest = states.read_newest(run)
+    if newest is None:
+        return jax.jit(lambda: states.initial(run), out_shardings=states.shardings(run))()
+    step, state, damaged = newest
+    for path in checkpoint.set_aside(run.checkpoints, damaged if mesh.is_first_process() else ()):
+        console.say(f"set aside as {path}")
+    console.say(f"resuming from step {step}")
+    return states.forget_skipped(run, state)
+
+
+def describe_signal(sched: Schedule) -> str:
+    """Returns a line for a schedule whose x_T is not noise, else "".
+
+    The signal-to-noise ratio is that of data with a mean square of 1, the largest on [-1, 1]. It is
+    alpha_bar / (1 - alpha_bar) and, for a variance-exploding process, 1 / sigma_max^2.
+    """
+    alpha_bar = float(sched.alpha_bar[-1])
+    ratio = alpha_bar / (1.0 - alpha_bar)
+    if ratio <= MAX_SIGNAL:
+        return ""
+    return (
+        f"x_T is not noise: its signal-to-noise ratio is {ratio:.3g}, above {MAX_SIGNAL:g} (T ="
+        f" {sched.T}, alpha_bar_T = {alpha_bar:.3g}), but samples start from noise; raise T, or the"
+        " schedule's noise at T"
+    )
