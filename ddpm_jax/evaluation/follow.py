@@ -134,12 +134,27 @@ def weights(run: Run) -> dict[str, str]:
 def read_numbers(run: Run, step: int) -> Row:
     """Returns a step's bits/dim on each evaluated split and its sample-quality scores, by name."""
     numbers = {}
-    evaluated = (run.data.held_out, run.eval.images), (run.data.split, run.eval.train_images)
-    for split, images in evaluated:
+    for name, split in bounds(run).items():
         path = bound.record_path(run, step, split)
-        if images and path.exists():
-            numbers[f"{BOUND}_{files.file_name_part(split)}"] = json.loads(path.read_text())[BOUND]
+        if path.exists():
+            numbers[name] = json.loads(path.read_text())[BOUND]
     return numbers | quality.find(run, step)
+
+
+def bounds(run: Run) -> dict[str, str]:
+    """Returns the splits whose bound is evaluated, by the names of their bounds."""
+    evaluated = (run.data.held_out, run.eval.images), (run.data.split, run.eval.train_images)
+    return {
+        f"{BOUND}_{files.file_name_part(split)}": split
+        for split, images in evaluated
+        if images and split
+    }
+
+
+def check(run: Run) -> None:
+    """Raises ValueError if eval.best can be the name of no number of this evaluation."""
+    if run.eval.best:
+        criterion(run.eval.best, dict.fromkeys([*bounds(run), *quality.possible_names(run)], 0.0))
 
 
 def criterion(best: str, row: Row) -> str:

@@ -17,3 +17,5 @@ def check(run: Run, follow: bool) -> None:
             f"{run.directory} holds a classifier; --follow evaluates runs that draw samples"
         )
     newest.check(run)
+    if follow:
+        following.check(run)

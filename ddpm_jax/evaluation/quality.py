@@ -48,7 +48,7 @@ def quality(run: Run) -> None:
         return
     # Reads the files first, as they may be wrong and drawing 50,000 samples takes hours.
     space = spaces.SPACES[settings.space](run)
-    real = {split: real_images.embed(run, space, split) for split in real_images.splits(run)}
+    real = {split: real_images.embed(run, space, split) for split in real_images.counts(run)}
     say_left_out(run, space, real)
     step, params = state.read_weights(run)
     images = samples(run, step, params)
@@ -79,7 +79,7 @@ def check(run: Run) -> None:
     if settings.reference:
         foreign.check(epath.Path(settings.reference), references.GET)
     spaces.check(run)
-    if not real_images.splits(run):
+    if not real_images.counts(run):
         raise ValueError(
             f"data set {run.data.name!r} has too few images to measure samples against: no split has"
             f" {real_images.LEAST}; set --config.eval.quality.samples=0"
@@ -125,9 +125,13 @@ def sample_count(run: Run) -> int:
     return min(settings.samples, len(images))
 
 
-def enough(each: Metric, *image_sets: Embedding) -> bool:
-    """Returns whether each set has as many images as a metric needs; a foreign file may not say (0)."""
-    counts = [images.statistics.count for images in image_sets]
+def defined(space: str) -> list[Metric]:
+    """Returns the metrics that a space has features for."""
+    return [each for each in METRICS if each.feature in ("", *spaces.FEATURES[space])]
+
+
+def enough(each: Metric, *counts: int) -> bool:
+    """Returns whether image sets have as many images as a metric needs; a foreign file may not say (0)."""
     return all(count >= each.least for count in counts if count)
 
 
@@ -137,10 +141,8 @@ def say_left_out(run: Run, space: Space, real: dict[str, Embedding]) -> None:
     for name, count in {"samples": sample_count(run), **counts}.items():
         few = [
             f"{metric.stem(each, space.name)} (needs {each.least})"
-            for each in METRICS
-            if 0 < count < each.least
-            and not (name == "samples" and each.needs_reference)
-            and (space.has_logits or each is not inception_score.INCEPTION_SCORE)
+            for each in defined(space.name)
+            if not enough(each, count) and not (name == "samples" and each.needs_reference)
         ]
         if few:
             console.say(f"{name} has {count} images; left out: {', '.join(few)}")
@@ -155,18 +157,18 @@ def measure(space: Space, own: Embedding, real: dict[str, Embedding]) -> dict[st
     """Returns all values, by name.
 
     Metrics that need a reference compare the samples with each split; the others are computed for the
-    samples and for each split, and all where there are enough images. With two splits, their Frechet distance is added as the floor.
+    samples and for each split, and all where there are enough images. With two splits, their Frechet
+    distance is added as the floor.
     """
     values = {}
     for each in METRICS:
-        if not each.needs_reference and enough(each, own):
+        if not each.needs_reference and enough(each, own.statistics.count):
             values |= name_value(each, space, each.function(own))
     for split, data in real.items():
         for each in METRICS:
             image_sets = (own, data) if each.needs_reference else (data,)
-            if not enough(each, *image_sets):
-                continue
-            values |= name_value(each, space, each.function(*image_sets), split)
+            if enough(each, *(images.statistics.count for images in image_sets)):
+                values |= name_value(each, space, each.function(*image_sets), split)
     if len(real) == 2:
         (train_split, train), (split, held_out) = real.items()
         value, start = (
@@ -186,6 +188,26 @@ def name_value(
         return {}
     parts = metric.stem(each, space.name), abbreviate(value.count), files.file_name_part(split)
     return {"_".join(filter(None, parts)): value}
+
+
+def possible_names(run: Run) -> list[str]:
+    """Returns the names that scores of a run can have, from numbers of images alone."""
+    if not run.eval.quality.samples:
+        return []
+    own, names = sample_count(run), []
+    # Some metrics count all samples, others those whose vectors are stored.
+    counts = dict.fromkeys(map(abbreviate, (own, min(own, embedding.SUBSET))))
+    for each in defined(run.eval.quality.space):
+        start = metric.stem(each, run.eval.quality.space)
+        if not each.needs_reference and enough(each, own):
+            names += [f"{start}_{count}" for count in counts]
+        for split, count in real_images.counts(run).items():
+            part = files.file_name_part(split)
+            if each.needs_reference and enough(each, own, count):
+                names += [f"{start}_{count}_{part}" for count in counts]
+            if not each.needs_reference and enough(each, count):
+                names.append(f"{start}_{abbreviate(count)}_{part}")
+    return names
 
 
 def flatten(values: dict[str, Value]) -> dict[str, float]:

@@ -16,15 +16,15 @@ LEAST = 2  # images whose covariance is defined
 REFERENCE = 50_000  # images of a split at most
 
 
-def splits(run: Run) -> list[str]:
-    """Returns the splits that samples are compared with: those of at least LEAST images."""
-    given = run.eval.quality.reference
+def counts(run: Run) -> dict[str, int]:
+    """Returns the images of each split that samples are compared with, which has at least LEAST.
+
+    The count is 0 for eval.quality.reference, which may not say.
+    """
     names = filter(None, (run.data.split, run.data.held_out))
-    return [
-        name
-        for name in names
-        if (given and name == run.data.split) or run.data.open(name).count >= LEAST
-    ]
+    given = {run.data.split: 0} if run.eval.quality.reference else {}
+    found = {name: given.get(name, LEAST) and run.data.open(name).count for name in names}
+    return {name: count for name, count in found.items() if name in given or count >= LEAST}
 
 
 def embed(run: Run, space: Space, split: str) -> Embedding:

@@ -37,6 +37,7 @@ def pixel(run: Run) -> Space:
 
 
 SPACES = {"inception": inception, "classifier": classifier, "pixels": pixel}
+FEATURES = {"inception": ("logits", "spatial"), "classifier": ("logits",), "pixels": ()}
 
 
 def check(run: Run) -> None:

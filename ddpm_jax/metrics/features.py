@@ -28,7 +28,6 @@ class Space(NamedTuple):
     name: str  # "inception", "classifier", "pixels"
     settings: dict[str, Any]  # what else decides the vectors, as JSON types
     features: Callable[[Bytes], Features]
-    has_logits: bool = False
 
 
 class Statistics(NamedTuple):

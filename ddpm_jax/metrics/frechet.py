@@ -95,4 +95,10 @@ def spatial_distance(samples: Embedding, reference: Embedding) -> Value | None:
 
 
 FRECHET = Metric("frechet", embedding_distance, higher_is_better=False, inception_name="fid")
-SPATIAL = Metric("sfrechet", spatial_distance, higher_is_better=False, inception_name="sfid")
+SPATIAL = Metric(
+    name="sfrechet",
+    function=spatial_distance,
+    higher_is_better=False,
+    inception_name="sfid",
+    feature="spatial",
+)

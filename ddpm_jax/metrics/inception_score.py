@@ -45,5 +45,10 @@ def embedding_score(images: Embedding) -> Value | None:
 
 
 INCEPTION_SCORE = Metric(
-    "is", embedding_score, higher_is_better=True, needs_reference=False, least=SPLITS
+    name="is",
+    function=embedding_score,
+    higher_is_better=True,
+    needs_reference=False,
+    least=SPLITS,
+    feature="logits",
 )

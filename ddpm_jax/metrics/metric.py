@@ -25,6 +25,7 @@ class Metric(NamedTuple):
     inception_name: str = ""  # its usual name in Inception's features, if that differs
     needs_reference: bool = True
     least: int = 2  # images that each set must have
+    feature: str = ""  # the field of Features that it needs besides the vectors
 
 
 def stem(metric: Metric, space: str) -> str:

@@ -47,7 +47,7 @@ def classifier(images: Bytes, labels: Int[np.ndarray, " n"]) -> Space:
 
     weights = b"".join(array.tobytes() for layer in layers for array in layer)
     settings = {"hidden": list(HIDDEN), "weights": hashlib.sha256(weights).hexdigest()[:16]}
-    return Space("classifier", settings, features, has_logits=True)
+    return Space("classifier", settings, features)
 
 
 def flatten(images: Bytes) -> np.ndarray:

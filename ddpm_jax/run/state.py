@@ -134,7 +134,7 @@ def equal(one: Any, other: Any) -> Bool[Array, ""]:
 def say_young(directory: str, step: int, share: float) -> None:
     """Says that samples of an EMA are mostly those of the weights that training began with."""
     console.say(
-        f"{100 * share:.0f} % of the EMA at step {step} is still the weights that training began with;"
+        f"{100 * share:.4g} % of the EMA at step {step} is still the weights that training began with;"
         " --mode=sample or evaluate with --weights=raw takes those as trained"
     )
 

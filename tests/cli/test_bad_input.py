@@ -199,6 +199,11 @@ CASES = {
     ),
     "weights of what": Bad(2, "--weights goes with", ["--workdir=run", "--weights=raw"]),
     "no such weights": Bad(2, "ema|raw", ["--workdir=run", "--mode=sample", "--weights=average"]),
+    "following by what": Bad(
+        2,
+        "eval.best is 'is_'; choose from bits_per_dim_test, frechet_pixels_8_test",
+        scored("space", "pixels", "--follow", "--config.eval.best=is_"),
+    ),
     "following what": Bad(2, "--follow goes with", ["--workdir=run", "--mode=sample", "--follow"]),
     "only damaged checkpoints": Bad(
         1, "no checkpoint is left", ["--workdir=run", "--mode=sample"], "damaged_checkpoints"

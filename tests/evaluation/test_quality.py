@@ -283,7 +283,10 @@ def test_what_too_few_images_do_not_allow_is_left_out_and_said_before_samples_ar
     few = "precision_classifier (needs 4), recall_classifier (needs 4), is_classifier (needs 10)"
     assert f"test[:2] has 2 images; left out: {few}\n" in before and "train has" not in before
     compared = {f"{name}_classifier_8" for name in ("frechet", "kid", "precision", "recall")}
-    found = {name for name in record(trained)["scores"] if not name.endswith("_std")}
+    scores = record(trained)["scores"]
+    found = {name for name in scores if not name.endswith("_std")}
+    assert {name for name in found if "floor" not in name} <= set(quality.possible_names(run))
+    assert not any("precision_classifier_8_test" in name for name in quality.possible_names(run))
     assert found == {
         *(f"{name}_train" for name in compared),
         *("frechet_classifier_8_test-to2", "kid_classifier_8_test-to2", "is_classifier_1437_train"),

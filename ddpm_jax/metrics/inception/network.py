@@ -236,4 +236,4 @@ def space(
         )
 
     settings = {"weights": digest(weights), "resize": resize}
-    return Space("inception", settings, features, has_logits=True)
+    return Space("inception", settings, features)
