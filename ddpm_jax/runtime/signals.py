@@ -29,13 +29,15 @@ def listen() -> Callable[[], None]:
         number: signal.signal(number, lambda *_: None) for number in SIGNALS if heeds(number)
     }
     # A thread, because the main one runs no handler while XLA compiles, which may take minutes.
-    threading.Thread(target=watch, args=(read_end,), daemon=True).start()
+    thread = threading.Thread(target=watch, args=(read_end,), daemon=True)
+    thread.start()
 
     def stop() -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup)
         os.close(write_end)  # which ends the thread
+        thread.join(2.0)  # its line comes before the caller's next one
         pending.clear()
         current_work.clear()
 
