@@ -1,4 +1,4 @@
-"""The paper's CelebA-HQ run at 256x256, whose samples are its Figures 1 and 3.
+"""The paper's CelebA-HQ run at 256x256, whose samples are its Figures 1 and 11.
 
     python -m ddpm_jax.main --mode=prepare --config=configs/celebahq256.py --source=data256x256.tar
     python -m ddpm_jax.main --config=configs/celebahq256.py --workdir=gs://bucket/celebahq256
