@@ -42,10 +42,9 @@ def fit_attention(
     sections = replace(sections, {"model.attention": tuple(nearest)}, stored)
     model = find(sections, "model")
     attention = model.get("attention")
-    if type(attention) in (int, list):  # as the command line has 16 or [16] where "auto" was
-        model["attention"] = attention = (
-            (attention,) if type(attention) is int else tuple(attention)
-        )
+    if isinstance(attention, int | list):  # the command line has 16 or [16] where "auto" was
+        attention = tuple(attention) if isinstance(attention, list) else (attention,)
+        model["attention"] = attention
     if not heights or not isinstance(attention, tuple | list) or set(attention) <= set(heights):
         return sections
     if not stored or list(attention) != records.flatten(stored["config"]).get("model.attention"):
