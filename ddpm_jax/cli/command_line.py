@@ -141,10 +141,15 @@ def check_fields(config: ConfigDict, args: list[str]) -> None:
         match = re.match(r"--?(?:no)?config\.([^=]+)", arg)
         if match and match[1] not in known and match[1] not in fields:
             near = suggestion.suggest_fields(match[1], known)
-            hint = (
-                f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(known)}"
-            )
+            hint = f"did you mean {' or '.join(near)}?" if near else choices(match[1], known)
             raise Usage(f"the config has no field {match[1]}; {hint}")
+
+
+def choices(name: str, known: list[str]) -> str:
+    """Returns a hint that lists the fields of the name's section, or all if there is no such section."""
+    section = name.rpartition(".")[0]
+    own = [field for field in known if section and field.startswith(f"{section}.")]
+    return f"choose from {', '.join(own or known)}"
 
 
 def field_names(config: dict, prefix: str = "") -> list[str]:

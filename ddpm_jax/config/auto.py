@@ -11,7 +11,6 @@ from typing import Any
 from ddpm_jax.run import record as records
 from ddpm_jax.samplers import ode_solvers
 
-AUTO = records.AUTO
 GRID_STEPS = 20  # of the solvers below: a grid takes seconds then
 FEW_STEPS = ("ddim", *ode_solvers.SOLVERS)  # solvers whose samples need few steps
 ATTENTION = 16  # the height at which the paper's networks have attention
@@ -41,13 +40,17 @@ def fit_attention(
     heights = network_heights(sections, shape)
     nearest = sorted(heights, key=lambda height: abs(math.log2(height / ATTENTION)))[:1]
     sections = replace(sections, {"model.attention": tuple(nearest)}, stored)
-    attention = find(sections, "model").get("attention")
+    model = find(sections, "model")
+    attention = model.get("attention")
+    if isinstance(attention, int | list):  # the command line has 16 or [16] where "auto" was
+        attention = tuple(attention) if isinstance(attention, list) else (attention,)
+        model["attention"] = attention
     if not heights or not isinstance(attention, tuple | list) or set(attention) <= set(heights):
         return sections
     if not stored or list(attention) != records.flatten(stored["config"]).get("model.attention"):
         raise ValueError(
-            f"model.attention is {tuple(attention)}; this network's heights are {heights}: use some of"
-            ' them, () for none, or "auto"'
+            f"this network's heights are {heights}, but model.attention is {tuple(attention)}; use some"
+            ' of its heights, () for none, or "auto"'
         )
     return sections
 
@@ -69,9 +72,9 @@ def replace(
     for field, choice in choices.items():
         name, _, key = field.rpartition(".")
         section = find(sections, name)
-        if section.get(key) == AUTO:
-            value = before.get(field, AUTO)
-            value = choice if value == AUTO else value
+        if records.is_auto(section.get(key)):
+            value = before.get(field, records.AUTO)
+            value = choice if records.is_auto(value) else value
             section[key] = tuple(value) if isinstance(value, list) else value
     return sections
 

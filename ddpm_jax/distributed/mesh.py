@@ -115,11 +115,13 @@ def check_batch(mesh: Mesh, size: int, name: str) -> None:
         raise ValueError(f"{name} is {size}; it must be at least 1")
     if size % mesh.size:
         fewer = [n for n in range(mesh.size, 0, -1) if size % n == n % jax.process_count() == 0]
-        kept = " in a new run" if name == "train.batch_size" else ""  # a stored one keeps it
-        devices = f"set parallel.devices={fewer[0]}, or " if fewer else ""
+        remedies = [f"make it a multiple of {mesh.size}"]
+        if fewer:
+            remedies.append(f"set parallel.devices={fewer[0]}")
+        if name == "train.batch_size":  # which a stored run keeps
+            remedies = [*remedies[1:], f"{remedies[0]} in a new run"]
         raise ValueError(
-            f"{name} is {size}, which {mesh.size} devices cannot share evenly;"
-            f" {devices}make it a multiple of {mesh.size}{kept}"
+            f"{name} is {size}, which {mesh.size} devices cannot share evenly; {', or '.join(remedies)}"
         )
 
 

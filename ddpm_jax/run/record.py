@@ -114,8 +114,13 @@ def changed_fields(record: dict, config: dict) -> dict[str, tuple[Any, Any]]:
         for field in sorted(before.keys() | now.keys())
         if before.get(field) != now.get(field)
         and not field.startswith(CHANGEABLE)
-        and not (field in before and now.get(field) == AUTO)
+        and not (field in before and is_auto(now.get(field)))
     }
+
+
+def is_auto(value: Any) -> bool:
+    """Returns whether a value is "auto", which the command line makes a tuple where a tuple was."""
+    return value == AUTO or (isinstance(value, tuple | list) and list(value) == [AUTO])
 
 
 def check_same_run(workdir: epath.Path, config: dict) -> None:

@@ -54,6 +54,8 @@ CASES = {
     "no such config": Bad(2, "configs/nope.py does not exist", ["--config=configs/nope.py"]),
     "no such row": Bad(2, "eps-simple", [f"--config={ROOT}/configs/ablation.py:eps-simpel"]),
     "misspelt field": Bad(2, "did you mean train.steps", of("train.step", 3)),
+    "a field like no other": Bad(2, "choose from train.batch_size", of("train.xyzzyq", 3)),
+    "an abbreviated field": Bad(2, "did you mean optimizer.learning_rate?", of("optimizer.lr", 1)),
     "misspelt section": Bad(2, "did you mean train.steps", of("trian.steps", 3)),
     "misspelt flag": Bad(2, "workdir", [*NEW, "--wrokdir=x"]),
     "not a flag": Bad(2, "unexpected argument 'train'", [*NEW, "train"]),
@@ -96,6 +98,11 @@ CASES = {
         2, "parallel.devices is 9; this machine has 8", of("parallel.devices", 9)
     ),
     "indivisible batch": Bad(2, "8 devices cannot share evenly", of("parallel.devices", 8)),
+    "a batch of samples that the devices cannot share": Bad(
+        2,
+        "which 3 devices cannot share evenly; make it a multiple of 3, or set parallel.devices=2",
+        of("parallel.devices", 3, "--config.train.batch_size=9"),
+    ),
     "a stored batch that the devices cannot share": Bad(
         2,
         "set parallel.devices=2, or make it a multiple of 3 in a new run",

@@ -64,6 +64,14 @@ def test_a_number_of_one_s_own_stands_in_the_place_of_auto(tmp_path):
         built(load("digits"), tmp_path, 8, 1, **{"sample.steps": "many"})
 
 
+@pytest.mark.parametrize("typed, heights", [(("auto",), (16,)), (32, (32,)), ([8, 4], (8, 4))])
+def test_attention_as_the_command_line_reads_it(typed, heights, tmp_path):
+    """A tuple's "auto", and a height or a list without brackets where the config has "auto"."""
+    name = "cifar10" if isinstance(typed, tuple) else "image_folder"
+    run = built(load(name), tmp_path, 32, **{"data.image_size": 32, "model.attention": typed})
+    assert run.model.network.attention == heights
+
+
 def test_a_resume_takes_the_stored_choice(tmp_path):
     """Whatever the rule of a later version chooses."""
     first = built(load("image_folder"), tmp_path, 96, **{"data.image_size": 96})
