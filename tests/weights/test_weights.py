@@ -560,6 +560,8 @@ def test_weights_for_oblong_images_need_oblong_images(exported, tmp_path):
                 continue
             with pytest.raises(ValueError, match=rf"images of 32x64x3 .* are {images}"):
                 run_of(source, tmp_path / "run", data=data)
+    with pytest.raises(ValueError, match=r"data.path .*none.npy does not exist"):
+        run_of(source, tmp_path / "run", data={"path": f"{tmp_path}/none.npy"})
     with pytest.raises(ValueError, match=r"images of 32x32x3 .* are 64x64x3"):
         run_of(weights_source.read(str(exported), "auto"), tmp_path, data={"image_size": 64})
 
