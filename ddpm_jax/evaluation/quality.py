@@ -24,7 +24,7 @@ from ddpm_jax.metrics.features import Bytes, Embedding, Space
 from ddpm_jax.metrics.metric import Metric, Value
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import console, files, foreign
+from ddpm_jax.runtime import console, files
 
 METRICS = (
     frechet.FRECHET,
@@ -77,7 +77,7 @@ def check(run: Run) -> None:
     if settings.path:
         sample_files.read(epath.Path(settings.path), run.model.shape)
     if settings.reference:
-        foreign.check(epath.Path(settings.reference), references.GET)
+        references.check(settings.reference)
     spaces.check(run)
     if not real_images.counts(run):
         raise ValueError(

@@ -26,9 +26,9 @@ def read(run: Run, step: int) -> list[Record]:
     if not path.exists():
         return []
     try:
-        newest = json.loads(path.read_text())
-        return [newest, *newest.pop("earlier", [])]
-    except (ValueError, AttributeError) as error:
+        newest = dict(json.loads(path.read_text()))
+        return [newest, *map(dict, newest.pop("earlier", []))]
+    except (ValueError, TypeError) as error:
         console.say(f"{path} is damaged and will be replaced: {error}")
         return []
 

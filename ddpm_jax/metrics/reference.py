@@ -6,6 +6,7 @@ Our file is an .npz with TTUR's keys mu and sigma, which other programs can read
 import json
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,50 +62,52 @@ def read(
     NaN, wrong shapes, or a file that is damaged or of another kind.
     """
     path = epath.Path(path)
-    head = foreign.check(path, GET)
-    if not head.startswith(b"PK\x03\x04"):
-        raise ValueError(f"{path} is not an .npz file; it begins with {head[:8]!r}; {GET}")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            keys = [key for key in READERS if key in arrays.files]
-            if not keys:
-                raise ValueError(f"it holds {', '.join(arrays.files) or 'nothing'}, not {KEYS}")
-            reference = READERS[keys[0]](arrays, space)
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is truncated or damaged: {error}; {GET}") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; {GET}") from error
+    reference = open_file(path, READERS, space)
     if reference.record is None:
         check_dimensions(path, len(reference.statistics.mean), space, shape)
     return reference
 
 
+def check(path: epath.PathLike) -> None:
+    """Raises ValueError for a file that no space can read; not all that 'read' finds is found without one."""
+    open_file(epath.Path(path), CHECKS)
+
+
+def open_file(path: epath.Path, functions: Mapping[str, Callable[..., Any]], *args: Any) -> Any:
+    """Calls the function of the first key of 'functions' that the file has, with its arrays and 'args'."""
+    head = foreign.check(path, GET)
+    if not head.startswith(b"PK\x03\x04"):
+        raise ValueError(f"{path} is not an .npz file; it begins with {head[:8]!r}; {GET}")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            keys = [key for key in functions if key in arrays.files]
+            if not keys:
+                raise ValueError(f"it holds {', '.join(arrays.files) or 'nothing'}, not {KEYS}")
+            return functions[keys[0]](arrays, *args)
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is truncated or damaged: {error}; {GET}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; {GET}") from error
+
+
 def read_moments(arrays: np.lib.npyio.NpzFile, space: Space) -> Embedding:
     """Reads a file with mu and sigma, ours or another program's."""
     record = read_record(arrays, space) if "record" in arrays.files else None
-    count = int(arrays["count"]) if "count" in arrays.files else 0
-    statistics = moments(arrays["mu"], arrays["sigma"], count)
-    spatial = None
+    statistics, spatial = stored_moments(arrays), None
     if {"mu_s", "sigma_s"} <= set(arrays.files):
-        spatial = moments(arrays["mu_s"], arrays["sigma_s"], count)
+        spatial = moments(arrays["mu_s"], arrays["sigma_s"], statistics.count)
     return Embedding(statistics=statistics, spatial=spatial, record=record)
 
 
 def read_vectors(arrays: np.lib.npyio.NpzFile, space: Space) -> Embedding:
     """Reads a file of features, one row per image."""
-    vectors = arrays["pool_3"]
-    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating):
-        raise ValueError(f"its pool_3 is {vectors.dtype} {vectors.shape}, not rows of features")
+    vectors = stored_vectors(arrays)
     return Embedding(statistics=frechet.statistics(vectors), vectors=vectors)
 
 
 def embed_images(arrays: np.lib.npyio.NpzFile, space: Space) -> Embedding:
     """Embeds a file of images now, so its space is known."""
-    images = arrays["arr_0"]
-    if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
-        raise ValueError(
-            f"its arr_0 is {images.dtype} {images.shape}, not uint8 images [n, h, w, c]"
-        )
+    images = stored_images(arrays)
     parts = [space.features(images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
     joined = features.concatenate(parts)
     return Embedding(
@@ -115,7 +118,31 @@ def embed_images(arrays: np.lib.npyio.NpzFile, space: Space) -> Embedding:
     )
 
 
+def stored_moments(arrays: np.lib.npyio.NpzFile) -> Statistics:
+    count = int(arrays["count"]) if "count" in arrays.files else 0
+    return moments(arrays["mu"], arrays["sigma"], count)
+
+
+def stored_vectors(arrays: np.lib.npyio.NpzFile) -> np.ndarray:
+    vectors = arrays["pool_3"]
+    if vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.floating) or len(vectors) < 2:
+        raise ValueError(
+            f"its pool_3 is {vectors.dtype} {vectors.shape}, not two or more rows of features"
+        )
+    return vectors
+
+
+def stored_images(arrays: np.lib.npyio.NpzFile) -> np.ndarray:
+    images = arrays["arr_0"]
+    if images.ndim != 4 or images.dtype != np.uint8 or len(images) < 2:
+        raise ValueError(
+            f"its arr_0 is {images.dtype} {images.shape}, not two or more uint8 images [n, h, w, c]"
+        )
+    return images
+
+
 READERS = {"mu": read_moments, "pool_3": read_vectors, "arr_0": embed_images}
+CHECKS = {"mu": stored_moments, "pool_3": stored_vectors, "arr_0": stored_images}
 
 
 def read_record(arrays: np.lib.npyio.NpzFile, space: Space) -> dict[str, Any]:

@@ -93,7 +93,9 @@ def check_network(config: Json) -> None:
 
 def check_blocks(config: Json) -> None:
     """Raises ValueError for blocks, attention heads or norms that the paper's network does not have."""
-    widths = list(config.get("block_out_channels") or (224, 448, 672, 896))
+    widths = config.get("block_out_channels") or [224, 448, 672, 896]
+    if not isinstance(widths, list) or any(type(width) is not int for width in widths):
+        raise ValueError(f"its block_out_channels is {widths!r}; it must be a list of integers")
     down, up = (list(config.get(f"{way}_block_types") or ()) for way in ("down", "up"))
     mirrored = [block.replace("Down", "Up") for block in reversed(down)]
     if not set(down) <= {"DownBlock2D", "AttnDownBlock2D"} or up != mirrored:
@@ -125,6 +127,14 @@ def image_size(config: Json) -> tuple[int, int]:
             f"its network has sample_size {value!r}; it must be one size, or height and width"
         )
     return sizes[0], sizes[-1]
+
+
+def dropout(config: Json) -> float:
+    """Returns the rate of dropout from config.json. Raises ValueError for another type."""
+    value = config.get("dropout", 0.0)
+    if type(value) not in (int, float):
+        raise ValueError(f"its network has dropout {value!r}; it must be a number")
+    return float(value)
 
 
 def diffusion_section(config: Json) -> dict[str, Any]:

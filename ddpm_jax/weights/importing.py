@@ -55,6 +55,7 @@ def image_kind(data_set: Data | Folder) -> ImageKind:
     if isinstance(data_set, Folder):
         path = paths.user_path(data_set.path)
         if arrays.is_array(path):
+            arrays.check_exists(path)
             height, width, channels = arrays.read_images(path)[0].shape[1:]
             return (height, width, channels), 256  # an array is not cropped to squares
     return data_set.declared()

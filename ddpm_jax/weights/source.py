@@ -1,5 +1,6 @@
 """A foreign checkpoint: its format, its tensors, and the config fields that follow from them."""
 
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -54,6 +55,8 @@ def open_source(path: epath.Path) -> Source:
         return from_release(prefix, tensors, foreign.parse_step(prefix.name))
     if path.is_dir():
         return from_folder(path)
+    if re.search(tensor_files.SHARD, path.name):
+        raise ValueError(f"it is one shard of several; name the folder, --source={path.parent}")
     tensors = tensor_files.read_tensors(path)
     if formats.detect(tensors) == "diffusers":
         return from_folder(path.parent, path)
@@ -119,7 +122,7 @@ def from_folder(folder: epath.Path, file: epath.Path | None = None) -> Source:
     scheduler, notes = read_scheduler(inner)
     sections = config_sections(architecture, shape, diffusers.diffusion_section(scheduler))
     if "dropout" in network:
-        sections["model"]["dropout"] = float(network["dropout"])
+        sections["model"]["dropout"] = diffusers.dropout(network)
     if file.name not in tensor_files.WEIGHTS:
         notes += (f"its weights are those of {file.name}",)
     return Source(

@@ -10,6 +10,7 @@ import shutil
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from conftest import ROOT
@@ -191,6 +192,9 @@ CASES = {
     ),
     "no such samples": Bad(2, "none.npz does not exist", scored("path", "none.npz")),
     "no such statistics": Bad(2, "none.npz does not exist", scored("reference", "none.npz")),
+    "statistics of one image": Bad(
+        2, "not two or more rows of features", scored("reference", "one.npz"), "one_vector"
+    ),
     "weights that cannot be read": Bad(
         2,
         "inception-2015-12-05.tgz",
@@ -348,6 +352,10 @@ def images_that_are_none(folder):
 def records_cut_short(folder):
     for path in folder.glob("data/digits/*/*train*array_record*"):
         os.truncate(path, path.stat().st_size // 2)
+
+
+def one_vector(folder):
+    np.savez(folder / "one.npz", pool_3=np.ones((1, 64)))
 
 
 def a_file(folder):

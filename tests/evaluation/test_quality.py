@@ -116,10 +116,11 @@ def test_a_measurement_stays_when_others_are_made(tiny, tmp_path, capsys):
     quality_file.write(run, 2, again)
     everything.remove(first)
     assert quality_file.read(run, 2) == [again, *everything]
-    path.write_text("{")
-    quality_file.write(run, 2, first)
-    assert "2-quality.json is damaged" in capsys.readouterr().out
-    assert record(tmp_path) == first | {"earlier": []}
+    for damaged in ("{", "3", '{"earlier": null}', '{"earlier": [3]}'):
+        path.write_text(damaged)
+        quality_file.write(run, 2, first)
+        assert "2-quality.json is damaged" in capsys.readouterr().out
+        assert record(tmp_path) == first | {"earlier": []}
 
 
 def test_a_folder_of_pictures_and_an_array_say_the_same(tiny, trained, tmp_path):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -326,13 +327,22 @@ BAD = {
     "NaN": ({"mu": np.full(4, np.nan), "sigma": np.eye(4)}, "its mean has numbers that are not"),
     "integers": ({"mu": np.zeros(4, int), "sigma": np.eye(4)}, "its mean has numbers that are not"),
     "NaN features": ({"pool_3": np.full((5, 4), np.nan)}, "5 of 5 are not finite"),
-    "no rows": ({"pool_3": np.ones(4)}, "not rows of features"),
-    "float images": ({"arr_0": np.zeros((5, 2, 2, 1))}, "not uint8 images"),
-    "one image": ({"arr_0": IMAGES[:1]}, "at least 2 images"),
+    "no rows": ({"pool_3": np.ones(4)}, "not two or more rows of features"),
+    "one row": ({"pool_3": np.ones((1, 4))}, "not two or more rows of features"),
+    "float images": ({"arr_0": np.zeros((5, 2, 2, 1))}, "not two or more uint8 images"),
+    "one image": ({"arr_0": IMAGES[:1]}, "not two or more uint8 images"),
     "something else": ({"weights": np.ones(3)}, "it holds weights, not mu and sigma"),
     "no sigma": ({"mu": np.zeros(4)}, "sigma"),
     "pickled": ({"mu": np.array([{}], object), "sigma": np.eye(4)}, "allow_pickle"),
 }
+
+OF_A_SPACE = (
+    "another space",
+    "other settings",
+    "dimensions",
+    "features' dimensions",
+    "NaN features",
+)
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -342,6 +352,11 @@ def test_statistics_that_mislead_are_refused(tmp_path, name):
     with pytest.raises(ValueError) as caught:
         reference.read(tmp_path / "bad.npz", pixels(), SHAPE)
     assert words in str(caught.value) and "bad.npz" in str(caught.value)
+    if name in OF_A_SPACE:
+        reference.check(tmp_path / "bad.npz")
+    else:
+        with pytest.raises(ValueError, match=re.escape(words)):
+            reference.check(tmp_path / "bad.npz")
 
 
 FILES = {

@@ -345,6 +345,12 @@ SPOILED = {
     "groups": (of_network(norm_num_groups=16), "into 16 groups; there must be 32"),
     "other blocks": (of_network(down_block_types=["SkipDownBlock2D"] * 2), "SkipDownBlock2D"),
     "no size": (of_network(sample_size=None), "does not say the images' size"),
+    "widths of another type": (
+        of_network(block_out_channels="x"),
+        "its block_out_channels is 'x'; it must be a list of integers",
+    ),
+    "a word for a rate": (of_network(dropout="x"), "dropout 'x'; it must be a number"),
+    "no rate": (of_network(dropout=None), "dropout None; it must be a number"),
     "three sizes": (of_network(sample_size=[32, 32, 3]), "sample_size [32, 32, 3]; it must be one"),
     "a broken size": (of_network(sample_size=32.5), "sample_size 32.5; it must be one size"),
     "no size at all": (of_network(sample_size=[]), "sample_size []; it must be one size"),
@@ -456,6 +462,9 @@ def test_shards_are_read_by_their_index_as_the_source(exported, tmp_path):
     shards(folder)
     index = folder / "unet" / f"{tensor_files.WEIGHTS[0]}.index.json"
     assert weights_source.read(str(index), "diffusers").shape == (32, 32, 3)
+    (one, _) = sorted(index.parent.glob("*-of-*"))
+    with pytest.raises(ValueError, match="it is one shard of several; name the folder"):
+        weights_source.read(str(one), "auto")
 
 
 def test_sixteen_bits_are_read_as_what_they_say(exported, tmp_path):
@@ -551,6 +560,8 @@ def test_weights_for_oblong_images_need_oblong_images(exported, tmp_path):
                 continue
             with pytest.raises(ValueError, match=rf"images of 32x64x3 .* are {images}"):
                 run_of(source, tmp_path / "run", data=data)
+    with pytest.raises(ValueError, match=r"data.path .*none.npy does not exist"):
+        run_of(source, tmp_path / "run", data={"path": f"{tmp_path}/none.npy"})
     with pytest.raises(ValueError, match=r"images of 32x32x3 .* are 64x64x3"):
         run_of(weights_source.read(str(exported), "auto"), tmp_path, data={"image_size": 64})
 
