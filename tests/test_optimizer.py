@@ -103,3 +103,14 @@ def test_clipping_scales_to_the_norm_and_never_up(max_norm):
 def test_numbers_out_of_range_are_named(field, value):
     with pytest.raises(ValueError, match=f"optimizer.{field} is {value}"):
         optimizer.adam(**RECIPE | {"ema_decay": 0.9} | {field: value})
+
+
+def test_the_initial_weights_share_of_the_average_is_what_is_left_of_them():
+    """Ones that training turns to noughts at once leave their share."""
+    chain = optimizer.adam(0.0, 0, 0.9, 0.999, 1e-8, ema_decay=0.8)
+    ones, noughts = {"w": jnp.ones(3)}, {"w": jnp.zeros(3)}
+    state = chain.init(ones)
+    for left in (0.8, 0.64, 0.512):
+        _, state = chain.update(noughts, state, noughts)
+        assert optimizer.initial_share(state, 0.8) == pytest.approx(left)
+        np.testing.assert_allclose(optimizer.ema_params(state)["w"], left, rtol=1e-6)
