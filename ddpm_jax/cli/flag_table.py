@@ -74,7 +74,7 @@ TABLE = (
         "figures",
         "list",
         ["all"],
-        "all, or some of grid, progressive, rate_distortion, shared_latents, interpolation,"
+        "all, or some of forward, grid, progressive, rate_distortion, shared_latents, interpolation,"
         " coarse_to_fine, nearest, with commas between them; rate_distortion needs --mode=evaluate;"
         " not in all: solvers (few-step samplers compared), inversion (images to latents and back),"
         " ode (the same by the probability-flow ODE, and its likelihood), guidance (networks with"

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from ddpm_jax.figures import (
     compression,
+    forward,
     guidance,
     inversion,
     latents,
@@ -37,6 +38,7 @@ class Entry(NamedTuple):
 
 ALL = "all"
 FIGURES = {
+    "forward": Entry(forward.forward),
     "grid": Entry(samples.grid),
     "progressive": Entry(samples.progressive),
     "rate_distortion": Entry(rate_distortion.rate_distortion, rate_distortion.check),

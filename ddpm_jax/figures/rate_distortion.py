@@ -37,10 +37,10 @@ def check(run: Run) -> None:
         find_evaluation(run, steps[-1])
 
 
-def find_evaluation(run: Run, step: int) -> epath.Path:
+def find_evaluation(run: Run, step: int, what: str = "rate_distortion") -> epath.Path:
     """Finds the file with the bound's terms, that of the held-out split if there is one.
 
-    Raises NotEvaluated, with the command to type, if there is no such file.
+    Raises NotEvaluated, with what is left out and the command to type, if there is no such file.
     """
     held_out = bound.record_path(run, step, run.data.held_out)
     for path in (held_out, *bound.record_paths(run, step)):
@@ -50,7 +50,7 @@ def find_evaluation(run: Run, step: int) -> epath.Path:
     field = "images" if run.data.held_out else "train_images"
     option = "" if enabled else f" --config.eval.{field}=N"
     raise NotEvaluated(
-        f"no rate_distortion: {held_out.parent} has no terms of the bound at step {step}; compute them with"
+        f"no {what}: {held_out.parent} has no terms of the bound at step {step}; compute them with"
         f" --workdir={run.directory} --mode=evaluate{option}"
     )
 

@@ -296,7 +296,7 @@ def test_all_figures_are_files_and_the_same_files_again(digits, folder, capsys):
         "--mode=evaluate" in capsys.readouterr().out
     )  # the message of rate_distortion, which is left out
     first = contents(folder)
-    whole = {f"2-{name}" for name in (*NAMES, "progressive-quality")}
+    whole = {f"2-{name}" for name in (*NAMES, "progressive-quality", "forward-schedule")}
     assert first.keys() == {f"{n}.{s}" for n in whole for s in ("png", "pdf")} | {
         f"2-{name}.json" for name in NAMES
     }
@@ -307,9 +307,9 @@ def test_all_figures_are_files_and_the_same_files_again(digits, folder, capsys):
     for name, content in first.items():
         if name.endswith(".png"):
             Image.open(io.BytesIO(content)).verify()
-    for path in (folder / "figures").glob("2-[gpin]*"):
+    for path in (folder / "figures").glob("2-[fgpin]*"):
         path.unlink()
-    program.figures(run, ["grid", "progressive", "interpolation", "nearest"])
+    program.figures(run, ["forward", "grid", "progressive", "interpolation", "nearest"])
     assert contents(folder) == first
     other = run_of(digits, folder, **{"sample.seed": 1})
     program.figures(other, ["interpolation"])
