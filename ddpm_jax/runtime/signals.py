@@ -71,14 +71,19 @@ def watch(pipe: int) -> None:
             report(f"ddpm_jax: ended at once by a second signal, {name}; {CONTINUE}")
             os._exit(128 + number)
         received.append(name)
-        jax = sys.modules.get("jax")
-        if jax and jax.distributed.is_initialized():
+        if has_peers():
             os.kill(os.getpid(), signal.SIGTERM)  # jax's handler informs the other processes
         else:
             pending.append(name)
         work = current_work[0] if current_work else WORK
         report(f"{name}: saving as soon as {work} is done; send it again to exit at once")
     os.close(pipe)
+
+
+def has_peers() -> bool:
+    """Returns whether jax has joined other processes; False while jax itself is being imported."""
+    distributed = getattr(sys.modules.get("jax"), "distributed", None)
+    return getattr(distributed, "is_initialized", bool)()
 
 
 def report(text: str) -> None:

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import sys
 import time
+import types
 
 import pytest
 
@@ -51,6 +53,16 @@ def test_a_terminal_that_closes_sends_sighup_more_than_once(ended):
         time.sleep(0.05)
         assert not ended
         send(signal.SIGINT, lambda: ended)
+
+
+def test_a_signal_that_arrives_while_jax_is_imported_is_not_lost(monkeypatch, ended):
+    """Nor is the second."""
+    with signals.listening():
+        monkeypatch.setitem(
+            sys.modules, "jax", types.ModuleType("jax")
+        )  # as yet without its contents
+        send(signal.SIGTERM, lambda: signals.pending == ["SIGTERM"])
+        send(signal.SIGTERM, lambda: ended)
 
 
 def test_under_nohup_sighup_stays_ignored():
