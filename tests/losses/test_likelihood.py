@@ -14,6 +14,8 @@ from ddpm_jax.parameterization import Denoised
 
 SCHED, LEVELS = diffusion.linear(3, 0.2, 0.7), 5
 GREY = np.linspace(-1.0, 1.0, LEVELS)
+DATA = np.array([0.1, 0.3, 0.2, 0.25, 0.15])  # q(x_0), of the grey levels
+POINTS, WIDTH = np.linspace(-9.0, 9.0, 361, retstep=True)  # sums over them are integrals to 1e-12
 
 
 def denoiser(x_t, t):
@@ -23,7 +25,7 @@ def denoiser(x_t, t):
 
 def reverse(x_t, t):
     """Mean and standard deviation of p(x_{t-1} | x_t), of points x_t."""
-    x_t = jnp.asarray(x_t, jnp.float32).reshape(-1, 1, 1, 1)
+    x_t = jnp.asarray(x_t).reshape(-1, 1, 1, 1)
     times = jnp.full(len(x_t), t)
     out = denoiser(x_t, times)
     variance = parameterization.fixed_small
@@ -87,6 +89,52 @@ def test_exact_is_below_the_importance_weighted_bound_is_below_the_bound():
         assert nll + 0.02 < weighted[1] + 0.01 < total.mean()
         assert weighted[2] == pytest.approx(nll, abs=0.01)
         np.testing.assert_allclose(values.rate + values.distortion, values.total, rtol=1e-6)
+
+
+def forward(x, t, s=0):
+    """Mean and standard deviation of q(x_t | x_s), a row for each x."""
+    ratio = SCHED.alpha_bar[t] / SCHED.alpha_bar[s]
+    return np.sqrt(ratio) * np.asarray(x)[:, None], np.sqrt(1.0 - ratio)
+
+
+def bound_given_x_0():
+    """L in nats by Eq. 5: the package's terms of each grey level, integrated over q(x_t | x_0)."""
+    x_0 = jnp.asarray(GREY.repeat(len(POINTS))).reshape(-1, 1, 1, 1)
+    x_t = jnp.asarray(np.tile(POINTS, LEVELS)).reshape(-1, 1, 1, 1)
+
+    @jax.jit
+    def term(times):
+        out, variance = denoiser(x_t, times), parameterization.fixed_small
+        return bound_terms.bound_term(SCHED, variance, out, x_0, x_t, times, LEVELS)
+
+    bits = bound_terms.prior_term(SCHED, jnp.asarray(GREY).reshape(-1, 1, 1, 1))
+    for t in (1, 2, 3):
+        density = stats.norm.pdf(POINTS, *forward(GREY, t))
+        values = np.asarray(term(jnp.full(len(x_t), t))).reshape(LEVELS, -1)
+        bits += (density * values).sum(axis=1) * WIDTH
+    return float(DATA @ bits) * math.log(2.0)
+
+
+def bound_of_the_chain():
+    """L in nats by Eq. 26, which knows q(x_t) and q(x_{t-1} | x_t) without x_0."""
+    q = [DATA, *(DATA @ stats.norm.pdf(POINTS, *forward(GREY, t)) for t in (1, 2, 3))]
+    total = -DATA @ np.log(DATA) + (q[3] * np.log(q[3] / stats.norm.pdf(POINTS))).sum() * WIDTH
+    for t in (1, 2, 3):
+        x_s, width = (POINTS, WIDTH) if t > 1 else (GREY, 1.0)
+        step = forward(x_s, t, t - 1)
+        joint = q[t - 1][:, None] * stats.norm.pdf(POINTS, *step)
+        log_q = np.log(q[t - 1])[:, None] + stats.norm.logpdf(POINTS, *step) - np.log(q[t])
+        if t > 1:
+            log_p = stats.norm.logpdf(x_s[:, None], *reverse(POINTS, t))
+        else:
+            log_p = log_decoder(x_s[:, None], POINTS)
+        total += (joint * (log_q - log_p)).sum() * width * WIDTH
+    return total
+
+
+def test_the_bound_given_x_0_is_the_bound_of_the_whole_chain(x64):
+    """Eq. 5 is Eq. 16: sums of KL divergences with x_0 given, and without it plus the entropy of x_0."""
+    assert bound_given_x_0() == pytest.approx(bound_of_the_chain(), abs=1e-9)
 
 
 def test_the_error_of_x_0_hat_is_the_closed_form_of_a_linear_denoiser():
