@@ -51,6 +51,7 @@ def parse(argv: list[str]) -> Command:
         raise SystemExit(0)
     config, name, args = base_config(argv[1:])
     check_fields(config, args)
+    take_label(config, args)
     values = flag_table.define()
     argv = [*argv[:1], *args]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
@@ -150,6 +151,15 @@ def choices(name: str, known: list[str]) -> str:
     section = name.rpartition(".")[0]
     own = [field for field in known if section and field.startswith(f"{section}.")]
     return f"choose from {', '.join(own or known)}"
+
+
+def take_label(config: ConfigDict, args: list[str]) -> None:
+    """Lets sample.label, whose override must have its type, be a label's number or its name."""
+    text, _ = last_value(args, "config.sample.label")
+    if text is not None and "sample.label" in field_names(config.to_dict()):
+        label = int(text) if re.fullmatch(r"\s*[+-]?\d+\s*", text) else text
+        with config.ignore_type():
+            config.update_from_flattened_dict({"sample.label": label})
 
 
 def field_names(config: dict, prefix: str = "") -> list[str]:

@@ -14,7 +14,11 @@ from ddpm_jax.runtime import console
 def build(config: ConfigDict, directory: epath.Path, source: str | None) -> Data | Folder:
     """Returns the config's data section. Raises ValueError for invalid fields."""
     jax.config.update("jax_platforms", "cpu")  # a TPU serves one process, and this one needs no TPU
-    return data_section.data_source(config.to_dict()["data"])
+    data = data_section.data_source(config.to_dict()["data"])
+    if isinstance(data, Folder):
+        splits = {"data.split": data.split, "data.held_out": data.held_out}
+        data.check({field: split for field, split in splits.items() if split}, classes=0)
+    return data
 
 
 def prepare(data: Data | Folder, source: str | None) -> None:
@@ -25,6 +29,8 @@ def prepare(data: Data | Folder, source: str | None) -> None:
     try:
         if source:
             library.prepare_from_source(data.name, data.data_dir, source)
+        elif isinstance(data, Data):
+            library.open_builder(data.name, data.data_dir, make_folder=True)
         splits = {split: data.open(split) for split in filter(None, (data.split, data.held_out))}
     except ValueError as error:
         raise Usage(str(error)) from error

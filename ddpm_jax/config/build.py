@@ -17,12 +17,14 @@ from ddpm_jax.config import data as data_section
 from ddpm_jax.config import model as model_section
 from ddpm_jax.config import sections as config_sections
 from ddpm_jax.config.model import Diffusion
+from ddpm_jax.datasets.expected import Expected
 from ddpm_jax.datasets.source import Data, Folder
 from ddpm_jax.distributed import mesh as meshes
 from ddpm_jax.distributed.mesh import Layout
 from ddpm_jax.run import record as records
 from ddpm_jax.run.model import ImageKind, Model
 from ddpm_jax.run.run import Chain, Run
+from ddpm_jax.runtime import paths
 
 SECTIONS = (
     "seed",
@@ -63,10 +65,10 @@ def run(
     evaluation = section(
         config_sections.evaluation, "eval", sections["eval"], layout.mesh, diffusion.sched
     )
-    shape, levels = image_kind or find_image_kind(data, stored)
-    sections = auto.fit_attention(sections, shape, stored)
-    model = build_model(sections["model"], diffusion, shape, levels, layout)
-    sample = labels.check_and_name(sample, train, model.network.classes)
+    expected = find_expected(data, directory, stored, image_kind, sections)
+    sections = auto.fit_attention(sections, expected.shape, stored)
+    model = build_model(sections["model"], diffusion, expected.shape, expected.levels, layout)
+    sample = labels.check_and_name(sample, train, model.network.classes, expected.labels)
     if diffusion.classifies:
         labels.check_classifier(model.network.classes, train, evaluation)
     return Run(
@@ -75,7 +77,7 @@ def run(
         config=sections,
         seed=sections["seed"],
         layout=layout,
-        data=data,
+        data=data._replace(expected=expected.for_network(model.network.classes)),
         model=model,
         optimizer=optimizer,
         train=train,
@@ -126,14 +128,43 @@ def check_sections(sections: Mapping[str, Any]) -> None:
     validate.check_seed("seed", sections["seed"])
 
 
-def find_image_kind(data: Data | Folder, stored: Mapping[str, Any] | None) -> ImageKind:
-    """Returns shape and grey levels from the run's record if there is one, else from the data."""
-    if stored is not None:
-        return stored_image_kind(stored)
-    source = data.open(data.split)
-    return source.shape, source.levels
-
-
 def stored_image_kind(stored: Mapping[str, Any]) -> ImageKind:
     height, width, channels = stored["images"]["shape"]
     return (height, width, channels), stored["images"]["levels"]
+
+
+def check_folder(data: Folder, directory: epath.Path, classes: int, held_out: int) -> None:
+    """Raises ValueError for a folder of pictures from which a new run cannot be trained.
+
+    It has 'classes' classes, and measures 'held_out' held-out images.
+    """
+    folder = paths.user_path(data.path)
+    if data.path and paths.absolute(folder) == paths.absolute(directory):
+        raise ValueError(
+            f"data.path {data.path} is the --workdir too, where the run writes pictures of its own;"
+            " choose another --workdir"
+        )
+    splits = {"data.split": data.split} | ({"data.held_out": data.held_out} if held_out else {})
+    data.check({field: split for field, split in splits.items() if split}, classes)
+
+
+def find_expected(
+    data: Data | Folder,
+    directory: epath.Path,
+    stored: Mapping[str, Any] | None,
+    image_kind: ImageKind | None,
+    sections: Mapping[str, Any],
+) -> Expected:
+    """Returns what a run's images are like: as its record says if there is one, else as the data are.
+
+    With 'image_kind', shape and grey levels are these. Raises ValueError for data that lack labels or
+    the held-out split, if 'sections', the config, need them.
+    """
+    if stored is None and image_kind is None:
+        if isinstance(data, Folder):
+            check_folder(data, directory, sections["model"]["classes"], sections["eval"]["images"])
+        source = data.open(data.split)
+        return Expected(source.shape, source.levels, source.names)
+    labels = stored.get("labels") if stored else ()
+    shape, levels = image_kind or stored_image_kind(stored or {})
+    return Expected(shape, levels, None if labels is None else tuple(labels))

@@ -15,7 +15,7 @@ def load(spec: str) -> ConfigDict:
     """
     file, _, row = spec.partition(":")
     path = paths.user_path(file)
-    if not path.is_file():
+    if not paths.is_file(path):
         raise ValueError(f"--config: {file} does not exist")
     try:
         get_config = runpy.run_path(str(path))["get_config"]

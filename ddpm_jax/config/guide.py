@@ -29,7 +29,7 @@ def open_guide(run: Run) -> Run:
     folder = paths.absolute(epath.Path(run.sample.classifier))
     paths.check_literal(folder, "sample.classifier")
     other = load_classifier(run, folder)
-    labels.check_label(chain.label, other.model.network.classes)
+    chain = labels.find_label(chain, other.model.network.classes, other.labels)
     step, params = state.read_ema(other)
     chain = chain._replace(guide=Guide(model=other.model, params=params))
     # Two folders may share a name.

@@ -1,13 +1,18 @@
 """Checks of the fields that concern labels: sample.label, guidance and classifier, and label dropout."""
 
+from collections.abc import Sequence
+
 from ddpm_jax.config import validate
+from ddpm_jax.datasets import class_names
 from ddpm_jax.run.run import ALL, Chain, Eval, Sample, Train
 
 
-def check_and_name(sample: Sample, train: Train, classes: int) -> Sample:
+def check_and_name(
+    sample: Sample, train: Train, classes: int, names: Sequence[str] | None
+) -> Sample:
     """Returns the sample section with label and guidance scale in the chain's name.
 
-    'classes' is the network's number of classes, 0 for none. Raises ValueError for fields that this
+    'classes' is the network's number of classes, 0 for none, and 'names' are theirs. Raises ValueError for fields that this
     network does not support. With a sample.classifier, 'guide' checks and names the rest.
     """
     check_network_fields(sample, train, classes)
@@ -16,9 +21,27 @@ def check_and_name(sample: Sample, train: Train, classes: int) -> Sample:
             check_solver(section, chain)
     if sample.classifier:
         return sample
-    check_label(sample.chain.label, classes)
-    scale = f"-w{sample.chain.guidance:g}" if sample.chain.guidance else ""
-    return sample._replace(chain=append_to_name(sample.chain, scale))
+    chain = find_label(sample.chain, classes, names)
+    scale = f"-w{chain.guidance:g}" if chain.guidance else ""
+    return sample._replace(chain=append_to_name(chain, scale))
+
+
+def find_label(chain: Chain, classes: int, names: Sequence[str] | None) -> Chain:
+    """Returns the chain with both the number and the name of its label.
+
+    Raises ValueError for a label that is not among the classes, or a name if no names are known.
+    """
+    if chain.label_name and chain.label == ALL:
+        if not names:
+            raise ValueError(
+                f"sample.label is {chain.label_name!r}, but this run has no names of labels; give"
+                f" its number, 0 to {classes - 1}"
+            )
+        label = class_names.label_of(chain.label_name, names)
+        return chain._replace(label=label, label_name=names[label])
+    check_label(chain.label, classes)
+    is_named = ALL < chain.label < len(names or ())
+    return chain._replace(label_name=names[chain.label] if names and is_named else "")
 
 
 def append_to_name(chain: Chain, suffix: str) -> Chain:
@@ -32,7 +55,7 @@ def check_network_fields(sample: Sample, train: Train, classes: int) -> None:
     classifier_free = not sample.classifier
     is_set = {
         "sample.guidance": classifier_free and sample.chain.guidance != 0.0,
-        "sample.label": classifier_free and sample.chain.label != ALL,
+        "sample.label": classifier_free and is_labelled(sample.chain),
         "train.label_dropout": train.label_dropout > 0.0,
     }
     for field, value in is_set.items():
@@ -47,6 +70,10 @@ def check_network_fields(sample: Sample, train: Train, classes: int) -> None:
             "sample.guidance is set, but this network was trained with train.label_dropout 0, so"
             " it has no unconditional model; train one with 0.1"
         )
+
+
+def is_labelled(chain: Chain) -> bool:
+    return chain.label != ALL or chain.label_name != ""
 
 
 def check_solver(section: str, chain: Chain) -> None:

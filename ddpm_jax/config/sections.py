@@ -86,7 +86,7 @@ def sample(
     batch_size: int,
     seed: int,
     guidance: float,
-    label: int,
+    label: int | str,
     classifier: str,
 ) -> Sample:
     """Returns the sample section without sample.langevin. Raises ValueError for a number out of range."""
@@ -97,9 +97,13 @@ def sample(
         raise ValueError(
             f"sample.guidance is {guidance}; it must be -1 or more, and 0 turns it off"
         )
+    if type(label) not in (int, str):
+        raise ValueError(f"sample.label is {label!r}; it must be a label's number or name")
     chain = build_chain("sample", solver, steps, eta, spacing)
+    # A name becomes a number in config/labels.py, where the names are known.
+    conditioned = {"label_name": label} if isinstance(label, str) else {"label": label}
     return Sample(
-        chain=chain._replace(guidance=guidance, label=label),
+        chain=chain._replace(guidance=guidance, **conditioned),
         count=count,
         batch_size=batch_size,
         seed=seed,

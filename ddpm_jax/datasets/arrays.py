@@ -1,6 +1,7 @@
 """Data sets from arrays of images: .npy files, or .npz files as NumPy or OpenAI's evaluator write them."""
 
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ from etils import epath
 
 from ddpm_jax.datasets import shards
 from ddpm_jax.datasets.encoding import encode_png
+from ddpm_jax.runtime import paths
+
+LABEL_NAMES = ("label", "labels", "y")
 
 
 def is_array(path: epath.Path) -> bool:
@@ -16,12 +20,13 @@ def is_array(path: epath.Path) -> bool:
 
 
 def check_exists(path: epath.Path, field: str = "data.path") -> None:
-    if not path.is_file():
-        raise ValueError(f"{field} {path} does not exist")
+    if not paths.is_file(path):
+        problem = "is not a file" if path.exists() else "does not exist"
+        raise ValueError(f"{field} {path} {problem}")
 
 
 def read_images(path: epath.Path, field: str = "data.path") -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns uint8 images [n, h, w, 1 or 3] and, if an .npz has one array of n integers, those as labels.
+    """Returns uint8 images [n, h, w, 1 or 3] and, of an .npz, the labels or None; see find_labels.
 
     Raises ValueError for a file with anything else, and says what it holds.
     """
@@ -45,12 +50,27 @@ def read_images(path: epath.Path, field: str = "data.path") -> tuple[np.ndarray,
             f"{field} {path} has shape {images.shape};"
             " it must be [n, h, w], [n, h, w, 1] or [n, h, w, 3]"
         )
-    integers = [
-        value
-        for value in arrays.values()
-        if value.shape == (len(images),) and value.dtype.kind in "iu" and value.min() >= 0
-    ]
-    return images, integers[0] if len(integers) == 1 else None
+    return images, find_labels(arrays, len(images), f"{field} {path}")
+
+
+def find_labels(arrays: Mapping[str, np.ndarray], count: int, source: str) -> np.ndarray | None:
+    """Returns the array of 'count' integers, [n] or [n, 1], or None without one.
+
+    Of several, it is the one with a name of LABEL_NAMES. Raises ValueError if that does not decide.
+    """
+    found = {
+        name: value.reshape(count)
+        for name, value in arrays.items()
+        if value.shape in ((count,), (count, 1)) and value.dtype.kind in "iu" and value.min() >= 0
+    }
+    named = [name for name in found if name.lower() in LABEL_NAMES]
+    if len(found) > 1 and len(named) != 1:
+        raise ValueError(
+            f"{source} holds {len(found)} arrays that may be labels ({', '.join(found)}); name one of"
+            " them 'labels', or remove the others"
+        )
+    chosen = named if named else list(found)
+    return found[chosen[0]] if chosen else None
 
 
 def recipe(path: epath.Path, name: str, size: int, channels: int) -> shards.Recipe:

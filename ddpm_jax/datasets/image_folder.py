@@ -6,21 +6,22 @@ whose name contains a hash of the pictures.
 """
 
 import hashlib
-import io
-import json
 import os
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
-from ddpm_jax.datasets import arrays, library, shards
+from ddpm_jax.datasets import arrays, class_names, contents, library, shards, splits
 from ddpm_jax.datasets.encoding import decode_square, encode_png
-from ddpm_jax.runtime import console, files
+from ddpm_jax.datasets.expected import Expected
+from ddpm_jax.datasets.listing import Listing, escape, holds_run, list_files
+from ddpm_jax.runtime import console
 
 NAME = "image_folder"
+LEVELS = 256
 LABEL = "all"  # the only label of a folder without class folders
 
 
@@ -29,69 +30,60 @@ class Pictures(NamedTuple):
 
     root: epath.Path
     paths: list[str]
-    others: int  # the number of files without a picture's suffix
+    listing: Listing
 
     @property
-    def labels(self) -> list[str]:
-        """The names of the subfolders; LABEL alone if any picture is outside them."""
-        folders = {path.partition("/")[0] if "/" in path else "" for path in self.paths}
-        return [LABEL] if "" in folders else sorted(folders)
+    def others(self) -> int:
+        """The number of files without a picture's suffix."""
+        return len(self.listing.files) - len(self.paths)
+
+    @property
+    def folders(self) -> list[str]:
+        """The names of the subfolders that hold pictures."""
+        return sorted({path.partition("/")[0] for path in self.paths if "/" in path})
+
+    @property
+    def stray(self) -> str:
+        """A picture beside the class folders, or ""."""
+        outside = [path for path in self.paths if "/" not in path]
+        return min(outside) if outside and self.folders else ""
+
+    def classes(self, labels: Sequence[str] | None = ()) -> list[str]:
+        """Returns the class folders in the order of their labels; none if any picture is outside them.
+
+        'labels' is as in class_names.order.
+        """
+        if self.stray or not self.folders:
+            return []
+        class_names.check_distinct(self.folders)
+        return class_names.order(self.folders, labels)
 
 
-def find_pictures(root: epath.Path, field: str = "data.path") -> Pictures:
-    """Finds the pictures of a folder, without hidden files.
+def find_pictures(
+    root: epath.Path, field: str = "data.path", excluded: Collection[epath.Path] = ()
+) -> Pictures:
+    """Finds the pictures of a folder, without hidden files and what 'list_files' leaves out.
 
     The order is by a hash of the names, so that any slice of it is a fair sample. Raises ValueError if
     there is no such folder or no picture in it.
     """
     if not root.is_dir():
         raise ValueError(f"{field} {root} is not a folder")
+    if holds_run(str(root)):
+        raise ValueError(
+            f"{field} {root} is the folder of a run, with pictures of its own; move yours"
+        )
     # Pillow can write some formats, such as PDF, that it cannot read.
     formats = Image.registered_extensions()
     suffixes = {suffix for suffix, format in formats.items() if format in Image.OPEN}
-    names = [
-        name for name in list_files(root) if not any(part[0] == "." for part in name.split("/"))
-    ]
-    paths = [name for name in names if name[name.rfind(".") :].lower() in suffixes]
+    listing = list_files(root, excluded)
+    paths = [name for name in listing.files if name[name.rfind(".") :].lower() in suffixes]
     if not paths:
-        raise ValueError(f"{field} {root} holds no picture among its {len(names)} files")
-    paths.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
-    return Pictures(root, paths, len(names) - len(paths))
-
-
-def list_files(folder: epath.Path, prefix: str = "") -> list[str]:
-    """Lists the files of a folder and its subfolders, by their paths relative to it."""
-    names = []
-    for path in folder.iterdir():
-        name = prefix + path.name
-        names += list_files(path, f"{name}/") if path.is_dir() else [name]
-    return names
-
-
-def content_hash(root: epath.Path, names: list[str], cache: epath.Path) -> str:
-    """Hashes names and contents; reads files only if a name, size or modification time has changed."""
-    listing = hashlib.sha256(str(root.resolve()).encode())
-    for name in names:
-        listing.update(f"{name}\0{size_and_time(root / name)}\0".encode())
-    cached = cache / f"{listing.hexdigest()[:32]}.json"
-    if cached.exists():
-        return json.loads(cached.read_text())["content"]
-    content = hashlib.sha256()
-    for name in names:
-        content.update(name.encode() + b"\0")
-        with (root / name).open("rb") as file:
-            content.update(hashlib.file_digest(cast(io.BufferedIOBase, file), "sha256").digest())
-    with suppress(PermissionError):  # a data set prepared earlier may be on a read-only disk
-        files.write_json(cached, {"folder": str(root), "content": content.hexdigest()})
-    return content.hexdigest()
-
-
-def size_and_time(path: epath.Path) -> tuple[int, int]:
-    """Size and modification time, in nanoseconds if possible: a file may change twice in a second."""
-    if "://" in str(path):
-        return path.stat().length, path.stat().mtime
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
+        if listing.unreadable:
+            raise ValueError(f"{field} {root / listing.unreadable[0]} may not be read")
+        raise ValueError(f"{field} {root} holds no picture among its {len(listing.files)} files")
+    paths.sort(key=lambda name: hashlib.sha256(os.fsencode(name)).digest())
+    return Pictures(root, paths, listing)
 
 
 def prepare(
@@ -101,65 +93,132 @@ def prepare(
     channels: int,
     background: int,
     skip_unreadable: bool,
+    expected: Expected | None = None,
 ) -> epath.Path:
     """Returns the folder of the data set, which is written now unless the same one has been written before.
 
-    Raises ValueError if no picture is found; RuntimeError, unless 'skip_unreadable', if one cannot be read.
+    Raises ValueError if no picture is found, or they are not as 'expected' by a run; RuntimeError,
+    unless 'skip_unreadable', if one cannot be read.
     """
-    cache = data_dir / NAME
     if arrays.is_array(root):
         arrays.check_exists(root)
-        content = content_hash(root.parent, [root.name], cache)
-        data_set = arrays.recipe(root, f"{NAME}/{content[:16]}-array", size, channels)
+        data_set, notes = arrays.recipe(root, NAME, size, channels), []
+        base, paths, form = root.parent, [root.name], "array"
     else:
-        pictures = find_pictures(root)
-        content = content_hash(root, pictures.paths, cache)
+        pictures = find_pictures(root, excluded=own_folders(data_dir))
+        check_readable(pictures, skip_unreadable)
+        classes = pictures.classes(expected.labels if expected else ())
+        data_set = recipe(pictures, classes, size, channels, background, skip_unreadable)
+        notes = describe(pictures, classes)
+        base, paths = root, pictures.paths
         form = f"{size}x{channels}-on{background}" + ("-skipping" if skip_unreadable else "")
-        name = f"{NAME}/{content[:16]}-{form}"
-        data_set = recipe(pictures, name, size, channels, background, skip_unreadable)
+        if classes != sorted(classes):  # the order of earlier versions
+            form += "-natural"
+    if expected:
+        shape = cast(tuple[int, int, int], data_set.features["image"].shape)
+        expected.check(str(root), shape, LEVELS, library.label_names(data_set.features))
+    content = contents.read(base, paths, data_dir / NAME)
+    data_set = data_set._replace(name=f"{NAME}/{content.hash[:16]}-{form}")
     directory = shards.directory(data_dir, data_set)
     if not directory.exists():
         library.check_writable(data_dir)
         console.say(f"preparing {data_set.source} in {directory}")
+        for note in [*notes, *content.describe(len(paths))]:
+            console.say(note)
     return shards.write(data_dir, data_set)
 
 
+def own_folders(data_dir: epath.Path) -> tuple[epath.Path, epath.Path]:
+    """Returns the folders under which no pictures are looked for, even if they lie in data.path."""
+    return data_dir, data_dir / NAME
+
+
+def check(root: epath.Path, data_dir: epath.Path, fields: Mapping[str, str], classes: int) -> None:
+    """Checks what is known of a folder before it is prepared.
+
+    Raises ValueError if it has no labels for a network of 'classes' classes, or if a split is empty;
+    'fields' maps names of config fields to splits.
+    """
+    if arrays.is_array(root):
+        return
+    pictures = find_pictures(root, excluded=own_folders(data_dir))
+    if classes and pictures.stray:
+        raise ValueError(
+            f"{escape(str(pictures.root / pictures.stray))} lies beside the class folders, so that"
+            " there are no labels; move or remove it, or set --config.model.classes=0"
+        )
+    pictures.classes()
+    splits.check(fields, len(pictures.paths), str(root))
+
+
+def check_readable(pictures: Pictures, skip_unreadable: bool) -> None:
+    """Raises ValueError for a folder that may not be read, unless 'skip_unreadable'."""
+    folders = pictures.listing.unreadable
+    if folders and not skip_unreadable:
+        raise ValueError(
+            f"data.path {escape(str(pictures.root / folders[0]))} may not be read; change its"
+            " permissions, or add --config.data.skip_unreadable=True"
+        )
+
+
+def describe(pictures: Pictures, classes: Sequence[str]) -> list[str]:
+    """Returns what a user should know of a folder: what is left out, and the labels."""
+    notes = pictures.listing.describe()
+    if pictures.stray:
+        notes.append(f"no labels: {escape(pictures.stray)} lies beside class folders")
+    elif classes:
+        notes.append(f"labels   {class_names.table([class_names.of_folder(c) for c in classes])}")
+    return notes
+
+
 def recipe(
-    pictures: Pictures, name: str, size: int, channels: int, background: int, skip_unreadable: bool
+    pictures: Pictures,
+    classes: Sequence[str],
+    size: int,
+    channels: int,
+    background: int,
+    skip_unreadable: bool,
 ) -> shards.Recipe:
     """Stores the image, label and path of every picture."""
-    root, paths, labels = pictures.root, pictures.paths, pictures.labels
+    root, paths = pictures.root, pictures.paths
+    labels = {folder: class_names.of_folder(folder) for folder in classes}
 
     def example(item: int) -> dict[str, Any] | None:
         path = paths[item]
         try:
             image = decode_square((root / path).read_bytes(), size, channels, background)
         except Exception as error:  # pillow's plug-ins raise exceptions of all kinds
-            if not skip_unreadable:
-                raise RuntimeError(
-                    f"{root / path} cannot be read: {error}; remove it, or add"
-                    " --config.data.skip_unreadable=True"
-                ) from error
-            console.say(f"skipped {root / path}: {error}")
+            report_unreadable(root / path, error, skip_unreadable)
             return None
-        label = labels[0] if labels == [LABEL] else path.partition("/")[0]
-        return {"image": encode_png(image), "label": label, "path": path}
+        label = labels[path.partition("/")[0]] if labels else LABEL
+        return {"image": encode_png(image), "label": label, "path": escape(path)}
 
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(size, size, channels)),
-            "label": tfds.features.ClassLabel(names=labels),
+            "label": tfds.features.ClassLabel(names=list(labels.values()) or [LABEL]),
             "path": tfds.features.Text(),
         }
     )
-    source = f"{len(paths)} pictures of {root}"  # a resumed preparation compares this text
+    # A resumed preparation compares this text.
+    source = f"{len(paths)} pictures of {escape(str(root))}"
     if pictures.others:
         source += f"; {pictures.others} other files are left out"
     return shards.Recipe(
-        name=name,
+        name=NAME,
         version="1.0.0",
         source=source,
         features=features,
         count=len(paths),
         example=example,
     )
+
+
+def report_unreadable(path: epath.Path, error: Exception, skip: bool) -> None:
+    """Prints that a picture is skipped if 'skip', else raises RuntimeError."""
+    name, reason = escape(str(path)), getattr(error, "strerror", None) or error
+    if not skip:
+        raise RuntimeError(
+            f"{name} cannot be read: {reason}; remove it, or add --config.data.skip_unreadable=True"
+        ) from error
+    console.say(f"skipped {name}: {reason}")

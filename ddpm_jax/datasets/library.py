@@ -28,19 +28,22 @@ FROM_SOURCE = {
 }
 
 
-def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+def open_builder(name: str, data_dir: str, make_folder: bool = False) -> tfds.core.DatasetBuilder:
     """Returns the builder of a data set, which is prepared now if it is not on disk.
 
-    Raises ValueError if there is no such data set or no folder 'data_dir'; "" is TFDS's default folder.
+    Raises ValueError if there is no such data set or, without 'make_folder', no folder 'data_dir'; ""
+    is TFDS's default folder.
     """
-    check_exists(data_dir)
+    folder = resolve(data_dir)
+    if not make_folder:
+        check_exists(data_dir)
     builder = find_builder(name, data_dir)
     if builder.is_prepared():
         return builder
     if name in FROM_SOURCE:
         raise not_prepared(name, data_dir)
-    check_writable(resolve(data_dir))
-    with lock.wait_for(shards.lock_path(resolve(data_dir), name)):
+    check_writable(folder)
+    with lock.wait_for(shards.lock_path(folder, name)):
         # Another process may have prepared it meanwhile.
         if not find_builder(name, data_dir).is_prepared():
             console.say(f"preparing data set {name} in {builder.data_dir}")
@@ -49,14 +52,18 @@ def open_builder(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
 
 
 def resolve(data_dir: str) -> epath.Path:
-    """The folder of prepared data sets; "" is TFDS's default."""
-    return paths.user_path(data_dir or constants.DATA_DIR)
+    """Returns the folder of prepared data sets; "" is TFDS's default.
+
+    Raises ValueError for a path that TFDS would take for a pattern.
+    """
+    folder = paths.user_path(data_dir or constants.DATA_DIR)
+    paths.check_literal(folder, "data.data_dir")
+    return folder
 
 
 def check_exists(data_dir: str) -> None:
-    paths.check_literal(resolve(data_dir), "data.data_dir")
     if data_dir and not resolve(data_dir).is_dir():
-        raise ValueError(f"data.data_dir {data_dir} does not exist")
+        raise ValueError(f"data.data_dir {data_dir} does not exist; --mode=prepare makes it")
 
 
 def check_writable(folder: epath.Path) -> None:
@@ -84,6 +91,13 @@ def features(builder: tfds.core.DatasetBuilder) -> Any:
     return builder.info.features or {}
 
 
+def label_names(known: Any) -> tuple[str, ...]:
+    """Returns the names of the labels among a data set's features; () if it has none."""
+    if "label" not in known or not getattr(known["label"], "num_classes", None):
+        return ()
+    return tuple(known["label"].names)
+
+
 def not_prepared(name: str, data_dir: str) -> ValueError:
     return ValueError(
         f"data set {name!r} is not in {resolve(data_dir)}; prepare it once, with this --config:"
@@ -98,7 +112,6 @@ def prepare_from_source(name: str, data_dir: str, source: str) -> None:
     """
     if name not in FROM_SOURCE:
         raise ValueError(f"data set {name!r} takes no --source")
-    check_exists(data_dir)
     check_writable(resolve(data_dir))
     recipe = FROM_SOURCE[name].recipe(name, epath.Path(source))
     console.say(f"preparing {name} from {source} in {shards.directory(resolve(data_dir), recipe)}")

@@ -1,7 +1,7 @@
 """Splits of data sets, read as uint8 images without TensorFlow."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,8 @@ import tensorflow_datasets as tfds
 from jaxtyping import Array, Int, UInt8
 from PIL import Image
 
-from ddpm_jax.datasets import image_folder, library
+from ddpm_jax.datasets import class_names, image_folder, library
+from ddpm_jax.datasets.expected import Expected
 from ddpm_jax.runtime import paths
 
 Bytes = UInt8[np.ndarray, "n h w c"]
@@ -29,6 +30,7 @@ class Source(NamedTuple):
     shape: tuple[int, int, int]
     levels: int  # the number of grey levels, 0..levels - 1
     classes: int = 0  # 0 without labels
+    names: tuple[str, ...] = ()  # of the classes
     loaded_labels: Indices | None = None  # of decoded images
 
     @property
@@ -92,43 +94,16 @@ def open_data_set(name: str, data_dir: str, split: str, image_size: int) -> Sour
     return open_split(library.open_builder(name, data_dir), split, image_size)
 
 
-def open_folder(
-    path: str,
-    data_dir: str,
-    split: str,
-    image_size: int,
-    channels: int,
-    background: int,
-    skip_unreadable: bool,
-) -> Source:
-    """Opens a split of a folder of pictures, which is prepared under 'data_dir' if it is not yet.
-
-    Raises ValueError if no picture is found, RuntimeError if one cannot be read.
-    """
-    if not path:
-        raise ValueError(
-            "data.path is not set; name a folder of pictures with --config.data.path=DIR"
-        )
-    library.check_exists(data_dir)
-    directory = image_folder.prepare(
-        root=paths.user_path(path),
-        data_dir=library.resolve(data_dir),
-        size=image_size,
-        channels=channels,
-        background=background,
-        skip_unreadable=skip_unreadable,
-    )
-    return open_split(tfds.builder_from_directory(directory), split, image_size)
-
-
 def open_split(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -> Source:
     """Opens a split of a prepared data set. Raises ValueError for an unknown split or another size."""
     name = builder.name
     try:
         builder.info.splits[split]
     except (KeyError, ValueError) as error:
-        splits = ", ".join(builder.info.splits)
-        raise ValueError(f"data set {name!r} has no split {split!r}; it has {splits}") from error
+        known = ", ".join(builder.info.splits)
+        raise ValueError(f"data set {name!r} has no split {split!r}; it has {known}") from error
+    if not builder.info.splits[split].num_examples:
+        raise ValueError(f"split {split!r} of data set {name!r} holds no image")
     decoders = {"image": tfds.decode.SkipDecoding()}
     try:
         records = builder.as_data_source(split, decoders=decoders)  # pyright: ignore[reportCallIssue]
@@ -137,18 +112,16 @@ def open_split(builder: tfds.core.DatasetBuilder, split: str, image_size: int) -
             f"data set {name!r} is not stored as ArrayRecord; prepare it with"
             " download_and_prepare(file_format='array_record')"
         ) from error
-    if not len(records):
-        raise ValueError(f"split {split!r} of data set {name!r} holds no image")
     shape = decode(name, records, np.array([0]))[0].shape
     check_size(name, shape, image_size)
-    features = library.features(builder)
-    classes = features["label"].num_classes if "label" in features else 0
+    names = library.label_names(library.features(builder))
     return Source(
         name=name,
         records=records,
         shape=shape,
         levels=level_count(builder),
-        classes=classes,
+        classes=len(names),
+        names=names,
     )
 
 
@@ -163,6 +136,8 @@ def check_classes(source: Source, classes: int) -> None:
     """Raises ValueError if a network of 'classes' classes, 0 for none, cannot use the source's labels."""
     if classes and classes != source.classes:
         labels = f"labels of {source.classes} classes" if source.classes else "no labels"
+        if source.names and not class_names.are_numbers(source.names):
+            labels += f" ({class_names.table(source.names)})"
         raise ValueError(f"model.classes is {classes}, but data set {source.name!r} has {labels}")
 
 
@@ -194,9 +169,13 @@ class Data(NamedTuple):
     split: str
     held_out: str  # "" if the data set has no such split
     flip: bool
+    expected: Expected | None = None  # of a run; not a field of the config
 
     def open(self, split: str) -> Source:
-        return open_data_set(self.name, self.data_dir, split, self.image_size)
+        opened = open_data_set(self.name, self.data_dir, split, self.image_size)
+        if self.expected:
+            self.expected.check(opened.name, opened.shape, opened.levels, opened.names)
+        return opened
 
     def declared(self) -> tuple[tuple[int, int, int], int]:
         """Shape and grey levels of the images, without reading them."""
@@ -216,18 +195,37 @@ class Folder(NamedTuple):
     split: str
     held_out: str
     flip: bool
+    expected: Expected | None = None  # of a run; not a field of the config
+
+    def check(self, fields: Mapping[str, str], classes: int) -> None:
+        """Checks the folder before it is prepared; see image_folder.check."""
+        if self.path:
+            data_dir = library.resolve(self.data_dir)
+            image_folder.check(paths.user_path(self.path), data_dir, fields, classes)
 
     def open(self, split: str) -> Source:
-        return open_folder(
-            path=self.path,
-            data_dir=self.data_dir,
-            split=split,
-            image_size=self.image_size,
+        """Opens a split, after preparing the folder under 'data_dir' if it is not yet.
+
+        Raises ValueError if no picture is found, RuntimeError if one cannot be read.
+        """
+        if not self.path:
+            raise ValueError(
+                "data.path is not set; name a folder of pictures with --config.data.path=DIR"
+            )
+        directory = image_folder.prepare(
+            root=paths.user_path(self.path),
+            data_dir=library.resolve(self.data_dir),
+            size=self.image_size,
             channels=self.channels,
             background=self.background,
             skip_unreadable=self.skip_unreadable,
+            expected=self.expected,
         )
+        opened = open_split(tfds.builder_from_directory(directory), split, self.image_size)
+        if self.expected:
+            self.expected.check(opened.name, opened.shape, opened.levels, opened.names)
+        return opened
 
     def declared(self) -> tuple[tuple[int, int, int], int]:
         """Shape and grey levels of the images, without reading them."""
-        return (self.image_size, self.image_size, self.channels), 256
+        return (self.image_size, self.image_size, self.channels), image_folder.LEVELS

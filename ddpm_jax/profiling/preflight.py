@@ -45,7 +45,7 @@ def build_run(config: ConfigDict, directory: epath.Path, topology: str | None) -
     devices = None if name == topologies.LOCAL else topologies.devices(name)
     data_set = data.data_source(sections["data"])
     stored = records.read_binding(directory, sections)
-    image_kind = build.find_image_kind(data_set, stored) if stored else data_set.declared()
+    image_kind = build.stored_image_kind(stored) if stored else data_set.declared()
     count = sections["parallel"].get("devices") or len(devices or jax.devices())
     for field, size in round_up_batches(sections, count).items():
         section, key = field.split(".")

@@ -1,6 +1,7 @@
 """A run's config.json: the run that a folder holds, and the fields that a resume may change."""
 
 import json
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -78,9 +79,16 @@ def is_untrained(workdir: epath.Path) -> bool:
     return all(UNFINISHED in name for name in found)
 
 
-def write(workdir: epath.Path, config: dict, shape: tuple[int, ...], levels: int) -> None:
+def write(
+    workdir: epath.Path,
+    config: dict,
+    shape: tuple[int, ...],
+    levels: int,
+    labels: Sequence[str] | None = (),
+) -> None:
     """Writes config.json: the config, and what makes the run's files readable without its data set.
 
+    'labels' are the names of the network's classes, or None if the run's earlier config.json has none.
     Says so if it replaces another config, with which nothing was trained.
     """
     path = workdir / "config.json"
@@ -89,6 +97,7 @@ def write(workdir: epath.Path, config: dict, shape: tuple[int, ...], levels: int
     record = {
         "config": config,
         "images": {"shape": shape, "levels": levels},
+        **({} if labels is None else {"labels": list(labels)}),
         "packages": {package: metadata.version(package) for package in PACKAGES},
         "device": jax.devices()[0].device_kind,
     }

@@ -37,6 +37,7 @@ class Chain(NamedTuple):
     takes_labels: bool = True  # False: the solver runs image by image, without labels
     guidance: float = 0.0  # the guidance scale w, of a classifier or classifier-free; 0: none
     label: int = ALL  # the class of every image; ALL: image i is of class i modulo their number
+    label_name: str = ""  # of that class
     guide: Guide | None = None  # None: no classifier
 
 
@@ -113,6 +114,11 @@ class Run(NamedTuple):
     eval: Eval
     name: str = ""  # the config file's, for display
     weights: str = "ema"  # or "raw": which parameters of a checkpoint programs read
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The names of the network's classes; None if the run is of a version that stored none."""
+        return self.data.expected.labels if self.data.expected else ()
 
     @property
     def mesh(self) -> Mesh:

@@ -104,9 +104,9 @@ def write_samples(run: Run, step: int, params: Any) -> Bytes:
     folder = run.directory / "samples"
     program = make_program(run.model, settings.chain)
     batches = -(-settings.count // settings.batch_size)
-    console.say(
-        f"sampling {settings.count} images at step {step}, {run.prefix}{settings.chain.name}"
-    )
+    chain = settings.chain
+    label = f", label {chain.label}: {chain.label_name}" if chain.label_name else ""
+    console.say(f"sampling {settings.count} images at step {step}, {run.prefix}{chain.name}{label}")
     fingerprint = (weight_digests(params, settings.chain), *runs.rounding(run))
     with (
         resumable.parts_folder(folder / name, settings.batch_size, *fingerprint) as parts_folder,

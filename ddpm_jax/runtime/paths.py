@@ -1,6 +1,7 @@
 """Paths as users type them."""
 
 import glob
+import os
 
 from etils import epath
 
@@ -16,6 +17,11 @@ def user_path(text: epath.PathLike) -> epath.Path:
 def absolute(path: epath.Path) -> epath.Path:
     """Returns an absolute path; resolve() would turn a gs:// path into a local one."""
     return path if "://" in str(path) else path.resolve()
+
+
+def is_file(path: epath.Path) -> bool:
+    """Returns whether a path is a file that ends; epath's is_file() is true of pipes and devices too."""
+    return path.is_file() if "://" in str(path) else os.path.isfile(path)
 
 
 def check_literal(path: epath.Path, name: str) -> None:

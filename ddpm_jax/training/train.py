@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from ddpm_jax.datasets import batches as data_batches
-from ddpm_jax.datasets import pixels, source
+from ddpm_jax.datasets import class_names, pixels, source
 from ddpm_jax.distributed import mesh, processes
 from ddpm_jax.run import record, sampling
 from ddpm_jax.run import state as states
@@ -98,7 +98,10 @@ def train(run: Run) -> None:
         return
     labelled = run.model.network.classes > 0
     source = data_batches.load(run.data.open(run.data.split), labelled)
-    record.write(run.directory, run.config, run.model.shape, run.model.levels)
+    labels = source.names if labelled else run.labels
+    record.write(run.directory, run.config, run.model.shape, run.model.levels, labels)
+    if labelled and not class_names.are_numbers(source.names):
+        console.say(f"labels   {class_names.table(source.names)}")
     step_fn, draw = compiled_step(run), grid_program(run)
     rows = mesh.local_rows(settings.batch_size)
     keep = (settings.keep, settings.keep_every, settings.keep_best)

@@ -116,7 +116,7 @@ def import_weights(run: Run, source: Source) -> None:
     like = state.abstract(run)
     weights = read_weights(source, like.params)
     train_state = make_state(like, weights, find_step(source))
-    record.write(run.directory, run.config, run.model.shape, run.model.levels)
+    record.write(run.directory, run.config, run.model.shape, run.model.levels, run.labels)
     keep = (run.train.keep, run.train.keep_every, run.train.keep_best)
     with closing(checkpoint.manager(run.checkpoints, *keep)) as manager:
         placed = jax.device_put(train_state, state.shardings(run))

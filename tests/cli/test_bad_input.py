@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from conftest import ROOT
+from PIL import Image
 from support.command import TINY, ddpm, ddpm_process
+
+from ddpm_jax.datasets import digits as digits_set
 
 NEW = [f"--config={ROOT}/configs/digits.py", *TINY[1:], "--config.data.data_dir=data"]
 PREFLIGHT = ["--mode=preflight", "--topology=local", "--config.parallel.devices=0"]
@@ -131,6 +134,41 @@ CASES = {
     "no held-out split": Bad(2, "no split 'tset'", of("data.held_out", "tset")),
     "no pictures": Bad(
         2, "data.path nowhere is not a folder", [FOLDER, "--config.data.path=nowhere"]
+    ),
+    "few pictures": Bad(
+        2,
+        "holds none of the 10 pictures of pictures; it takes 11 or more",
+        [FOLDER, "--config.data.path=pictures", "--config.eval.images=4"],
+        "ten_pictures",
+    ),
+    "few pictures to prepare": Bad(
+        2,
+        "holds none of the 10 pictures of pictures; it takes 11 or more",
+        [FOLDER, "--config.data.path=pictures", "--mode=prepare"],
+        "ten_pictures",
+    ),
+    "a workdir that is the folder of pictures": Bad(
+        2,
+        "pictures is the --workdir too",
+        [FOLDER, "--config.data.path=./pictures", "--workdir=pictures"],
+        "ten_pictures",
+    ),
+    "a picture beside class folders": Bad(
+        2,
+        "pictures/0.png lies beside the class folders",
+        [FOLDER, "--config.data.path=pictures", "--config.model.classes=2"],
+        "a_picture_beside_two_folders",
+    ),
+    "images of another width": Bad(
+        2,
+        "the run's images are 8x8x1 with 17 grey levels, but those of 'digits' are 8x12x1",
+        ["--workdir=run"],
+        "wider_images",
+    ),
+    "no such label": Bad(
+        2,
+        "sample.label is 'seven'; choose from 0, 1, 2",
+        of("sample.label", "seven", "--config.model.classes=10"),
     ),
     "no path": Bad(2, "--config.data.path=DIR", [FOLDER]),
     "no arrays": Bad(2, "none.npy does not exist", [FOLDER, "--config.data.path=none.npy"]),
@@ -356,6 +394,32 @@ def records_cut_short(folder):
 
 def one_vector(folder):
     np.savez(folder / "one.npz", pool_3=np.ones((1, 64)))
+
+
+def ten_pictures(folder):
+    (folder / "pictures").mkdir()
+    for i in range(10):
+        Image.new("RGB", (8, 8), (i, i, i)).save(folder / "pictures" / f"{i}.png")
+
+
+def a_picture_beside_two_folders(folder):
+    ten_pictures(folder)
+    for i in range(1, 10):
+        (folder / "pictures" / f"class {i % 2}").mkdir(exist_ok=True)
+        name = folder / "pictures" / f"{i}.png"
+        name.rename(folder / "pictures" / f"class {i % 2}" / name.name)
+
+
+def wider_images(folder):
+    """A data set of the same name, whose images are 12 pixels wide."""
+    encode = digits_set.encode_png
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            digits_set, "encode_png", lambda image: encode(np.pad(image, ((0, 0), (2, 2))))
+        )
+        shutil.rmtree(folder / "data" / "digits")
+        builder = tfds.builder("digits", data_dir=str(folder / "data"))
+        builder.download_and_prepare(file_format="array_record")
 
 
 def a_file(folder):

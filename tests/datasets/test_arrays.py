@@ -1,6 +1,7 @@
 """Images that are rows of a .npy or .npz."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from etils import epath
 
 from ddpm_jax.config import build
 from ddpm_jax.datasets import batches, image_folder
+from ddpm_jax.datasets.arrays import read_images
+from ddpm_jax.datasets.expected import Expected
 from ddpm_jax.evaluation import evaluate
 from ddpm_jax.run import sampling
 from ddpm_jax.training import train
@@ -48,6 +51,53 @@ def test_an_npz_s_integers_are_labels(tmp_path):
     for record in records(prepared(tmp_path / "some.npz", tmp_path)):
         assert record["label"] == labels[record["row"]]
         np.testing.assert_array_equal(record["image"][..., 0], images[record["row"]])
+
+
+@pytest.mark.parametrize(
+    "arrays, expected",
+    [
+        ({"arr_1": np.arange(40)[:, None] % 7}, True),
+        ({"numbers": np.arange(40), "Label": np.arange(40) % 7}, True),
+        ({"y": np.arange(40) % 7, "other": np.arange(40)}, True),
+        ({"logits": np.ones((40, 1))}, False),
+        ({"minus": np.arange(40) - 1}, False),
+    ],
+)
+def test_which_integers_are_labels(tmp_path, arrays, expected):
+    np.savez(tmp_path / "some.npz", images=rows(), **arrays)
+    _, labels = read_images(epath.Path(tmp_path / "some.npz"))
+    assert (labels is not None) == expected
+    if expected:
+        np.testing.assert_array_equal(labels, np.arange(40) % 7)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("label", "y")])
+def test_two_arrays_that_may_be_labels_are_named(tmp_path, names):
+    np.savez(tmp_path / "some.npz", images=rows(), **dict.fromkeys(names, np.arange(40)))
+    with pytest.raises(ValueError, match=f"2 arrays that may be labels \\({', '.join(names)}\\)"):
+        read_images(epath.Path(tmp_path / "some.npz"))
+
+
+def test_a_pipe_is_no_file_of_arrays(tmp_path):
+    os.mkfifo(tmp_path / "some.npy")
+    with pytest.raises(ValueError, match="some.npy is not a file"):
+        prepared(tmp_path / "some.npy", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "expected, words",
+    [
+        (Expected((16, 32, 1), 256), "images are 16x32x1 with 256 .* are 16x24x1 with 256"),
+        (Expected((16, 24, 1), 17), "16x24x1 with 17 grey levels, but those of .*some.npz' are 16"),
+        (Expected((16, 24, 1), 256, ("a", "b")), "labels are 0: a, 1: b; those of .* are 0: 0"),
+    ],
+)
+def test_images_unlike_a_run_s_are_refused_before_anything_is_written(tmp_path, expected, words):
+    np.savez(tmp_path / "some.npz", images=rows(), labels=np.arange(40) % 2)
+    path, data_dir = epath.Path(tmp_path / "some.npz"), epath.Path(tmp_path / "data")
+    with pytest.raises(ValueError, match=words):
+        image_folder.prepare(path, data_dir, 16, 1, 255, False, expected)
+    assert not data_dir.exists()
 
 
 def test_a_changed_array_is_noticed(tmp_path):

@@ -78,7 +78,7 @@ def train_state(run: Run, raw: int = RAW, ema: int = EMA, step: int = STEP) -> T
 
 def write(run: Run, *states: TrainState) -> None:
     """Leaves the run in its folder as training would: its config, and a checkpoint of each state."""
-    record.write(run.directory, run.config, run.model.shape, run.model.levels)
+    record.write(run.directory, run.config, run.model.shape, run.model.levels, run.labels)
     with closing(checkpoint.manager(run.checkpoints, max(1, len(states)), 0, "")) as manager:
         for each in states or (train_state(run),):
             checkpoint.save(manager, int(each.step), each, {"loss": math.inf})
