@@ -22,10 +22,8 @@ SAMPLES = 8
 NEIGHBOURS = 5
 CHUNK_VALUES = 2**24  # values of training images compared at a time
 CROP = 100 / 256  # of each side: Fig. 12 crops faces of 256 pixels to 100
-ANY_SIZE = (
-    "inception",
-    "pixels",
-)  # spaces of crops too: Inception resizes, the small classifier cannot
+# The spaces that have features of crops too: Inception resizes, the small classifier takes one size.
+ANY_SIZE = "inception", "pixels"
 GRAY = 200  # around a crop: unlike the black or white in which digits end
 PART = 50_000  # training images after which the neighbours found so far are kept
 
@@ -104,7 +102,8 @@ def search(
     trained: TrainedRun, source: Source, queries: Bytes, space: Space, view: View, k: int
 ) -> Neighbours:
     """Finds the k images of 'source' nearest to each query, by the features of the view's crop."""
-    query_vectors = space.features(view.crop(queries)).vectors
+    cropped = view.crop(queries)
+    query_vectors = space.features(cropped).vectors
     chunk = max(1, min(1000, CHUNK_VALUES // int(np.prod(source.shape))))
 
     def search_part(number: int) -> Arrays:
@@ -121,7 +120,9 @@ def search(
         return nearest_so_far[0]._asdict()
 
     with console.progress(f"nearest, {view.name}", source.count, unit="image") as bar:
-        folder = trained.kept / f"nearest-{space.name}-{view.name}"
+        folder = (
+            trained.kept / f"nearest-{space.name}-{view.name}-{cropped.shape[1]}x{cropped.shape[2]}"
+        )
         parts = resumable.collect(folder, -(-source.count // PART), search_part, lambda: None)
     return closest([Neighbours(**part) for part in parts], k)
 
