@@ -8,7 +8,8 @@
 The first command, needed once, crops and resizes the images of the unzipped LMDB as StyleGAN2's release did.
 
 The paper: TPU v3-8, 2,400,000 steps at 2.2 steps/s, 303 hours; FID 6.36. The paper flips images everywhere
-but here; the release's script flips them here too. This config follows the paper; --config.data.flip=True follows the script.
+but here; the release's script flips them here too. This config follows the paper; --config.data.flip=True
+follows the script.
 """
 
 import runpy

@@ -7,8 +7,8 @@
 
 The first command, needed once, crops and resizes the images of the unzipped LMDB as StyleGAN2's release did.
 
-The paper: TPU v3-8, 1,800,000 steps at 2.2 steps/s, 227 hours; FID 19.75. The paper flips images, the release's script does
-not; --config.data.flip=False follows the script.
+The paper: TPU v3-8, 1,800,000 steps at 2.2 steps/s, 227 hours; FID 19.75. The paper flips images,
+the release's script does not; --config.data.flip=False follows the script.
 """
 
 import runpy

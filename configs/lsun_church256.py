@@ -7,7 +7,8 @@
 
 The first command, needed once, crops and resizes the images of the unzipped LMDB as StyleGAN2's release did.
 
-The paper: TPU v3-8, 1,200,000 steps at 2.2 steps/s, 152 hours; FID 7.89. Both the paper and the release's script flip images.
+The paper: TPU v3-8, 1,200,000 steps at 2.2 steps/s, 152 hours; FID 7.89. Both the paper and the release's
+script flip images.
 """
 
 import runpy

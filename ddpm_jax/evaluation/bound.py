@@ -104,7 +104,8 @@ def summary(values: Bound) -> dict[str, float | None]:
 def rmse(values: Bound) -> Values:
     """RMSE of x_0-hat at each stratum, on 0..255: the root of the mean over all images and pixels. Table 4.
 
-    The paper does not say whether its RMSE is this one or the mean of each image's root, which is no larger.
+    The paper's formula, sqrt(||x_0 - x_0-hat||^2 / D), is of one image; it does not say whether its RMSE is this
+    one or the mean of each image's root, which is no larger.
     """
     return 127.5 * np.sqrt(values.mse.mean(axis=0))
 

@@ -21,6 +21,9 @@ from ddpm_jax.runtime.resumable import Arrays
 SAMPLES = 8
 NEIGHBOURS = 5
 CHUNK_VALUES = 2**24  # values of training images compared at a time
+CROP = 100 / 256  # of each side: Fig. 12 crops faces of 256 pixels to 100
+# The spaces that have features of crops too: Inception resizes, the small classifier takes one size.
+ANY_SIZE = "inception", "pixels"
 GRAY = 200  # around a crop: unlike the black or white in which digits end
 PART = 50_000  # training images after which the neighbours found so far are kept
 
@@ -45,9 +48,10 @@ def whole(images: Bytes) -> Bytes:
 
 
 def centre_slices(height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns of the central crop, half of each side. Fig. 12 crops faces to 100 of 256 pixels."""
-    spans = [((size - size // 2) // 2, size // 2) for size in (height, width)]
-    rows, columns = (slice(first, first + max(count, 1)) for first, count in spans)
+    """Rows and columns of the central crop, which has the fraction of each side that Fig. 12's has."""
+    counts = [max(1, round(CROP * size)) for size in (height, width)]
+    spans = [((size - n) // 2, n) for size, n in zip((height, width), counts, strict=True)]
+    rows, columns = (slice(first, first + count) for first, count in spans)
     return rows, columns
 
 
@@ -98,7 +102,8 @@ def search(
     trained: TrainedRun, source: Source, queries: Bytes, space: Space, view: View, k: int
 ) -> Neighbours:
     """Finds the k images of 'source' nearest to each query, by the features of the view's crop."""
-    query_vectors = space.features(view.crop(queries)).vectors
+    cropped = view.crop(queries)
+    query_vectors = space.features(cropped).vectors
     chunk = max(1, min(1000, CHUNK_VALUES // int(np.prod(source.shape))))
 
     def search_part(number: int) -> Arrays:
@@ -115,7 +120,9 @@ def search(
         return nearest_so_far[0]._asdict()
 
     with console.progress(f"nearest, {view.name}", source.count, unit="image") as bar:
-        folder = trained.kept / f"nearest-{space.name}-{view.name}"
+        folder = (
+            trained.kept / f"nearest-{space.name}-{view.name}-{cropped.shape[1]}x{cropped.shape[2]}"
+        )
         parts = resumable.collect(folder, -(-source.count // PART), search_part, lambda: None)
     return closest([Neighbours(**part) for part in parts], k)
 
@@ -125,18 +132,20 @@ def nearest(trained: TrainedRun) -> Figure:
 
     In pixels and, if the run has another feature space, in its features too.
     """
-    page, facts = nearest_in(trained, features.pixels(), (WHOLE, CENTRE))
+    page, facts = nearest_in(trained, features.pixels())
     pages, by_space = {"": page}, {"pixels": facts}
     other = spaces.available(trained.run)
     if other is not None and other.name != "pixels":
-        # Some spaces have features of whole images only.
-        pages[f"-{other.name}"], by_space[other.name] = nearest_in(trained, other, (WHOLE,))
+        pages[f"-{other.name}"], by_space[other.name] = nearest_in(trained, other)
     return Figure(pages, by_space)
 
 
-def nearest_in(
-    trained: TrainedRun, space: Space, views: Sequence[View]
-) -> tuple[plotting.Page, dict[str, Any]]:
+def views(space: Space) -> tuple[View, ...]:
+    """The views that a space has features of."""
+    return (WHOLE, CENTRE) if space.name in ANY_SIZE else (WHOLE,)
+
+
+def nearest_in(trained: TrainedRun, space: Space) -> tuple[plotting.Page, dict[str, Any]]:
     """The sheet and facts of one space, by Euclidean distance. Flipped training images are not searched."""
     queries = samples.first_samples(trained, samples.grid_size(trained))[:SAMPLES]
     source = trained.run.data.open(trained.run.data.split)
@@ -150,7 +159,7 @@ def nearest_in(
         "centre_rows_and_columns": [[side.start, side.stop] for side in (rows, across)],
     }
     columns, headers = [], []
-    for view in views:
+    for view in views(space):
         distances, places = search(trained, source, queries, space, view, k)
         images = pixels.stretch(source.read(places.reshape(-1)), source.levels)
         first = len(headers) // 2 * (k + 1)

@@ -166,6 +166,6 @@ def diffuse(trained: TrainedRun, x_0: Floats, times: Sequence[int]) -> list[Floa
 def rmse(
     one: Float[np.ndarray, "*#n h w c"], other: Float[np.ndarray, "*#n h w c"]
 ) -> Float64[np.ndarray, "..."]:
-    """Returns the RMSE of each image on the scale 0..255, as in the paper's Table 4."""
+    """Returns the RMSE of each image on Table 4's scale, 0..255; bound.rmse is of all images together."""
     difference = np.clip(one, -1.0, 1.0) - np.clip(other, -1.0, 1.0)
     return 127.5 * np.sqrt(np.mean(np.square(difference, dtype=np.float64), axis=(-3, -2, -1)))

@@ -217,12 +217,33 @@ def test_a_training_image_is_nearest_to_itself(trained, monkeypatch, together):
         np.testing.assert_allclose(found.distances, brute, atol=1e-5)
 
 
-def test_the_centre_is_half_of_each_side():
-    picture = np.arange(6 * 8, dtype=np.uint8).reshape(1, 6, 8, 1)
-    np.testing.assert_array_equal(nearest.centre(picture), picture[:, 1:4, 2:6])
+def test_the_centre_is_the_paper_s_fraction_of_each_side():
+    picture = np.arange(8 * 13, dtype=np.uint8).reshape(1, 8, 13, 1)
+    np.testing.assert_array_equal(nearest.centre(picture), picture[:, 2:5, 4:9])
     cut = nearest.gray_surround(picture)
     np.testing.assert_array_equal(nearest.centre(cut), nearest.centre(picture))
-    assert (cut == nearest.GRAY).sum() == 6 * 8 - 3 * 4
+    assert (cut == nearest.GRAY).sum() == 8 * 13 - 3 * 5
+    faces = [(side.start, side.stop) for side in nearest.centre_slices(256, 256)]
+    assert faces == [(78, 178)] * 2  # Fig. 12: 100 of 256 pixels
+    assert nearest.centre(np.zeros((1, 1, 2, 3), np.uint8)).shape == (1, 1, 1, 3)
+
+
+def test_crops_are_compared_in_spaces_that_take_any_size(trained, monkeypatch):
+    """A stand-in for Inception sees both views; the small classifier has whole images only."""
+    seen = []
+
+    def average(images):
+        seen.append(images.shape[1:3])
+        return features.Features(images.mean(axis=(1, 2)).astype(np.float32))
+
+    stand_in = features.Space("inception", {}, average)
+    monkeypatch.setattr(nearest.spaces, "available", lambda run: stand_in)
+    drawn = nearest.nearest(trained())
+    assert set(seen) == {(8, 8), (3, 3)}
+    assert {"whole", "centre"} <= drawn.facts["inception"].keys()
+    assert drawn.facts["inception"]["centre"] != drawn.facts["pixels"]["centre"]
+    classifier = stand_in._replace(name="classifier")
+    assert nearest.views(classifier) == (nearest.WHOLE,)
 
 
 def terms_of(T, steps, bits):
