@@ -102,7 +102,7 @@ def panels(facts: dict[str, Any]) -> list[Plot]:
     ]
     plots = [
         Plot("$t$", "signal-to-noise ratio", [Line(t, facts["signal_to_noise"])], log=True),
-        Plot("$t$", "weight in Eq. 12 (1 in Eq. 14)", by_variance, log=True),
+        Plot("$t$", "weight in Eq. 12\n(1 in Eq. 14)", by_variance, log=True),
     ]
     if "terms" in facts:
         terms = facts["terms"]
