@@ -76,7 +76,7 @@ def forward(trained: TrainedRun) -> Figure:
         "indices": indices,
         "times": times,
         "signal_to_noise": signal_to_noise(sched).tolist(),
-        "weights": {name: listed(values) for name, values in weights(sched).items()},
+        "eq_12_weights": {name: listed(values) for name, values in weights(sched).items()},
     }
     try:
         path = rate_distortion.find_evaluation(run, trained.step, "terms by t in forward")
@@ -97,12 +97,12 @@ def panels(facts: dict[str, Any]) -> list[Plot]:
     """The plots over t, with logarithmic axes, as they span orders of magnitude."""
     t = range(1, len(facts["signal_to_noise"]) + 1)
     by_variance = [
-        Line(t, facts["weights"]["beta"], r"$\sigma_t^2 = \beta_t$"),
-        Line(t, facts["weights"]["beta_tilde"], r"$\sigma_t^2 = \tilde\beta_t$"),
+        Line(t, facts["eq_12_weights"]["beta"], r"$\sigma_t^2 = \beta_t$"),
+        Line(t, facts["eq_12_weights"]["beta_tilde"], r"$\sigma_t^2 = \tilde\beta_t$"),
     ]
     plots = [
         Plot("$t$", "signal-to-noise ratio", [Line(t, facts["signal_to_noise"])], log=True),
-        Plot("$t$", "weight in Eq. 12 (1 in Eq. 14)", by_variance, log=True),
+        Plot("$t$", "weight in Eq. 12\n(1 in Eq. 14)", by_variance, log=True),
     ]
     if "terms" in facts:
         terms = facts["terms"]

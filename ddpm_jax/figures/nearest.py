@@ -120,9 +120,8 @@ def search(
         return nearest_so_far[0]._asdict()
 
     with console.progress(f"nearest, {view.name}", source.count, unit="image") as bar:
-        folder = (
-            trained.kept / f"nearest-{space.name}-{view.name}-{cropped.shape[1]}x{cropped.shape[2]}"
-        )
+        height, width = cropped.shape[1:3]
+        folder = trained.kept / f"nearest-{space.name}-{view.name}-{height}x{width}"
         parts = resumable.collect(folder, -(-source.count // PART), search_part, lambda: None)
     return closest([Neighbours(**part) for part in parts], k)
 

@@ -152,6 +152,28 @@ def test_progressive_closes_in_on_the_sample(trained):
     assert len(drawn.pages["-quality"].axes) == 3
 
 
+def test_progressive_scores_as_many_images_as_an_evaluation_and_says_how_many(trained, monkeypatch):
+    """In groups of two batches; the final x_0-hats are the samples, and so are their scores."""
+    fields = {"eval.quality.samples": 20, "eval.quality.space": "classifier", "sample.count": 20}
+    it = trained(**fields)
+    monkeypatch.setattr(samples, "GROUP_VALUES", 2 * 8 * 9 * 64)
+    drawn = samples.progressive(it)
+    made = samples.first_samples(it, 20)
+    logits = samples.frechet_distance(it).space.features(made).logits
+    mean, std = samples.inception_score.inception_score(logits)
+    assert drawn.facts["images"] == 20
+    assert len(drawn.facts["is_classifier"]) == len(drawn.facts["times"]) == 9
+    assert drawn.facts["is_classifier"][-1] == pytest.approx(mean, rel=1e-3)
+    assert drawn.facts["is_classifier_std"][-1] == pytest.approx(std, rel=1e-2, abs=1e-3)
+    labels = [axes.get_ylabel() for axes in drawn.pages["-quality"].axes]
+    assert labels[2:] == ["Fréchet distance\n(20 images)", "Inception Score\n(20 images)"]
+    assert len(list((it.kept).glob("progressive-*"))) == 2
+    more = trained(**fields | {"eval.quality.samples": 50_000})
+    assert samples.quality_images(more, 21) == 50_000  # the limit is memory
+    large = more.run._replace(model=more.run.model._replace(shape=(256, 256, 3)))
+    assert samples.quality_images(more._replace(run=large), 21) == 1040
+
+
 def test_the_ends_of_an_interpolation_are_reconstructions_of_its_sources(trained):
     """lambda = 0 and 1 give each source's own x_t, decoded with the pair's noise."""
     it = trained()

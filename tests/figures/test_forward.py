@@ -67,8 +67,9 @@ def test_the_terms_are_drawn_where_an_evaluation_has_some(loud_run, capsys):
     drawn = forward.forward(trained)
     assert "no terms by t in forward" in capsys.readouterr().out
     assert drawn.facts["times"] == list(range(9)) and "terms" not in drawn.facts
-    assert drawn.facts["weights"]["beta_tilde"][0] is None
+    assert drawn.facts["eq_12_weights"]["beta_tilde"][0] is None
     assert len(drawn.facts["indices"]) == forward.ROWS
+    assert not drawn.facts.keys() & program.facts(run, 4).keys()  # which they would replace
     assert len(drawn.pages["-schedule"].axes) == 2
     terms = {"first": [1, 2, 5], "size": [1, 3, 4], "bits_per_dim": [2.0, 3.0, 0.0]}
     path = run.directory / "eval" / "4-likelihood-test.json"
