@@ -60,7 +60,7 @@ def test_a_call_leaves_nothing_behind_however_it_ends(tmp_path, runs, monkeypatc
         (2, []),
         (2, [DIGITS, "--config.train.batch_size=0", "--verbosity=1"]),
         (2, [DIGITS, "--wrokdir=x"]),
-        (2, [DIGITS, "--mode=prepare", "--config.data.data_dir=gone"]),
+        (2, [DIGITS, "--mode=prepare", "--config.data.name=digitz"]),
         (2, [DIGITS, "--mode=sample", f"--workdir={tmp_path}"]),
         (2, [*PREFLIGHT, "--topology=v5e:2x3"]),
         (2, [*PREFLIGHT, "--topology=v3:2x2", "--config.train.batch_size=9"]),
