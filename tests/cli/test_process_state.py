@@ -19,6 +19,7 @@ from ddpm_jax.runtime import signals
 
 DIGITS = f"--config={ROOT}/configs/digits.py"
 PREFLIGHT = [f"--config={ROOT}/configs/digits.py", *TINY[1:], "--mode=preflight"]
+INDIVISIBLE = ["--config.parallel.devices=0", "--config.train.batch_size=9"]
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_call_leaves_nothing_behind_however_it_ends(tmp_path, runs, monkeypatc
         (2, [DIGITS, "--mode=prepare", "--config.data.name=digitz"]),
         (2, [DIGITS, "--mode=sample", f"--workdir={tmp_path}"]),
         (2, [*PREFLIGHT, "--topology=v5e:2x3"]),
-        (2, [*PREFLIGHT, "--topology=v3:2x2", "--config.train.batch_size=9"]),
+        (2, [*PREFLIGHT, "--topology=v3:2x2", *INDIVISIBLE]),
         (0, [*PREFLIGHT, f"--workdir={tmp_path}"]),
     ]
     for status, args in ends:
