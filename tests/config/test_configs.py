@@ -62,7 +62,7 @@ def test_every_row_of_table_2_is_a_config_that_trains(row, tmp_path):
 
     small = {"channels": 4, "multipliers": (1, 2), "blocks": 1}
     config.model.update(small)
-    run = build.run(config, epath.Path(tmp_path))
+    run = build.run(config, epath.Path(tmp_path), image_kind=((32, 32, 3), 256))
     x_0 = jax.random.uniform(jax.random.key(0), (2, 32, 32, 3), minval=-1.0)
     t, eps = np.array([1, 700]), jax.random.normal(jax.random.key(1), x_0.shape)
 

@@ -230,6 +230,7 @@ def test_a_second_ctrl_c_ends_it_at_once_even_while_it_compiles(digits, tmp_path
 def test_a_terminal_that_closes_ends_training_as_sigterm_does(digits, tmp_path):
     """SIGHUP from the kernel, and writes that fail: only a terminal does both."""
     args = [*ARGS, f"--config.data.data_dir={digits}", f"--workdir={tmp_path}"]
+    args.append("--config.train.steps=1000000")  # more than it takes on any machine
     main, side = os.openpty()
     take = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
     become = f"{take}; os.execv(sys.executable, sys.argv[1:])"
@@ -246,7 +247,6 @@ def test_a_terminal_that_closes_ends_training_as_sigterm_does(digits, tmp_path):
     os.close(main)
     assert process.wait(timeout=120) == 0
     newest = max(checkpoints(tmp_path))
-    assert newest < LAST
     again = Command(tmp_path / "log", *args)
     assert resumed_from(again) == newest
     assert again.send(signal.SIGTERM) == 0
