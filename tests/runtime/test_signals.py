@@ -11,6 +11,14 @@ import pytest
 from ddpm_jax.runtime import console, signals
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """SIGHUP as it is without nohup, which the tests may run under."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def ended(monkeypatch):
     """The statuses with which this process would have been ended."""
@@ -66,14 +74,11 @@ def test_a_signal_that_arrives_while_jax_is_imported_is_not_lost(monkeypatch, en
 
 
 def test_under_nohup_sighup_stays_ignored():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with signals.listening():
-            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-            os.kill(os.getpid(), signal.SIGHUP)
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and not signals.pending
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with signals.listening():
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and not signals.pending
 
 
 def test_a_reader_that_is_gone_does_not_end_the_run(monkeypatch):

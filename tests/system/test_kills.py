@@ -233,7 +233,8 @@ def test_a_terminal_that_closes_ends_training_as_sigterm_does(digits, tmp_path):
     args.append("--config.train.steps=1000000")  # more than it takes on any machine
     main, side = os.openpty()
     take = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
-    become = f"{take}; os.execv(sys.executable, sys.argv[1:])"
+    heed = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # these tests may be under nohup
+    become = f"{take}; {heed}; os.execv(sys.executable, sys.argv[1:])"
     command = [sys.executable, "-c", become, sys.executable, "-m", "ddpm_jax.main", *map(str, args)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
