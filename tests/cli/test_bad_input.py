@@ -187,7 +187,7 @@ CASES = {
     "a pattern for a data_dir": Bad(2, "data.data_dir: ", of("data.data_dir", "d*ta")),
     "a pattern for a classifier": Bad(
         2,
-        "sample.classifier: ",
+        "r[0] contains [",
         ["--workdir=run", "--mode=sample", "--config.sample.classifier=r[0]"],
     ),
     "nobody's home": Bad(2, "no such user", [*NEW, "--workdir=~nobody-here/run"]),
