@@ -5,8 +5,9 @@
 Pictures of any size and format that pillow reads are turned upright, put on a background where they are
 transparent ('data.background', 0 black to 255 white), cropped to the central square and resized to
 'data.image_size'; 'data.channels' = 1 makes them gray. This happens once, and again after the folder has
-changed. Subfolders of DIR are classes, in the natural order of their names. An unreadable file stops the preparation with its name;
-'data.skip_unreadable' leaves such files out. 'data.flip' mirrors at random; set it to False for text or maps.
+changed. Subfolders of DIR are classes, in the natural order of their names. An unreadable file stops the
+preparation with its name; 'data.skip_unreadable' leaves such files out. 'data.flip' mirrors at random; set it
+to False for text or maps.
 DIR may also be a .npy or .npz file of images.
 
 'model.attention' = "auto" puts attention at the network's height nearest to the paper's 16, by ratio: with five

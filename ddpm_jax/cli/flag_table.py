@@ -115,8 +115,8 @@ TABLE = (
         "weights",
         "enum",
         "ema",
-        "which weights to read: ema, their average over training, or raw, those as trained; files of"
-        " raw weights are named so",
+        "the weights to read: ema, their average over training, or raw, as trained; the names of files"
+        " made from raw weights contain 'raw'",
         choices=("ema", "raw"),
     ),
     Flag(

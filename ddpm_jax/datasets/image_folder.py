@@ -129,12 +129,12 @@ def prepare(
 
 
 def own_folders(data_dir: epath.Path) -> tuple[epath.Path, epath.Path]:
-    """Returns the folders under which no pictures are looked for, even if they lie in data.path."""
+    """Returns the folders to leave out of data.path, which may be data_dir itself."""
     return data_dir, data_dir / NAME
 
 
 def check(root: epath.Path, data_dir: epath.Path, fields: Mapping[str, str], classes: int) -> None:
-    """Checks what is known of a folder before it is prepared.
+    """Checks a folder before it is prepared.
 
     Raises ValueError if it has no labels for a network of 'classes' classes, or if a split is empty;
     'fields' maps names of config fields to splits.
@@ -162,7 +162,7 @@ def check_readable(pictures: Pictures, skip_unreadable: bool) -> None:
 
 
 def describe(pictures: Pictures, classes: Sequence[str]) -> list[str]:
-    """Returns what a user should know of a folder: what is left out, and the labels."""
+    """Returns lines about a folder: its labels, and what is left out."""
     notes = pictures.listing.describe()
     if pictures.stray:
         notes.append(f"no labels: {escape(pictures.stray)} lies beside class folders")

@@ -24,8 +24,8 @@ class Listing(NamedTuple):
     def describe(self) -> list[str]:
         """Returns a line for each kind of entry that is left out."""
         kinds = {
-            "a link to what is read already": self.repeated,
-            "a link that leads nowhere, or not a file": self.special,
+            "a link to something already listed": self.repeated,
+            "a dangling link, a pipe or a device": self.special,
             "a folder that may not be read": self.unreadable,
             "the folder of a run, or of prepared data": self.runs,
         }

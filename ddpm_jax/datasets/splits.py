@@ -12,9 +12,8 @@ def count(split: str, total: int) -> int:
     whole = tfds.core.SplitInfo(name="train", shard_lengths=[total], num_bytes=0)
     try:
         parts = tfds.core.ReadInstruction.from_spec(split).to_absolute({"train": whole})
-    except (
-        ValueError
-    ):  # no such split, which is reported when it is opened, or a slice beyond the end
+    except ValueError:
+        # A slice beyond the end is empty. A split that does not exist is reported when it is opened.
         return 0 if split.startswith("train[") else total
     return sum(
         max(0, (total if part.to is None else part.to) - (part.from_ or 0)) for part in parts
@@ -22,7 +21,7 @@ def count(split: str, total: int) -> int:
 
 
 def smallest(split: str) -> int | None:
-    """Returns the number of images from which on a split is not empty."""
+    """Returns the fewest images with which a split is not empty, or None if LARGEST are too few."""
     return next((total for total in range(1, LARGEST) if count(split, total)), None)
 
 

@@ -17,14 +17,17 @@ REFERENCE = 50_000  # images of a split at most
 
 
 def counts(run: Run) -> dict[str, int]:
-    """Returns the images of each split that samples are compared with, which has at least LEAST.
+    """Returns the number of images of each split that has at least LEAST to compare samples with.
 
-    The count is 0 for eval.quality.reference, which may not say.
+    It is 0, unknown, for a split whose statistics eval.quality.reference holds.
     """
-    names = filter(None, (run.data.split, run.data.held_out))
-    given = {run.data.split: 0} if run.eval.quality.reference else {}
-    found = {name: given.get(name, LEAST) and run.data.open(name).count for name in names}
-    return {name: count for name, count in found.items() if name in given or count >= LEAST}
+    found = {}
+    for split in filter(None, (run.data.split, run.data.held_out)):
+        if split == run.data.split and run.eval.quality.reference:
+            found[split] = 0
+        elif (count := run.data.open(split).count) >= LEAST:
+            found[split] = count
+    return found
 
 
 def embed(run: Run, space: Space, split: str) -> Embedding:

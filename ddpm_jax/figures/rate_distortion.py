@@ -40,7 +40,7 @@ def check(run: Run) -> None:
 def find_evaluation(run: Run, step: int, what: str = "rate_distortion") -> epath.Path:
     """Finds the file with the bound's terms, that of the held-out split if there is one.
 
-    Raises NotEvaluated, with what is left out and the command to type, if there is no such file.
+    Raises NotEvaluated, naming what is left out and the command to run, if there is no such file.
     """
     held_out = bound.record_path(run, step, run.data.held_out)
     for path in (held_out, *bound.record_paths(run, step)):

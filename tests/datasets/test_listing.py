@@ -48,7 +48,7 @@ def test_every_real_file_is_read_once_whatever_links_there_are(tmp_path, capsys)
     assert paths(builder) == ["more/x.png", "sub/0.png", "sub/1.png", "sub/2.png"]
     assert names(builder) == ["more", "sub"]
     said = capsys.readouterr().out
-    assert "left out a-link, a link to what is read already, and 3 more" in said
+    assert "left out a-link, a link to something already listed, and 3 more" in said
 
 
 def test_what_is_not_a_file_is_left_out_and_said(tmp_path, capsys):
@@ -60,7 +60,7 @@ def test_what_is_not_a_file_is_left_out_and_said(tmp_path, capsys):
     (folder / "one.png").symlink_to("other.png")
     (folder / "other.png").symlink_to("one.png")
     assert paths(prepared(folder, tmp_path / "data")) == ["a.png"]
-    assert "left out pipe.png, a link that leads nowhere, or not a file" in capsys.readouterr().out
+    assert "left out pipe.png, a dangling link, a pipe or a device" in capsys.readouterr().out
 
 
 def test_names_that_are_not_utf_8_are_read_and_printed_escaped(tmp_path, capsys):

@@ -71,6 +71,7 @@ def test_a_signal_that_arrives_while_jax_is_imported_is_not_lost(monkeypatch, en
         )  # as yet without its contents
         send(signal.SIGTERM, lambda: signals.pending == ["SIGTERM"])
         send(signal.SIGTERM, lambda: ended)
+    assert ended == [128 + signal.SIGTERM]
 
 
 def test_under_nohup_sighup_stays_ignored():
