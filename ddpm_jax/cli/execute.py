@@ -124,7 +124,7 @@ def check_workdir(command: Command) -> None:
 def complete_run(command: Command, run: Run) -> Run:
     """Returns the run with its name, the flags that it holds, and its guiding classifier.
 
-    Raises ValueError for a classifier's run in a mode that takes none.
+    Raises ValueError for a classifier's run in a mode that takes none, and for a step that it does not have.
     """
     mode, directory = command.mode, command.directory
     if run.model.classifies and not mode.takes_classifiers:
@@ -132,7 +132,9 @@ def complete_run(command: Command, run: Run) -> Run:
             f"{directory} holds a classifier; for --mode={mode.name} name a run that draws samples,"
             f" and this one as --config.sample.classifier={directory}"
         )
-    run = run._replace(name=command.name, **command.run_fields)
+    fields = command.run_fields
+    run = run._replace(name=command.name, weights=fields["weights"])
+    run = state.choose_step(run, fields["step"])
     return guide.open_guide(run) if mode.draws_samples else run
 
 

@@ -120,6 +120,12 @@ TABLE = (
         choices=("ema", "raw"),
     ),
     Flag(
+        "step",
+        "string",
+        None,
+        "the checkpoint to read: its step, or best, which --follow has chosen (default: the newest)",
+    ),
+    Flag(
         "input",
         "paths",
         [],

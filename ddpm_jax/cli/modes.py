@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-RUN_FLAGS = ("weights",)  # which the Run holds, for every function that reads a checkpoint
+RUN_FLAGS = ("weights", "step")  # which the Run holds, for every function that reads a checkpoint
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ ALL = (
         help="draws sample.count images",
         run="ddpm_jax.run.sampling:generate",
         writes=("samples",),
-        flags=("weights",),
+        flags=RUN_FLAGS,
         draws_samples=True,
     ),
     Mode(
@@ -74,7 +74,7 @@ ALL = (
         run="ddpm_jax.evaluation.program:evaluate",
         check="ddpm_jax.evaluation.program:check",
         writes=("eval", "samples"),
-        flags=("follow", "weights"),
+        flags=("follow", *RUN_FLAGS),
         draws_samples=True,
         takes_classifiers=True,
     ),
@@ -84,7 +84,7 @@ ALL = (
         run="ddpm_jax.figures.program:figures",
         check="ddpm_jax.figures.program:check",
         writes=("figures", "samples"),
-        flags=("figures", "weights"),
+        flags=("figures", *RUN_FLAGS),
         draws_samples=True,
     ),
     Mode(
@@ -124,7 +124,7 @@ ALL = (
         help="writes a run's weights for diffusers, or its samples as files",
         run="ddpm_jax.weights.program:export",
         check="ddpm_jax.weights.program:check_export",
-        flags=("target", "format", "weights"),
+        flags=("target", "format", *RUN_FLAGS),
         draws_samples=True,
     ),
     Mode(
@@ -133,21 +133,21 @@ ALL = (
         run="ddpm_jax.codec.commands.calibrate:calibrate",
         check="ddpm_jax.codec.commands.calibrate:check",
         writes=("codec",),
-        flags=("weights",),
+        flags=RUN_FLAGS,
     ),
     Mode(
         name="compress",
         help="compresses pictures without loss, with the model",
         run="ddpm_jax.codec.commands.program:compress",
         check="ddpm_jax.codec.commands.program:check_compress",
-        flags=("input", "output", "max_bytes", "nu", "profile", "archive", "weights"),
+        flags=("input", "output", "max_bytes", "nu", "profile", "archive", *RUN_FLAGS),
     ),
     Mode(
         name="decompress",
         help="restores the pictures, or a prefix of each",
         run="ddpm_jax.codec.commands.program:decompress",
         check="ddpm_jax.codec.commands.program:check_decompress",
-        flags=("input", "output", "max_bytes", "best_effort", "weights"),
+        flags=("input", "output", "max_bytes", "best_effort", *RUN_FLAGS),
     ),
     Mode(
         name="inspect",

@@ -16,6 +16,7 @@ from etils import epath
 from ddpm_jax.evaluation import bound, evaluate, quality
 from ddpm_jax.metrics import frechet
 from ddpm_jax.run import record as records
+from ddpm_jax.run import state
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import checkpoint, console, files, lock, plotting, signals
 
@@ -174,7 +175,7 @@ def criterion(best: str, row: Row) -> str:
 
 def keep(run: Run, folder: epath.Path, step: int, record: dict[str, Any]) -> None:
     """Moves the best checkpoint to best/, a workdir to sample from, and deletes the previous one."""
-    best = run.directory / f"{run.prefix}best"
+    best = state.best_folder(run)
     files.write_json(best / "best.json", record)
     files.write(best / "config.json", (run.directory / "config.json").read_text())
     (best / "checkpoints").mkdir(parents=True, exist_ok=True)

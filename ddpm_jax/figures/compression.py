@@ -13,13 +13,14 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ddpm_jax.codec import calibration, chain, image_file, last_layer, measure, model
+from ddpm_jax.codec.commands import calibrate
 from ddpm_jax.codec.model import Codec
 from ddpm_jax.codec.primitives import poisson
 from ddpm_jax.datasets import pixels
 from ddpm_jax.figures import latents
 from ddpm_jax.figures.trajectories import TrainedRun
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import checkpoint, console, plotting, signals
+from ddpm_jax.runtime import console, plotting, signals
 from ddpm_jax.runtime.plotting import Figure, Line, Plot
 
 IMAGES = 24  # the first of the held-out split
@@ -41,8 +42,7 @@ class Curve(NamedTuple):
 def check(run: Run) -> None:
     """Raises ValueError for a model that the codec does not support, or without a calibration."""
     model.check(run.model)
-    last = checkpoint.list_steps(run.checkpoints)[-1]
-    calibration.read(calibration.file_path(run.directory, last, run.prefix))
+    calibration.read(calibrate.calibration_path(run))
     latents.check(run)
 
 

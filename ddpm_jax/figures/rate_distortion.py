@@ -8,8 +8,9 @@ from etils import epath
 
 from ddpm_jax.evaluation import bound
 from ddpm_jax.figures.trajectories import TrainedRun
+from ddpm_jax.run import state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import checkpoint, plotting
+from ddpm_jax.runtime import plotting
 from ddpm_jax.runtime.plotting import Figure, Line, Plot
 
 TABLE_4 = {  # CIFAR-10, test set, T = 1000
@@ -31,10 +32,10 @@ class NotEvaluated(ValueError):
 
 
 def check(run: Run) -> None:
-    """Raises NotEvaluated if the last checkpoint has no evaluation."""
-    steps = checkpoint.list_steps(run.checkpoints)
-    if steps:
-        find_evaluation(run, steps[-1])
+    """Raises NotEvaluated if the checkpoint to read has no evaluation."""
+    step = state.step_to_read(run)
+    if step is not None:
+        find_evaluation(run, step)
 
 
 def find_evaluation(run: Run, step: int, what: str = "rate_distortion") -> epath.Path:

@@ -114,6 +114,7 @@ class Run(NamedTuple):
     eval: Eval
     name: str = ""  # the config file's, for display
     weights: str = "ema"  # or "raw": which parameters of a checkpoint programs read
+    step: int | None = None  # the checkpoint that they read; None: the newest intact one
 
     @property
     def labels(self) -> tuple[str, ...] | None:

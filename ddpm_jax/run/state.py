@@ -1,5 +1,6 @@
 """The train state, and reading it from a run's checkpoints."""
 
+import re
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from clu import metrics
+from etils import epath
 from jaxtyping import Array, Bool, Int
 
 from ddpm_jax import optimizer
@@ -16,6 +18,7 @@ from ddpm_jax.run import model
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import checkpoint, console
 
+BEST = "best"
 YOUNG = 0.5  # the share of initial weights in an EMA, above which it says little of the training
 
 
@@ -110,14 +113,60 @@ def read_newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
     return checkpoint.restore_newest(run.checkpoints, abstract(run), console.say)
 
 
+def choose_step(run: Run, step: str | int | None) -> Run:
+    """Returns the run with the checkpoint that its programs read: of a step, the best, or with None the newest.
+
+    Raises ValueError if it has no such checkpoint.
+    """
+    if step is None:
+        return run
+    if step == BEST:
+        return choose_best(run)
+    if not re.fullmatch(r"\d+", f"{step}"):
+        raise ValueError(f"--step is {step!r}; it must be the step of a checkpoint, or {BEST}")
+    folders = (run.checkpoints, best_folder(run) / "checkpoints")
+    for folder in folders:
+        if int(step) in checkpoint.list_steps(folder):
+            return run._replace(step=int(step), checkpoints=folder)
+    steps = sorted({step for folder in folders for step in checkpoint.list_steps(folder)})
+    has = f"those of {', '.join(map(str, steps))}" if steps else "none"
+    raise ValueError(f"{run.directory} has no checkpoint of step {step}; it has {has}")
+
+
+def choose_best(run: Run) -> Run:
+    """Returns the run with the checkpoint that --follow chose, else the one of the lowest loss, if it was kept."""
+    folder = best_folder(run) / "checkpoints"
+    steps = checkpoint.list_steps(folder)
+    if steps:
+        return run._replace(step=steps[-1], checkpoints=folder)
+    step = checkpoint.lowest(run.checkpoints, run.train.keep_best) if run.train.keep_best else None
+    if step is None:
+        raise ValueError(
+            f"{run.directory} has no best checkpoint; --mode=evaluate --follow chooses one"
+            + ("" if run.weights == "ema" else f", with --weights={run.weights} for these weights")
+        )
+    return run._replace(step=step)
+
+
+def best_folder(run: Run) -> epath.Path:
+    """The folder of the checkpoint that --follow judges best by these weights, a workdir of its own."""
+    return run.directory / f"{run.prefix}best"
+
+
+def step_to_read(run: Run) -> int | None:
+    """Returns the step of the checkpoint that programs will read if it is intact; None before the first."""
+    steps = checkpoint.list_steps(run.checkpoints)
+    return run.step if run.step is not None or not steps else steps[-1]
+
+
 def read_weights(run: Run) -> tuple[int, Any]:
-    """Returns the newest intact checkpoint's step and the parameters that run.weights names.
+    """Returns the step of the checkpoint to read, and the parameters that run.weights names.
 
     Says so if the EMA is still mostly what training began with. Raises ValueError as 'read_ema' does.
     """
     if run.weights == "raw":
         return read_raw(run)
-    step, state = require_newest(run)
+    step, state = read(run)
     share = optimizer.initial_share(state.opt_state, run.config["optimizer"]["ema_decay"])
     if share > YOUNG and not equal(optimizer.ema_params(state.opt_state), state.params):
         say_young(f"{run.directory}", step, share)
@@ -140,24 +189,30 @@ def say_young(directory: str, step: int, share: float) -> None:
 
 
 def read_ema(run: Run) -> tuple[int, Any]:
-    """Returns the newest intact checkpoint's step and EMA parameters.
+    """Returns the step of the checkpoint to read, and its EMA parameters.
 
     Raises ValueError if there is no checkpoint yet.
     """
-    step, state = require_newest(run)
+    step, state = read(run)
     return step, ema(run, state)
 
 
 def read_raw(run: Run) -> tuple[int, Any]:
-    """Returns the newest intact checkpoint's step and its parameters without averaging.
+    """Returns the step of the checkpoint to read, and its parameters without averaging.
 
     Raises ValueError if there is no checkpoint yet.
     """
-    step, state = require_newest(run)
+    step, state = read(run)
     return step, mesh.gather(run.layout, state.params)
 
 
-def require_newest(run: Run) -> tuple[int, TrainState]:
+def read(run: Run) -> tuple[int, TrainState]:
+    """Returns the step and the state of the run's chosen checkpoint, or else of the newest intact one.
+
+    Raises ValueError before the first checkpoint, checkpoint.Damaged if the chosen one is damaged.
+    """
+    if run.step is not None:
+        return run.step, checkpoint.restore_step(run.checkpoints, run.step, abstract(run))
     found = read_newest(run)
     if found is None:
         raise ValueError(f"{run.directory} has no finished checkpoint yet; train it first")

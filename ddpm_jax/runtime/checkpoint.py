@@ -43,10 +43,14 @@ class KeepLowest(NamedTuple):
 
     def value(self, info) -> float:
         """Returns the metric from this process's memory or else the record; infinity without either."""
+        in_memory = (info.metrics or {}).get(self.name)
+        return self.recorded(info.step) if in_memory is None else float(in_memory)
+
+    def recorded(self, step: int) -> float:
+        """Returns the metric from a checkpoint's record; infinity without one."""
         try:
-            path = self.directory / str(info.step) / RECORD / "metadata"
-            metrics = info.metrics or json.loads(path.read_text())["metrics"]
-            return float(metrics[self.name])
+            path = self.directory / str(step) / RECORD / "metadata"
+            return float(json.loads(path.read_text())["metrics"][self.name])
         except (OSError, ValueError, KeyError, TypeError):
             return math.inf
 
@@ -189,6 +193,20 @@ def restore_newest(
         return None
     latest = damaged[max(damaged)]
     raise Damaged(f"no checkpoint is left to resume from, and nothing was changed; {latest}")
+
+
+def restore_step(directory: epath.Path, step: int, like: State) -> State:
+    """Returns the state saved at a step. Raises Damaged unless it is bit for bit what was saved."""
+    with reader(directory) as manager:
+        return restore(manager, step, like)
+
+
+def lowest(directory: epath.Path, name: str) -> int | None:
+    """Returns the step of the checkpoint with the lowest value of a metric; None if none has a value."""
+    policy = KeepLowest(directory, name)
+    values = {step: policy.recorded(step) for step in list_steps(directory)}
+    finite = [step for step in values if values[step] < math.inf]
+    return min(finite, key=lambda step: values[step]) if finite else None
 
 
 def set_aside(directory: epath.Path, steps: Iterable[int]) -> list[epath.Path]:

@@ -55,7 +55,7 @@ def test_sampling_writes_an_npz_and_a_grid(trained, solver):
     assert path.with_suffix(".png").exists() and path.stem in out
 
 
-def test_raw_weights_have_files_of_their_own_and_a_young_average_is_named(trained):
+def test_raw_weights_and_other_steps_have_files_of_their_own_and_a_young_average_is_named(trained):
     folder, _ = trained
     step = max(int(path.name) for path in (folder / "checkpoints").iterdir())
     said = f"of the EMA at step {step} is still the weights that training began with"
@@ -66,6 +66,12 @@ def test_raw_weights_have_files_of_their_own_and_a_young_average_is_named(traine
         assert out.count(words) == 1 and (said in out) == (weights == "ema")
     names = {path.name for path in folder.glob("samples/*-3-seed0.npz")}
     assert names == {f"{step}-ancestral-6-3-seed0.npz", f"{step}-raw-ancestral-6-3-seed0.npz"}
+    first = min(int(path.name) for path in (folder / "checkpoints").iterdir())
+    command = ["--mode=sample", f"--step={first}", "--config.sample.count=3"]
+    status, _, err = ddpm(*command, f"--workdir={folder}")
+    assert status == 0 and (folder / "samples" / f"{first}-ancestral-6-3-seed0.npz").exists(), err
+    status, _, err = ddpm("--mode=sample", "--step=3", f"--workdir={folder}")
+    assert status == 2 and f"no checkpoint of step 3; it has those of {first}, " in err
 
 
 def test_of_a_flag_given_twice_the_last_value_counts(trained):

@@ -8,13 +8,13 @@ from etils import epath
 from ddpm_jax.codec import calibration, measure, model
 from ddpm_jax.run import state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import checkpoint, console
+from ddpm_jax.runtime import console
 
 
 def check(run: Run) -> None:
     """Raises ValueError if the codec does not support the model, or the checkpoint is already calibrated."""
     model.check(run.model)
-    refuse_existing(calibration.file_path(run.directory, newest_step(run), run.prefix))
+    refuse_existing(calibration_path(run))
     run.data.open(run.data.split)
 
 
@@ -28,7 +28,7 @@ def refuse_existing(path: epath.Path) -> None:
 
 
 def calibrate(run: Run) -> None:
-    """Writes codec/<step>-codec.json for the newest checkpoint."""
+    """Writes codec/<step>-codec.json for the checkpoint to read."""
     step, params = state.read_weights(run)
     path = calibration.file_path(run.directory, step, run.prefix)
     refuse_existing(path)  # again, as this may be an older step if the newest checkpoint is damaged
@@ -58,5 +58,8 @@ def calibrate(run: Run) -> None:
     console.say(f"calibration {path}; files written with another one cannot be read with it")
 
 
-def newest_step(run: Run) -> int:
-    return checkpoint.list_steps(run.checkpoints)[-1]
+def calibration_path(run: Run) -> epath.Path:
+    """The calibration of the checkpoint that programs will read if it is intact."""
+    step = state.step_to_read(run)
+    assert step is not None, "modes that need a calibration need a checkpoint"
+    return calibration.file_path(run.directory, step, run.prefix)

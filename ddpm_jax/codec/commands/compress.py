@@ -25,7 +25,7 @@ def check_compress(run: Run, request: Request) -> None:
     if not 8 <= request.nu <= 16:
         raise ValueError(f"--nu is {request.nu}; it must lie between 8 and 16")
     model.check(run.model)
-    calibration.read(calibration.file_path(run.directory, calibrate.newest_step(run), run.prefix))
+    calibration.read(calibrate.calibration_path(run))
     codec = None
     for source, (target,) in compress_jobs(request):
         image = pictures.read(source, run.model.shape, run.model.levels)

@@ -36,7 +36,7 @@ def output_folder(request: Request) -> epath.Path:
 
 
 def open_codec(run: Run, profile: str) -> Codec:
-    """Builds the codec of a run's newest checkpoint."""
+    """Builds the codec of the checkpoint to read."""
     step, params = state.read_weights(run)
     plan = calibration.read(calibration.file_path(run.directory, step, run.prefix))
     return model.codec(run.model, run.config, params, plan, profile)
