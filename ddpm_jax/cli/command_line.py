@@ -10,7 +10,7 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from ddpm_jax.cli import flag_table, modes, suggestion
+from ddpm_jax.cli import config_help, flag_table, modes, suggestion
 from ddpm_jax.cli.exit import Usage
 from ddpm_jax.cli.modes import Mode
 from ddpm_jax.config import config_file
@@ -46,9 +46,10 @@ def parse(argv: list[str]) -> Command:
 
     Raises Usage or ValueError for anything mistyped, SystemExit(0) for --help.
     """
-    if any(re.fullmatch("--?(help|helpfull|helpshort)", arg) for arg in argv[1:]):
-        print(flag_table.help_text())
-        raise SystemExit(0)
+    for arg in argv[1:]:
+        if match := re.fullmatch("--?(?:help|helpfull|helpshort)(?:=(.*))?", arg):
+            print(config_help.help_text(match[1]) if match[1] else flag_table.help_text())
+            raise SystemExit(0)
     config, name, args = base_config(argv[1:])
     check_fields(config, args)
     take_label(config, args)

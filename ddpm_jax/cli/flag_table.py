@@ -219,6 +219,7 @@ def help_text() -> str:
         lines.append(row(f"--{flag.name}", f"[{names}] {flag.help}" if names else flag.help))
     lines += [
         row("--config.SECTION.FIELD=VALUE", "any field, e.g. --config.train.batch_size=64"),
+        row("--help=config", "all fields; --help=train, --help=train.keep_every: some of them"),
         "",
         EXIT_STATUS,
     ]

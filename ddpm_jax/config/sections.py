@@ -17,6 +17,8 @@ from ddpm_jax.run.run import Chain, Eval, Grid, Quality, Sample, Train
 from ddpm_jax.runtime import paths
 
 SPACES = {"inception": None, "classifier": None, "pixels": None}
+KEEP_BEST = {"": None, "loss": None}
+ON_NONFINITE = {"stop": None, "skip": None}
 
 
 def sample_grid(
@@ -69,8 +71,8 @@ def train(
             f"parallel.accumulation is {layout.accumulation}, which does not divide the {group}"
             " images whose gradient is clipped together (train.batch_size / train.clip_groups)"
         )
-    validate.choice("train.keep_best", chosen.keep_best, {"": None, "loss": None})
-    validate.choice("train.on_nonfinite", chosen.on_nonfinite, {"stop": None, "skip": None})
+    validate.choice("train.keep_best", chosen.keep_best, KEEP_BEST)
+    validate.choice("train.on_nonfinite", chosen.on_nonfinite, ON_NONFINITE)
     return chosen
 
 

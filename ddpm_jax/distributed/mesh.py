@@ -13,6 +13,7 @@ import jax
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+PARAMS = ("replicated", "fsdp")
 SMALL = 1 << 12  # elements; smaller arrays are not worth a collective of their own
 
 
@@ -39,7 +40,7 @@ def layout(
     remat: tuple[int, ...],
 ) -> Layout:
     """Returns the layout of a config's 'parallel' section. Raises ValueError for an invalid field."""
-    if params not in ("replicated", "fsdp"):
+    if params not in PARAMS:
         raise ValueError(f"parallel.params is {params!r}; it must be replicated or fsdp")
     if accumulation < 1:
         raise ValueError(f"parallel.accumulation is {accumulation}; it must be at least 1")

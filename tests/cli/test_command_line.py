@@ -101,7 +101,9 @@ def test_a_traceback_is_for_those_who_ask(tmp_path):
     assert status == 2 and "Traceback" in err and "train.batch_size is 0" in err
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--config=configs/digits.py", "--wrokdir=x"]])
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--help=config"], ["--config=configs/digits.py", "--wrokdir=x"]]
+)
 def test_help_and_a_mistyped_flag_cost_less_than_loading_jax(args):
     """In a process of its own, since this one has jax: what loads it makes both several times slower."""
     code = (
@@ -111,4 +113,4 @@ def test_help_and_a_mistyped_flag_cost_less_than_loading_jax(args):
         "sys.exit(9 if {'jax', 'tensorflow_datasets', 'scipy'} & set(sys.modules) else status)"
     )
     done = subprocess.run([sys.executable, "-c", code, *args], cwd=ROOT, capture_output=True)
-    assert done.returncode == (0 if args == ["--help"] else 2), done.stderr
+    assert done.returncode == (0 if args[0].startswith("--help") else 2), done.stderr
