@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+# The paper's beta(t), from 0.1 to 20, divided by T.
 BETAS = {"T": 1000, "beta_1": 1e-4, "beta_T": 0.02}
 ROWS = {
     "vp": {"name": "vp", **BETAS},

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+# The paper's beta(t), from 0.1 to 20, divided by T.
 BETAS = {"T": 100, "beta_1": 1e-3, "beta_T": 0.2}
 ROWS = {
     "vp": {"name": "vp", **BETAS},

@@ -29,14 +29,14 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict(
         {
             "name": "image_folder",
-            "path": "",
-            "data_dir": "",
+            "path": "",  # a folder, or a .npy or .npz file
+            "data_dir": "",  # of prepared data sets; "" is TFDS's own
             "image_size": 64,
-            "channels": 3,
-            "background": 255,
-            "skip_unreadable": False,
+            "channels": 3,  # 1 for gray
+            "background": 255,  # the grey level behind transparent pictures
+            "skip_unreadable": False,  # True leaves unreadable pictures out
             "split": "train[:95%]",
-            "held_out": "train[95%:]",
+            "held_out": "train[95%:]",  # the split to measure on
             "flip": True,
         }
     )
