@@ -86,6 +86,22 @@ def run(
     )
 
 
+def change(run_: Run, fields: Mapping[str, Any]) -> Run:
+    """Returns a run with some fields of its config changed, for the same images and devices.
+
+    Raises ValueError for an invalid value.
+    """
+    config = ConfigDict(run_.config)
+    with config.ignore_type():  # sample.label may be a name; the sections check the types
+        config.update_from_flattened_dict(dict(fields))
+    devices = run_.mesh.devices.reshape(-1).tolist()
+    changed = run(config, run_.directory, devices, (run_.model.shape, run_.model.levels))
+    kept = {
+        name: getattr(run_, name) for name in ("checkpoints", "data", "name", "weights", "step")
+    }
+    return changed._replace(**kept)
+
+
 def chain_builder(diffusion: Diffusion, langevin: Mapping[str, Any]) -> Callable[..., Chain]:
     """Returns sampler.chain with all that the chains of a run share; 'langevin' is sample.langevin."""
     return partial(

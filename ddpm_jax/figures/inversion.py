@@ -5,7 +5,7 @@ the ODE, and it cannot be inverted.
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from ddpm_jax import parameterization
 from ddpm_jax.figures import latents, trajectories
@@ -14,7 +14,7 @@ from ddpm_jax.run import sampling
 from ddpm_jax.run.run import Chain, Run
 from ddpm_jax.runtime import plotting
 from ddpm_jax.runtime.plotting import Figure, Header, Line, Plot
-from ddpm_jax.samplers import ode_solvers, spacing
+from ddpm_jax.samplers import ode_solvers, slerp, spacing
 from ddpm_jax.samplers import steps as sampler_steps
 
 STEPS = (10, 20, 50, 100, 200, 500, 1000)
@@ -64,20 +64,6 @@ def decode(trained: TrainedRun, x_T: Floats, steps: int, label: str = "down") ->
     return snapshots[-1]
 
 
-def slerp(
-    one: Float[np.ndarray, "n h w c"],
-    other: Float[np.ndarray, "n h w c"],
-    alphas: Float[np.ndarray, " a"],
-) -> Float[np.ndarray, "a n h w c"]:
-    """Interpolates latents along a great circle, so that their norms stay typical of N(0, 1). Eq. 67."""
-    flat = one.reshape(len(one), -1), other.reshape(len(other), -1)
-    cosine = (flat[0] * flat[1]).sum(1) / np.prod([np.linalg.norm(x, axis=1) for x in flat], axis=0)
-    theta = np.arccos(np.clip(cosine, -1.0, 1.0))[:, None, None, None]
-    alphas = alphas[:, None, None, None, None]
-    weights = np.sin((1.0 - alphas) * theta), np.sin(alphas * theta)
-    return ((weights[0] * one + weights[1] * other) / np.sin(theta)).astype(np.float32)
-
-
 def inversion(trained: TrainedRun) -> Figure:
     """RMSE of the round trip against steps; images, latents and reconstructions; interpolated latents."""
     T, levels = trained.run.model.sched.T, trained.run.model.levels
@@ -90,7 +76,7 @@ def inversion(trained: TrainedRun) -> Figure:
     finest = steps[-1]
     rows = np.stack([x_0, x_T[finest], *(reconstructions[n] for n in steps)])[:, :SHOWN]
     texts = ["source", "$x_T$", *(f"{n} steps" for n in steps)]
-    pairs = slerp(x_T[finest][0 : 2 * PAIRS : 2], x_T[finest][1 : 2 * PAIRS : 2], ALPHAS)
+    pairs = slerp.slerp(x_T[finest][0 : 2 * PAIRS : 2], x_T[finest][1 : 2 * PAIRS : 2], ALPHAS)
     decoded = decode(trained, pairs.reshape(-1, *x_0.shape[1:]), finest, "between")
     between = decoded.reshape(pairs.shape).swapaxes(0, 1)
     headers = [Header(i, i, rf"$\alpha = {a:.2g}$") for i, a in enumerate(ALPHAS)]

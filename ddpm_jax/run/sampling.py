@@ -39,10 +39,16 @@ class ProgramInputs(NamedTuple):
     guide: Any = None  # the guiding classifier's parameters, a pytree
 
 
-def make_program(model: Model, chain: runs.Chain, clip: bool = True) -> loop.Program:
+def make_program(
+    model: Model,
+    chain: runs.Chain,
+    clip: bool = True,
+    guide: Callable[[Denoiser], Denoiser] = lambda denoise: denoise,
+) -> loop.Program:
     """Returns the sampling program of a chain, to be called with what 'program_inputs' returns.
 
-    Its denoiser applies network, parameterization, guidance and clip, in this order.
+    Its denoiser applies network, parameterization, guidance and clip, in this order; 'guide' is guidance
+    of the caller's own, after the chain's.
     """
 
     def denoiser(inputs: Any) -> Denoiser:
@@ -54,7 +60,7 @@ def make_program(model: Model, chain: runs.Chain, clip: bool = True) -> loop.Pro
         if chain.guide:
             classifier = models.network(chain.guide.model, inputs.guide, labels=inputs.labels)
             denoise = chain.classifier_guidance(chain.guidance, model.sched, denoise, classifier)
-        return parameterization.clip(denoise) if clip else denoise
+        return parameterization.clip(guide(denoise)) if clip else guide(denoise)
 
     return loop.program(model.sched, chain.sampler, denoiser, chain.times, model.shape)
 
@@ -65,6 +71,11 @@ def program_inputs(run: Run, params: Any, chain: runs.Chain, numbers: Numbers) -
     if not classes:
         return params
     labels = numbers % classes if chain.label == runs.ALL else np.full_like(numbers, chain.label)
+    return labelled_inputs(run, params, chain, labels)
+
+
+def labelled_inputs(run: Run, params: Any, chain: runs.Chain, labels: Numbers) -> ProgramInputs:
+    """Returns the parameters for a sampling program of a network with classes, and each image's label."""
     placed = mesh.put(run.mesh, labels.astype(np.int32)[mesh.local_rows(len(labels))])
     return ProgramInputs(params=params, labels=placed, guide=chain.guide and chain.guide.params)
 

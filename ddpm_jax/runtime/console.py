@@ -4,17 +4,34 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
 from ddpm_jax.distributed import mesh
 
+listener: ContextVar[Callable[[str], object] | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def quiet(listen: Callable[[str], object]) -> Iterator[None]:
+    """Passes lines to a function instead of printing them, and hides progress bars, in this thread."""
+    token = listener.set(listen)
+    try:
+        yield
+    finally:
+        listener.reset(token)
+
 
 def say(text: str) -> None:
     """Prints a line, above the progress bar if there is one, on the first process only."""
     if not mesh.is_first_process():
+        return
+    if listen := listener.get():
+        listen(text)
         return
     try:
         tqdm.write(text, file=sys.stdout)
@@ -31,8 +48,8 @@ def is_interactive() -> bool:
 
 
 def progress(label: str, total: int, initial: int = 0, unit: str = "step") -> tqdm:
-    """Returns a progress bar with rate and time left, hidden if there is no terminal."""
-    hidden = not is_interactive() or not mesh.is_first_process()
+    """Returns a progress bar with rate and time left, hidden without a terminal or a notebook."""
+    hidden = not is_interactive() or not mesh.is_first_process() or listener.get() is not None
     return tqdm(
         desc=label, total=total, initial=initial, unit=unit, disable=hidden, dynamic_ncols=True
     )

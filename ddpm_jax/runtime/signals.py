@@ -103,6 +103,19 @@ def begin(work: str) -> None:
     current_work[:] = [work]
 
 
+def ask_to_stop(name: str) -> bool:
+    """Asks the program to save and stop, as a signal of that name does; False if it was asked before."""
+    if pending:
+        return False
+    pending.append(name)
+    return True
+
+
+def forget() -> None:
+    """Forgets received signals, before a program starts and after it has stopped for one."""
+    pending.clear()
+
+
 def signal_name() -> str:
     """Returns the name of the first signal received, "" if there was none."""
     return pending[0] if pending else ""

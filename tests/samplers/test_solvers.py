@@ -12,7 +12,7 @@ from ddpm_jax import diffusion, parameterization
 from ddpm_jax.config import build, sampler
 from ddpm_jax.figures import inversion
 from ddpm_jax.parameterization import Denoised
-from ddpm_jax.samplers import loop, ode_solvers, spacing
+from ddpm_jax.samplers import loop, ode_solvers, slerp, spacing
 from ddpm_jax.samplers import steps as sampler_steps
 from ddpm_jax.samplers.steps import Plan, Solver
 
@@ -95,7 +95,7 @@ def test_inversion_reaches_the_latent_and_decoding_undoes_it(x64):
 def test_between_latents_the_norm_is_theirs_and_the_ends_are_they():
     raw = np.random.default_rng(0).standard_normal((2, 3, 4, 4, 2)).astype(np.float32)
     one, other = raw / np.linalg.norm(raw.reshape(2, 3, 32), axis=2)[:, :, None, None, None]
-    path = inversion.slerp(one, other, inversion.ALPHAS)
+    path = slerp.slerp(one, other, inversion.ALPHAS)
     np.testing.assert_allclose(path[0], one, atol=1e-6)
     np.testing.assert_allclose(path[-1], other, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(path.reshape(-1, 32), axis=1), 1.0, rtol=1e-5)

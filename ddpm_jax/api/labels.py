@@ -1,0 +1,48 @@
+"""The labels of the images that Trained draws or measures: numbers or names, for all images or one for each."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from ddpm_jax.datasets import class_names
+from ddpm_jax.run import run as runs
+from ddpm_jax.run import sampling
+from ddpm_jax.run.run import Chain, Run
+
+Labels = Int[np.ndarray, " n"]
+Label = int | str | Sequence[int | str]  # a number or a name, for all images or one for each
+
+
+def choose(run: Run, chain: Chain, label: Label | None, count: int) -> Labels | None:
+    """Returns each image's label; None if no network uses labels.
+
+    Without a choice they are those of the config: image i is of class i modulo their number, or all are
+    of one. Raises ValueError for a label that is not among the classes.
+    """
+    classes = sampling.class_count(run.model, chain)
+    if label is None:
+        numbers = np.arange(count)
+        chosen = numbers % max(classes, 1) if chain.label == runs.ALL else [chain.label] * count
+        return np.asarray(chosen, np.int32) if classes else None
+    if not classes:
+        raise ValueError(f"label is {label!r}, but this network takes no labels")
+    given = [label] if isinstance(label, int | str) else list(label)
+    if len(given) not in (1, count):
+        raise ValueError(f"{len(given)} labels for {count} images; give one, or one for each")
+    names = run.labels or ()
+    numbers = [
+        class_names.label_of(each, names) if isinstance(each, str) else int(each) for each in given
+    ]
+    for number in numbers:
+        if not 0 <= number < classes:
+            raise ValueError(f"label is {number}; it must lie between 0 and {classes - 1}")
+    return np.resize(np.asarray(numbers, np.int32), count)
+
+
+def require(run: Run, chain: Chain, label: Label | None, count: int) -> Labels | None:
+    """Returns the labels of given images. Raises ValueError if the network needs them and they are missing."""
+    is_needed = run.model.network.classes and chain.label == runs.ALL
+    if label is None and is_needed:
+        raise ValueError("this network needs to know the images' labels; give label=")
+    return choose(run, chain, label, count)
