@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from support import loud, release
 from support.release import CIFAR, LARGE, SMALL
 
+import ddpm_jax
 from ddpm_jax import diffusion, parameterization
 from ddpm_jax.cli import command_line
 from ddpm_jax.config import config_file
@@ -274,6 +275,32 @@ def test_what_is_exported_is_imported_again(exported, checkpoint, tmp_path):
     _, params = state.read_ema(run)
     name = "model/conv_in/W/ExponentialMovingAverage"
     assert np.array_equal(params["conv_in"]["kernel"], checkpoint[name])
+
+
+def test_a_folder_of_diffusers_is_opened_without_a_run_of_its_own(exported, checkpoint):
+    before = sorted(exported.rglob("*"))
+    trained = ddpm_jax.load(exported)
+    name = "model/conv_in/W/ExponentialMovingAverage"
+    assert np.array_equal(trained.params["conv_in"]["kernel"], checkpoint[name])
+    assert trained.run.model.shape == (32, 32, 3) and trained.schedule.T == 1000
+    assert trained.x_T(2).shape == (2, 32, 32, 3)
+    assert sorted(exported.rglob("*")) == before
+    with pytest.raises(ValueError, match="foreign weights, which have no step"):
+        ddpm_jax.load(exported, step=4)
+
+
+@pytest.mark.slow
+def test_samples_of_a_folder_of_diffusers_are_those_of_the_run_that_is_made_of_it(
+    exported, tmp_path
+):
+    """Two compilations of a real network; that the weights are the same is shown above, cheaply."""
+    source = weights_source.read(str(exported), "auto")
+    importing.import_weights(run_of(source, tmp_path), source)
+    settings = {"solver": "ddim", "steps": 3}
+    one, other = (
+        ddpm_jax.load(path).sample(2, seed=1, **settings) for path in (exported, tmp_path)
+    )
+    assert (one != other).mean() < 0.001 and one.std() > 20
 
 
 def test_raw_weights_go_out_when_asked_for(imported, checkpoint, tmp_path):
