@@ -1,8 +1,9 @@
-"""House rules that import-linter cannot hold: sizes, and programs that need no TensorFlow or torch."""
+"""House rules that import-linter cannot hold: sizes, the list of packages, programs that need no TensorFlow or torch."""
 
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ def test_files_and_functions_stay_small(file):
         if isinstance(node, ast.FunctionDef):
             limit = 80 if node.name == "train" else 45
             assert node.end_lineno - node.lineno < limit, node.name
+
+
+def test_pyproject_lists_every_folder_of_the_package():
+    """A folder that is missing there is missing in the wheel."""
+    text = (PACKAGE.parent / "pyproject.toml").read_text()
+    listed = tomllib.loads(text)["tool"]["setuptools"]["packages"]
+    folders = {".".join(file.relative_to(PACKAGE.parent).parent.parts) for file in FILES}
+    assert sorted(listed) == sorted(folders | {"ddpm_jax.configs"})
 
 
 WITHOUT = """

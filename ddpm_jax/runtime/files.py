@@ -9,14 +9,14 @@ from typing import Any
 
 from etils import epath
 
-from ddpm_jax.distributed import mesh
-
 
 def write(path: epath.Path, content: str | bytes) -> None:
     """Writes a file atomically: under a temporary name, which is then renamed.
 
     Only the first process writes.
     """
+    from ddpm_jax.distributed import mesh  # here, because names are checked before jax is loaded
+
     if not mesh.is_first_process():
         return
     path.parent.mkdir(parents=True, exist_ok=True)

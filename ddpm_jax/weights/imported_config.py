@@ -5,7 +5,6 @@ a base, it is a file of configs/ chosen by the checkpoint's name.
 """
 
 import re
-from pathlib import Path
 from typing import Any
 
 from etils import epath
@@ -16,7 +15,6 @@ from ddpm_jax.run import record
 from ddpm_jax.runtime import paths
 from ddpm_jax.weights.source import Source
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 BASES = {  # keys are words in the names under which the paper's models circulate
     "cifar10": "cifar10.py",
     "celebahq": "celebahq256.py",
@@ -32,15 +30,16 @@ def folder_name(path: str) -> str:
     return (place if place.is_dir() else place.parent).name
 
 
-def find_base(source: Source) -> Path:
+def find_base(source: Source) -> epath.Path:
     """Returns the file of configs/ whose name and image size match the source, else image_folder.py."""
+    configs = config_file.package_folder()
     name = "/".join(paths.absolute(source.path).parts[-2:]).lower()
     for word, file in BASES.items():
         found = re.search(rf"(^|[^a-z]){word}($|[^a-z0-9])", name)
         size = 32 if word == "cifar10" else 256
         if found and source.shape == (size, size, 3):
-            return CONFIGS / file
-    return CONFIGS / "image_folder.py"
+            return configs / file
+    return configs / "image_folder.py"
 
 
 def build_config(source: Source, base: str) -> ConfigDict:

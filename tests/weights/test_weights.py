@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import ROOT
+from conftest import CONFIGS, ROOT
 from etils import epath
 from safetensors.numpy import load_file, save_file
 from support import loud, release
@@ -101,8 +101,8 @@ def found_by(known, params):
 def test_the_config_is_the_papers(what, base, variance, tmp_path):
     """What the names and shapes say is what configs/ has for the same model."""
     source = source_of(shapes_only(release.variables(*what)))
-    config = imported_config.build_config(source, f"{imported_config.CONFIGS}/{base}.py")
-    assert config.to_dict() == config_file.load(f"{imported_config.CONFIGS}/{base}.py").to_dict()
+    config = imported_config.build_config(source, f"{CONFIGS}/{base}.py")
+    assert config.to_dict() == config_file.load(f"{CONFIGS}/{base}.py").to_dict()
     assert config.diffusion.variance == variance
 
 

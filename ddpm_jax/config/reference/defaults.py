@@ -1,7 +1,6 @@
 """The defaults that the reference shows, read from configs/."""
 
 import functools
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -9,7 +8,6 @@ from ml_collections import ConfigDict
 from ddpm_jax.config import config_file
 from ddpm_jax.config.reference import sections
 
-CONFIGS = Path(__file__).parents[3] / "configs"
 PAPER = (
     "cifar10.py",
     "image_folder.py",
@@ -41,7 +39,7 @@ def read(specs: tuple[str, ...]) -> dict[str, Default]:
     """Returns the value of each field in the first of the configs that has it."""
     found: dict[str, Default] = {}
     for spec in specs:
-        config = config_file.load(str(CONFIGS / spec))
+        config = config_file.load(str(config_file.package_folder() / spec))
         for name in sections.FIELDS:
             value = find(config, name)
             if value is not None and name not in found:
