@@ -1,7 +1,8 @@
-"""python -m ddpm_jax.main: reads the command line, checks it, runs one mode's program."""
+"""python -m ddpm_jax.main, and ddpm: reads the command line, checks it, runs one mode's program."""
 
 import os
 import sys
+from typing import NoReturn
 
 from ddpm_jax.cli import command_line, exit, process_state
 from ddpm_jax.runtime import signals
@@ -26,7 +27,8 @@ def command(argv: list[str]) -> int:
         return exit.fail(error, 1)
 
 
-if __name__ == "__main__":
+def run_process() -> NoReturn:
+    """Runs the command line of this process, and ends the process."""
     signals.listen()  # to the very end of the process
     status = command(sys.argv)
     if status == 1:
@@ -35,3 +37,14 @@ if __name__ == "__main__":
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def script() -> NoReturn:
+    """Runs the console script ddpm, which finds modules in the current folder, as python -m does."""
+    if not sys.flags.safe_path:
+        sys.path.insert(0, "")
+    run_process()
+
+
+if __name__ == "__main__":
+    run_process()

@@ -10,7 +10,8 @@ from absl import flags
 from etils import epath
 from ml_collections import ConfigDict, config_flags
 
-from ddpm_jax.cli import config_help, flag_table, modes, suggestion
+import ddpm_jax
+from ddpm_jax.cli import config_help, flag_table, modes, positional, suggestion
 from ddpm_jax.cli.exit import Usage
 from ddpm_jax.cli.modes import Mode
 from ddpm_jax.config import config_file
@@ -44,13 +45,10 @@ class Command(NamedTuple):
 def parse(argv: list[str]) -> Command:
     """Returns the mode, the config with its overrides, and the workdir.
 
-    Raises Usage or ValueError for anything mistyped, SystemExit(0) for --help.
+    Raises Usage or ValueError for anything mistyped, SystemExit(0) for --help and --version.
     """
-    for arg in argv[1:]:
-        if match := re.fullmatch("--?(?:help|helpfull|helpshort)(?:=(.*))?", arg):
-            print(config_help.help_text(match[1]) if match[1] else flag_table.help_text())
-            raise SystemExit(0)
-    config, name, args = base_config(argv[1:])
+    inform(argv[1:])
+    config, name, args = base_config(positional.to_flags(argv[1:]))
     check_fields(config, args)
     take_label(config, args)
     values = flag_table.define()
@@ -63,10 +61,32 @@ def parse(argv: list[str]) -> Command:
     except (TypeError, ValueError) as error:
         raise Usage(f"--config: {error}") from error
     if rest[1:]:
-        raise Usage(f"unexpected argument {rest[1]!r}; flags start with -- and have no spaces")
+        raise Usage(
+            f"unexpected argument {rest[1]!r}; a mode and its config or run come first, and flags start"
+            " with -- and have no spaces"
+        )
     check_mode_flags(values)
     directory = paths.user_path(values.workdir or f"runs/{name}")
     return Command(modes.MODES[values.mode], values.config, directory, name, values)
+
+
+def inform(args: list[str]) -> None:
+    """Prints the help or the version for those who ask, and the help for those who type nothing.
+
+    Raises SystemExit(0) for those who ask.
+    """
+    if args[:1] == ["help"]:  # --help=train is the config's section
+        topic = [word for word in args[1:2] if word not in modes.MODES]
+        args = [f"--help={''.join(topic)}"]
+    for arg in args:
+        if match := re.fullmatch("--?(?:h|help|helpfull|helpshort)(?:=(.*))?", arg):
+            print(config_help.help_text(match[1]) if match[1] else flag_table.help_text())
+            raise SystemExit(0)
+        if re.fullmatch("--?version", arg):
+            print(f"ddpm_jax {ddpm_jax.__version__}")
+            raise SystemExit(0)
+    if not args:
+        print(flag_table.help_text())
 
 
 def check_mode_flags(values: flags.FlagValues) -> None:

@@ -12,22 +12,30 @@ from ddpm_jax.runtime import paths
 FORMATS = ("auto", "tf1", "pesser", "diffusers", "png", "npz")
 EXAMPLES = """Train a diffusion model, sample from it, measure it.
 
-  python -m ddpm_jax.main --config=configs/digits.py
+  ddpm train digits
       trains on 8x8 digits in minutes, on a laptop; the same command resumes the run.
-  python -m ddpm_jax.main --config=configs/cifar10.py --workdir=gs://bucket/cifar10
+  ddpm train cifar10 --workdir=gs://bucket/cifar10
       trains the paper's CIFAR-10 run, on a TPU v3-8 or any other devices.
-  python -m ddpm_jax.main --workdir=runs/digits --mode=sample --config.sample.count=64
+  ddpm sample runs/digits --config.sample.count=64
       draws 64 images from the run in runs/digits.
-  python -m ddpm_jax.main --workdir=runs/digits --mode=figures
+  ddpm figures runs/digits
       draws the paper's figures from it.
-  python -m ddpm_jax.main --config=configs/cifar10.py --mode=preflight --topology=v3:2x2
+  ddpm preflight cifar10 --topology=v3:2x2
       compiles the run for a TPU v3-8 without one: whether it fits, how long a step may take.
-  python -m ddpm_jax.main --mode=import --source=ddpm-cifar10-32 --workdir=runs/google
+  ddpm import ddpm-cifar10-32 --workdir=runs/google
       makes a run from foreign weights, to sample from, measure or train further.
-  python -m ddpm_jax.main --workdir=runs/cifar10 --mode=compress --input=pictures --output=small
-      compresses pictures without loss; --mode=calibrate first, --mode=decompress afterwards.
+  ddpm compress runs/cifar10 --input=pictures --output=small
+      compresses pictures without loss; calibrate first, decompress afterwards.
+
+ddpm is python -m ddpm_jax.main. The mode comes first, then a config, a run or, for import, the weights;
+or all are flags (--mode, --config, --workdir, --source). The first command above in full:
+
+  python -m ddpm_jax.main --mode=train --config=configs/digits.py
 """
-CONFIG = "a config file, such as those in configs/; FILE:ROW for one row of it: ablation.py:mu-mse"
+CONFIG = (
+    "a config file, or the name of one in configs/, such as digits; with a colon one row of it:"
+    " ablation:mu-mse"
+)
 DEFINE = {
     "bool": flags.DEFINE_bool,
     "enum": flags.DEFINE_enum,

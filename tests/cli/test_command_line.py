@@ -83,7 +83,14 @@ def test_of_a_flag_given_twice_the_last_value_counts(trained):
 def test_help_exits_0_and_tells_a_newcomer_what_to_type():
     status, out, _ = ddpm("--help")
     assert status == 0
-    for needed in ("--config=configs/digits.py", "--mode", "--workdir", "sample", "evaluate"):
+    for needed in (
+        "ddpm train digits",
+        "--config=configs/digits.py",
+        "--mode",
+        "--workdir",
+        "sample",
+        "evaluate",
+    ):
         assert needed in out
 
 
@@ -102,9 +109,15 @@ def test_a_traceback_is_for_those_who_ask(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "args", [["--help"], ["--help=config"], ["--config=configs/digits.py", "--wrokdir=x"]]
+    "args",
+    [
+        ["--help"],
+        ["--help=config"],
+        ["train", "configs/digits.py", "--wrokdir=x"],
+        ["train", "digist"],
+    ],
 )
-def test_help_and_a_mistyped_flag_cost_less_than_loading_jax(args):
+def test_help_and_a_mistyped_word_cost_less_than_loading_jax(args):
     """In a process of its own, since this one has jax: what loads it makes both several times slower."""
     code = (
         "import sys; from ddpm_jax import main\n"

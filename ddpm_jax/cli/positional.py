@@ -1,0 +1,102 @@
+"""Short commands: 'train digits' for --mode=train --config=digits, and their like."""
+
+import difflib
+import re
+
+from etils import epath
+
+from ddpm_jax.cli import modes
+from ddpm_jax.cli.exit import Usage
+from ddpm_jax.cli.modes import Mode
+from ddpm_jax.config import config_file
+from ddpm_jax.runtime import files, paths
+
+
+def to_flags(args: list[str]) -> list[str]:
+    """Returns the arguments with a leading mode, and the word after it, written as flags.
+
+    The word is a run's folder for a mode that reads one; foreign weights for import; else a config, or
+    the folder of a run. Raises Usage if it is not, and for what is also given by its flag.
+    """
+    if not args or args[0].startswith("-"):
+        return args
+    mode, rest = find_mode(args[0]), args[1:]
+    flags = [as_flag("mode", mode.name, rest)]
+    if rest and not rest[0].startswith("-"):
+        word, *rest = rest
+        flags.append(as_flag(choose_flag(mode, word, rest), word, rest))
+    return flags + rest
+
+
+def find_mode(word: str) -> Mode:
+    """Returns the mode of that name. Raises Usage, with what to type instead, without one."""
+    if word in modes.MODES:
+        return modes.MODES[word]
+    if holds_run(word):
+        hint = f"put one before it, such as: sample {word}"
+    elif exists_as_config(word):
+        hint = f"put one before it, such as: train {word}"
+    else:
+        hint = files.suggest(word, modes.MODES)
+    raise Usage(f"{word!r} is not a mode; {hint}")
+
+
+def as_flag(name: str, value: str, rest: list[str]) -> str:
+    """Returns --name=value. Raises Usage if the other arguments have that flag too."""
+    if has_flag(name, rest):
+        raise Usage(f"{value!r} stands for --{name}={value}, and --{name} is given too; remove one")
+    return f"--{name}={value}"
+
+
+def has_flag(name: str, args: list[str]) -> bool:
+    """Returns whether the arguments contain --name=value or --name value."""
+    return any(re.match(f"--?{name}(=|$)", arg) for arg in args)
+
+
+def choose_flag(mode: Mode, word: str, rest: list[str]) -> str:
+    """Returns the name of the flag that a word after the mode stands for.
+
+    Raises Usage for a word that names neither a run nor, where the mode takes one, a config.
+    """
+    if mode.name == "import":
+        return "source"
+    if holds_run(word):
+        return "workdir"
+    if mode.needs_checkpoint:
+        if has_flag("config", rest):  # which can stand in for a lost config.json
+            return "workdir"
+        raise Usage(f"{word!r} holds no run; {suggest_run(word) or 'train first'}")
+    if exists_as_config(word):
+        return "config"
+    hint = suggest_run(word) if "/" in word or holds_weights(word) else ""
+    hint = hint or config_file.suggest(word.partition(":")[0])
+    raise Usage(f"{word!r} is neither a config nor a folder that holds a run; {hint}")
+
+
+def holds_run(folder: str) -> bool:
+    """Returns whether a folder holds the config.json of a run; foreign weights may have one of theirs."""
+    path = paths.user_path(folder) / "config.json"
+    return bool(folder) and path.exists() and not holds_weights(folder)
+
+
+def holds_weights(folder: str) -> bool:
+    """Returns whether a folder is one of diffusers'."""
+    return bool(folder) and (paths.user_path(folder) / "model_index.json").exists()
+
+
+def exists_as_config(spec: str) -> bool:
+    """Returns whether FILE or FILE:ROW names a config file."""
+    return config_file.find(spec.partition(":")[0]) is not None
+
+
+def suggest_run(word: str) -> str:
+    """Returns a hint: runs of a similar name, in runs/ or beside the folder; "" without any."""
+    if holds_weights(word):
+        return f"make one of these weights first: import {word}"
+    if "://" in word:
+        return ""
+    parents = {epath.Path("runs"), paths.user_path(word).parent}
+    folders = [path for parent in parents if parent.is_dir() for path in parent.iterdir()]
+    runs = {path.name: str(path) for path in folders if holds_run(str(path))}
+    close = difflib.get_close_matches(config_file.run_name(word), runs, n=3)
+    return f"did you mean {' or '.join(runs[name] for name in close)}?" if close else ""
