@@ -62,7 +62,7 @@ def parse(argv: list[str]) -> Command:
         raise Usage(f"--config: {error}") from error
     if rest[1:]:
         raise Usage(
-            f"unexpected argument {rest[1]!r}; a mode and its config or run come first, and flags start"
+            f"unexpected argument {rest[1]!r}; a mode comes first, then its config or run; flags start"
             " with -- and have no spaces"
         )
     check_mode_flags(values)

@@ -1,19 +1,24 @@
 """Short commands: 'train digits' for --mode=train --config=digits, and their like."""
 
 import difflib
+import os
 import re
 
 from etils import epath
 
-from ddpm_jax.cli import modes
+from ddpm_jax.cli import flag_table, modes
 from ddpm_jax.cli.exit import Usage
 from ddpm_jax.cli.modes import Mode
 from ddpm_jax.config import config_file
 from ddpm_jax.runtime import files, paths
 
+SWITCHES = {
+    prefix + flag.name for flag in flag_table.TABLE if flag.kind == "bool" for prefix in ("", "no")
+}
+
 
 def to_flags(args: list[str]) -> list[str]:
-    """Returns the arguments with a leading mode, and the word after it, written as flags.
+    """Returns the arguments with a mode in the first place, and the word that goes with it, as flags.
 
     The word is a run's folder for a mode that reads one; foreign weights for import; else a config, or
     the folder of a run. Raises Usage if it is not, and for what is also given by its flag.
@@ -22,14 +27,29 @@ def to_flags(args: list[str]) -> list[str]:
         return args
     mode, rest = find_mode(args[0]), args[1:]
     flags = [as_flag("mode", mode.name, rest)]
-    if rest and not rest[0].startswith("-"):
-        word, *rest = rest
+    place = find_word(args)
+    if place:
+        word, rest = args[place], args[1:place] + args[place + 1 :]
         flags.append(as_flag(choose_flag(mode, word, rest), word, rest))
     return flags + rest
 
 
+def find_word(args: list[str]) -> int | None:
+    """Returns the place of the first argument after the mode that is neither a flag nor a flag's value."""
+    for i in range(1, len(args)):
+        if not args[i].startswith("-") and not takes_next(args[i - 1]):
+            return i
+    return None
+
+
+def takes_next(arg: str) -> bool:
+    """Returns whether an argument is a flag whose value is the next one."""
+    return arg.startswith("-") and "=" not in arg and arg.lstrip("-") not in SWITCHES
+
+
 def find_mode(word: str) -> Mode:
     """Returns the mode of that name. Raises Usage, with what to type instead, without one."""
+    refuse_empty(word)
     if word in modes.MODES:
         return modes.MODES[word]
     if holds_run(word):
@@ -39,6 +59,12 @@ def find_mode(word: str) -> Mode:
     else:
         hint = files.suggest(word, modes.MODES)
     raise Usage(f"{word!r} is not a mode; {hint}")
+
+
+def refuse_empty(word: str) -> None:
+    """Raises Usage for an empty argument, such as a variable of the shell that is not set."""
+    if not word:
+        raise Usage("an argument is empty; expected a mode, then a config or the folder of a run")
 
 
 def as_flag(name: str, value: str, rest: list[str]) -> str:
@@ -58,6 +84,7 @@ def choose_flag(mode: Mode, word: str, rest: list[str]) -> str:
 
     Raises Usage for a word that names neither a run nor, where the mode takes one, a config.
     """
+    refuse_empty(word)
     if mode.name == "import":
         return "source"
     if holds_run(word):
@@ -75,13 +102,12 @@ def choose_flag(mode: Mode, word: str, rest: list[str]) -> str:
 
 def holds_run(folder: str) -> bool:
     """Returns whether a folder holds the config.json of a run; foreign weights may have one of theirs."""
-    path = paths.user_path(folder) / "config.json"
-    return bool(folder) and path.exists() and not holds_weights(folder)
+    return (paths.user_path(folder) / "config.json").exists() and not holds_weights(folder)
 
 
 def holds_weights(folder: str) -> bool:
     """Returns whether a folder is one of diffusers'."""
-    return bool(folder) and (paths.user_path(folder) / "model_index.json").exists()
+    return (paths.user_path(folder) / "model_index.json").exists()
 
 
 def exists_as_config(spec: str) -> bool:
@@ -96,7 +122,8 @@ def suggest_run(word: str) -> str:
     if "://" in word:
         return ""
     parents = {epath.Path("runs"), paths.user_path(word).parent}
-    folders = [path for parent in parents if parent.is_dir() for path in parent.iterdir()]
+    readable = [path for path in parents if path.is_dir() and os.access(path, os.R_OK)]
+    folders = [path for parent in readable for path in parent.iterdir()]
     runs = {path.name: str(path) for path in folders if holds_run(str(path))}
     close = difflib.get_close_matches(config_file.run_name(word), runs, n=3)
     return f"did you mean {' or '.join(runs[name] for name in close)}?" if close else ""
