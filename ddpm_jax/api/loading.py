@@ -94,7 +94,7 @@ def count_devices(config: Any) -> int:
 
 
 def open_weights(folder: epath.Path, weights: str) -> Trained:
-    """Opens foreign weights. Raises ValueError if there are none, or none of a DDPM."""
+    """Opens foreign weights. Raises ValueError for anything but the weights of a DDPM."""
     if not folder.exists() and not list(folder.parent.glob(f"{folder.name}.*")):
         raise ValueError(f"{folder} does not exist")
     try:

@@ -75,7 +75,7 @@ class Trained:
         return drawing.unconditional(self.run, self.params)
 
     def denoiser_of(self, label: int | str, guidance: float = 0.0) -> Denoiser:
-        """Returns the denoiser of a class, with classifier-free guidance of a scale; 0 is none."""
+        """Returns the denoiser of a class, with classifier-free guidance of a scale; 0 for none."""
         setting = self.setting(guidance=guidance or None)
         labels = image_labels.choose(setting.run, setting.chain, label, 1)
         return models.denoiser(self.run.model, self.params, jnp.asarray(labels), guidance)
