@@ -24,5 +24,9 @@ def __getattr__(name: str) -> Any:
     if name not in INTERFACE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
+    import warnings
 
-    return getattr(importlib.import_module(f"ddpm_jax.api.{INTERFACE[name]}"), name)
+    with warnings.catch_warnings():
+        # tqdm's, in a notebook without widgets: there the bars are text
+        warnings.filterwarnings("ignore", "IProgress not found")
+        return getattr(importlib.import_module(f"ddpm_jax.api.{INTERFACE[name]}"), name)

@@ -40,8 +40,9 @@ from threadpoolctl import threadpool_limits  # noqa: E402
 
 threadpool_limits(1)  # for what a plugin has imported before the variables above were set
 CONFIGS = ROOT / "configs"
-# The slow proofs install the extra launch-test, which that file needs.
-collect_ignore = [] if importlib.util.find_spec("nbclient") else ["launch/test_launch_files.py"]
+# The slow proofs install the extra launch-test, which these files need.
+NOTEBOOKS = ["launch/test_launch_files.py", "api/test_notebook.py"]
+collect_ignore = [] if importlib.util.find_spec("nbclient") else NOTEBOOKS
 
 
 @pytest.fixture

@@ -4,15 +4,12 @@ import errno
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "IProgress not found")  # a notebook without widgets has text bars
-    from tqdm.auto import tqdm
+from tqdm.auto import tqdm
 
 from ddpm_jax.distributed import mesh
 
