@@ -82,7 +82,7 @@ def test_a_save_that_cannot_be_read_back_is_not_called_one(tmp_path, saves):
         assert manager.latest_step() == 1
 
 
-def test_a_digest_is_the_same_for_every_sharding():
+def test_a_digest_is_the_same_for_every_sharding_and_by_numpy():
     mesh = meshes.mesh(8)
     for dtype in (jnp.float32, jnp.bfloat16, jnp.int32, jnp.bool_, jnp.uint8):
         array = (jax.random.normal(jax.random.key(1), (16, 24)) * 9).astype(dtype)
@@ -90,7 +90,21 @@ def test_a_digest_is_the_same_for_every_sharding():
             jax.device_put(array, NamedSharding(mesh, PartitionSpec(*spec)))
             for spec in ((), ("data",), (None, "data"))
         ]
-        assert len({int(digest.digest(each)) for each in (array, *placed)}) == 1
+        by_numpy = int(digest.digest_on_host(np.asarray(array)))
+        assert {by_numpy} == {int(digest.digest(each)) for each in (array, *placed)}
+        assert {by_numpy} == {int(digest.start_digest(each)) for each in (array, *placed)}
+
+
+def test_numpy_s_digest_takes_scalars_views_and_what_jax_has_no_type_for(x64):
+    rows = np.arange(24, dtype=np.int64).reshape(4, 6) - 7
+    for array in (rows, rows.T, rows[::2], rows.astype(np.float64), np.asarray(3.5), rows[:0]):
+        assert int(digest.digest_on_host(array)) == int(digest.digest(jnp.asarray(array)))
+
+
+def test_a_large_array_is_digested_where_it_lies(monkeypatch):
+    monkeypatch.setattr(digest, "LARGE", 4)
+    monkeypatch.setattr(digest, "digest_on_host", lambda array: np.uint32(7))
+    assert digest.start_digest(jnp.ones(3)) == 7 != digest.start_digest(jnp.ones(4))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32, np.uint8])
@@ -103,6 +117,7 @@ def test_a_digest_sees_every_single_bit_and_every_swap(dtype):
         changed.append(np.frombuffer(bytes(flipped), dtype))
     digests = {int(digest.digest(jnp.asarray(each))) for each in (array, *changed)}
     assert len(digests) == 2 + array.nbytes * 8
+    assert digests == {int(digest.digest_on_host(each)) for each in (array, *changed)}
 
 
 def test_minus_zero_is_not_zero_and_nan_is_itself():
