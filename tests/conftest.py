@@ -28,6 +28,7 @@ import functools  # noqa: E402
 import importlib.util  # noqa: E402
 import runpy  # noqa: E402
 import shutil  # noqa: E402
+import sys  # noqa: E402
 
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
@@ -59,6 +60,19 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """A folder on the Python path for user code; what is imported from it is forgotten afterwards."""
+    folder = tmp_path / "code"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+    known = set(sys.modules)
+    yield folder
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")
