@@ -41,16 +41,21 @@ def read_images(path: epath.Path, field: str = "data.path") -> tuple[np.ndarray,
             f"{field} {path} holds {len(image_names)} arrays of images"
             f" ({', '.join(image_names) or 'none'}) among {list(arrays)}; it must hold exactly one"
         )
-    images = arrays[image_names[0]]
+    images = check_images(arrays[image_names[0]], f"{field} {path}")
+    return images, find_labels(arrays, len(images), f"{field} {path}")
+
+
+def check_images(images: np.ndarray, source: str) -> np.ndarray:
+    """Returns images with an axis of channels. Raises ValueError unless they are uint8, gray or RGB."""
     if images.dtype != np.uint8:
-        raise ValueError(f"{field} {path} has dtype {images.dtype}; images must be uint8, 0..255")
-    images = images[..., None] if images.ndim == 3 else images
-    if images.shape[-1] not in (1, 3) or 0 in images.shape:
+        raise ValueError(f"{source} has dtype {images.dtype}; images must be uint8, 0..255")
+    with_channels = images[..., None] if images.ndim == 3 else images
+    if with_channels.ndim != 4 or with_channels.shape[-1] not in (1, 3) or not images.size:
         raise ValueError(
-            f"{field} {path} has shape {images.shape};"
+            f"{source} has shape {with_channels.shape};"
             " it must be [n, h, w], [n, h, w, 1] or [n, h, w, 3]"
         )
-    return images, find_labels(arrays, len(images), f"{field} {path}")
+    return with_channels
 
 
 def find_labels(arrays: Mapping[str, np.ndarray], count: int, source: str) -> np.ndarray | None:
