@@ -107,6 +107,7 @@ def get_config() -> ConfigDict:
                     "space": "inception",
                     "inception": "",  # the file of Inception's weights
                     "reference": "",  # a file with the training set's statistics
+                    "metrics": (),  # your own, beside ours: ("my_module:METRIC",)
                 },
             },
         }

@@ -136,6 +136,11 @@ def learned_range(sched: Schedule, out: Denoised, t: Steps, s: Steps) -> LogVari
 LEARNED = learned, learned_range  # these need a network with twice the output channels
 
 
+def is_learned(variance: Variance) -> bool:
+    """Returns whether a variance reads the network's output; one from elsewhere says so by an attribute."""
+    return variance in LEARNED or getattr(variance, "learned", False)
+
+
 def reverse(
     sched: Schedule, variance: Variance, out: Denoised, x_t: Images, t: Steps, s: Steps
 ) -> tuple[Images, LogVariance]:

@@ -39,7 +39,7 @@ def load(
     lines: list[str] = []
     with quiet_libraries(), console.quiet(lines.append):
         if is_run(folder):
-            trained = open_run(folder, step, weights)
+            trained = open_run(folder, step, weights, trust)
         elif step is not None:
             raise ValueError(
                 f"{folder} holds foreign weights, which have no step; omit step={step!r}"
@@ -65,14 +65,14 @@ def is_run(folder: epath.Path) -> bool:
     return path.exists() and DIFFUSERS not in path.read_text()
 
 
-def open_run(folder: epath.Path, step: int | str | None, weights: str) -> Trained:
+def open_run(folder: epath.Path, step: int | str | None, weights: str, trust: bool) -> Trained:
     """Opens a run. Raises ValueError if it has no such checkpoint."""
     stored = record.read(folder)
     if stored is None:
         raise ValueError(f"{folder} holds no run")
     config: Any = stored_config.get_config(str(folder))  # sections have no static types
     config.parallel.devices = count_devices(config)
-    run = build.run(config, folder, image_kind=build.stored_image_kind(stored))
+    run = build.run(config, folder, image_kind=build.stored_image_kind(stored), trust=trust)
     run = run._replace(name=folder.name, weights=weights)
     if step is None and not checkpoint.exists(run.checkpoints):
         raise ValueError(f"{folder} has no checkpoint yet; train it first")

@@ -24,18 +24,19 @@ def train(
     workdir: str | PathLike | None = None,
     *,
     progress: bool = False,
+    trust: bool = False,
     **fields: Any,
 ) -> Trained:
     """Trains a config in a folder, or resumes its run there, and measures the held-out bound.
 
     'config' is a ConfigDict, or the name of a config or its file, as --config takes it. 'workdir' is
     runs/<name> by default. 'fields' are overrides by their dotted names: **{"train.steps": 100}.
-    'progress' prints what the command prints. Ctrl-C saves at the next step and returns; the same call
-    resumes.
+    'progress' prints what the command prints. 'trust' is that of 'load', for a run that is resumed.
+    Ctrl-C saves at the next step and returns; the same call resumes.
 
     Raises ValueError for an invalid config, before anything is written.
     """
-    command = make_command(config, workdir, fields)
+    command = make_command(config, workdir, fields, trust)
     listening = nullcontext() if progress else console.quiet(LOG.info)
 
     def run() -> None:
@@ -49,11 +50,16 @@ def train(
         signals.forget()
     if not checkpoint.exists(command.directory / "checkpoints"):
         raise KeyboardInterrupt("stopped before the first step; nothing was saved")
-    return loading.load(command.directory)
+    return loading.load(
+        command.directory, trust=True
+    )  # the code that it has just been trained with
 
 
 def make_command(
-    config: ConfigDict | str, workdir: str | PathLike | None, fields: dict[str, Any]
+    config: ConfigDict | str,
+    workdir: str | PathLike | None,
+    fields: dict[str, Any],
+    trust: bool = False,
 ) -> Command:
     """Returns the command that trains a config. Raises ValueError for a field that it does not have."""
     name = ""
@@ -66,7 +72,7 @@ def make_command(
     with config.ignore_type():  # which the sections check
         config.update_from_flattened_dict(fields)
     values = flag_table.define()
-    values(["ddpm_jax"])
+    values(["ddpm_jax", f"--trust={trust}"])
     directory = paths.user_path(str(workdir or f"runs/{name}"))
     return Command(modes.MODES["train"], config, directory, name or directory.name, values)
 

@@ -15,7 +15,7 @@ from ddpm_jax.distributed import processes
 from ddpm_jax.profiling import topology
 from ddpm_jax.run import record, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import checkpoint, console, files, lock, paths, signals
+from ddpm_jax.runtime import checkpoint, console, files, lock, paths, signals, user_code
 
 
 def execute(command: Command) -> int:
@@ -61,6 +61,7 @@ def fingerprint(command: Command) -> dict[str, Any]:
     fields = record.flatten(command.config.to_dict())
     shared = {name: fields[name] for name in fields if name not in ("data.data_dir", "data.path")}
     code = sorted(Path(__file__).parents[1].rglob("*.py"))
+    own = [name for _, name in record.user_names(command.config.to_dict())]
     return shared | {
         "--mode": command.mode.name,
         **{f"--{name}": value for name, value in command.run_fields.items()},
@@ -68,6 +69,7 @@ def fingerprint(command: Command) -> dict[str, Any]:
         "--num_processes": command.flags.num_processes,
         "jax": metadata.version("jax"),
         "ddpm_jax's checksum": zlib.crc32(b"".join(file.read_bytes() for file in code)),
+        **{f"{name}'s checksum": user_code.checksum(name) for name in own},
     }
 
 
@@ -107,8 +109,9 @@ def build_subject(command: Command) -> Any:
 
 
 def build_options(command: Command) -> dict[str, Any]:
-    """Returns the arguments of the mode's 'build': its flags, or none for the default one."""
-    return {} if command.mode.build == modes.Mode.build else command.options
+    """Returns the arguments of the mode's 'build': --trust, and the mode's flags unless it is the default one."""
+    own = {} if command.mode.build == modes.Mode.build else command.options
+    return own | {"trust": command.flags.trust}
 
 
 def check_workdir(command: Command) -> None:

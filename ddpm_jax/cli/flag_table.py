@@ -134,6 +134,13 @@ TABLE = (
         "the checkpoint to read: its step, or best, which --follow has chosen (default: the newest)",
     ),
     Flag(
+        "trust",
+        "bool",
+        False,
+        "use code of your own that a stored run names though it has changed since, or belongs to an"
+        " installed package or the run's folder; for runs from people whom you trust",
+    ),
+    Flag(
         "input",
         "paths",
         [],

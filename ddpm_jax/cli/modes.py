@@ -23,7 +23,7 @@ class Mode:
     help: str
     run: str  # the program, called with the result of 'build'
     check: str = ""  # called with that before anything is written; raises ValueError
-    # called with the config and the workdir; one of a mode's own also takes the mode's flags
+    # called with the config, the workdir and --trust; one of a mode's own also takes the mode's flags
     build: str = "ddpm_jax.config.build:run"
     writes: tuple[str, ...] = ()  # folders in the workdir; "" is the workdir itself
     flags: tuple[str, ...] = ()

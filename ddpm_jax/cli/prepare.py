@@ -6,13 +6,18 @@ from ml_collections import ConfigDict
 
 from ddpm_jax.cli.exit import Usage
 from ddpm_jax.config import data as data_section
+from ddpm_jax.config import provenance
 from ddpm_jax.datasets import library
+from ddpm_jax.datasets.own import Own
 from ddpm_jax.datasets.source import Data, Folder
 from ddpm_jax.runtime import console
 
 
-def build(config: ConfigDict, directory: epath.Path, source: str | None) -> Data | Folder:
+def build(
+    config: ConfigDict, directory: epath.Path, source: str | None, trust: bool
+) -> Data | Folder | Own:
     """Returns the config's data section. Raises ValueError for invalid fields."""
+    provenance.check(config.to_dict(), directory, trust)
     jax.config.update("jax_platforms", "cpu")  # a TPU serves one process, and this one needs no TPU
     data = data_section.data_source(config.to_dict()["data"])
     if isinstance(data, Folder):
@@ -21,7 +26,7 @@ def build(config: ConfigDict, directory: epath.Path, source: str | None) -> Data
     return data
 
 
-def prepare(data: Data | Folder, source: str | None) -> None:
+def prepare(data: Data | Folder | Own, source: str | None) -> None:
     """Prepares both splits, converting 'source' if it is given, and prints their sizes.
 
     Raises Usage for an unknown split or a wrong source, RuntimeError for an unreadable image.

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddpm_jax.run import record as records
+from ddpm_jax.runtime import user_code
 from ddpm_jax.samplers import ode_solvers
 
 GRID_STEPS = 20  # of the solvers below: a grid takes seconds then
@@ -37,6 +38,8 @@ def fit_attention(
     Raises ValueError for a height that no level of the network has, unless the run was stored with it:
     earlier versions had no attention there.
     """
+    if user_code.is_name(find(sections, "model").get("name")):
+        return sections  # the fields are its own
     heights = network_heights(sections, shape)
     nearest = sorted(heights, key=lambda height: abs(math.log2(height / ATTENTION)))[:1]
     sections = replace(sections, {"model.attention": tuple(nearest)}, stored)

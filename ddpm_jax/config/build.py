@@ -12,12 +12,13 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from ddpm_jax import optimizer as optimizers
-from ddpm_jax.config import auto, labels, sampler, validate
+from ddpm_jax.config import auto, labels, provenance, sampler, validate
 from ddpm_jax.config import data as data_section
 from ddpm_jax.config import model as model_section
 from ddpm_jax.config import sections as config_sections
 from ddpm_jax.config.model import Diffusion
 from ddpm_jax.datasets.expected import Expected
+from ddpm_jax.datasets.own import Own
 from ddpm_jax.datasets.source import Data, Folder
 from ddpm_jax.distributed import mesh as meshes
 from ddpm_jax.distributed.mesh import Layout
@@ -44,28 +45,27 @@ def run(
     directory: epath.Path,
     devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
     image_kind: ImageKind | None = None,
+    trust: bool = False,
 ) -> Run:
     """Returns the run of a config and a workdir. Raises ValueError if the config is invalid.
 
     'devices' replaces those that jax sees; with 'image_kind' the data set is not opened.
     """
     section, sections = validate.section, config.to_dict()
-    check_sections(sections)
-    # The data set is opened last: preparing it may take long.
+    check_sections(sections, directory, trust)
     layout = section(meshes.layout, "parallel", sections["parallel"], devices)
     data = data_section.data_source(sections["data"])
     diffusion = section(model_section.build_diffusion, "diffusion", sections["diffusion"])
+    sched = diffusion.sched
     stored = records.read_binding(directory, sections)
-    sections = auto.fit_steps(sections, diffusion.sched.T, stored)
+    sections = auto.fit_steps(sections, sched.T, stored)
     optimizer = section(optimizers.adam, "optimizer", sections["optimizer"])
     sample_fields = dict(sections["sample"])
     build_chain = chain_builder(diffusion, sample_fields.pop("langevin", {}))
     train = section(config_sections.train, "train", sections["train"], layout, build_chain)
     sample = section(config_sections.sample, "sample", sample_fields, layout.mesh, build_chain)
-    evaluation = section(
-        config_sections.evaluation, "eval", sections["eval"], layout.mesh, diffusion.sched
-    )
-    expected = find_expected(data, directory, stored, image_kind, sections)
+    evaluation = section(config_sections.evaluation, "eval", sections["eval"], layout.mesh, sched)
+    expected = find_expected(data, directory, stored, image_kind, sections)  # late: it may be slow
     sections = auto.fit_attention(sections, expected.shape, stored)
     model = build_model(sections["model"], diffusion, expected.shape, expected.levels, layout)
     sample = labels.check_and_name(sample, train, model.network.classes, expected.labels)
@@ -83,6 +83,7 @@ def run(
         train=train,
         sample=sample,
         eval=evaluation,
+        trust=trust,
     )
 
 
@@ -95,7 +96,8 @@ def change(run_: Run, fields: Mapping[str, Any]) -> Run:
     with config.ignore_type():  # sample.label may be a name; the sections check the types
         config.update_from_flattened_dict(dict(fields))
     devices = run_.mesh.devices.reshape(-1).tolist()
-    changed = run(config, run_.directory, devices, (run_.model.shape, run_.model.levels))
+    kind = run_.model.shape, run_.model.levels
+    changed = run(config, run_.directory, devices, kind, run_.trust)
     kept = {
         name: getattr(run_, name) for name in ("checkpoints", "data", "name", "weights", "step")
     }
@@ -136,12 +138,13 @@ def build_model(
     )
 
 
-def check_sections(sections: Mapping[str, Any]) -> None:
-    """Raises ValueError for a missing section and for an invalid seed, a field without a section."""
+def check_sections(sections: dict[str, Any], directory: epath.Path, trust: bool) -> None:
+    """Raises ValueError for a missing section, an invalid seed, and user code that needs 'trust'."""
     missing = [name for name in SECTIONS if name not in sections]
     if missing:
         raise ValueError(f"the config has no section {', '.join(missing)}")
     validate.check_seed("seed", sections["seed"])
+    provenance.check(sections, directory, trust)
 
 
 def stored_image_kind(stored: Mapping[str, Any]) -> ImageKind:
@@ -165,7 +168,7 @@ def check_folder(data: Folder, directory: epath.Path, classes: int, held_out: in
 
 
 def find_expected(
-    data: Data | Folder,
+    data: Data | Folder | Own,
     directory: epath.Path,
     stored: Mapping[str, Any] | None,
     image_kind: ImageKind | None,
@@ -178,7 +181,8 @@ def find_expected(
     """
     if stored is None and image_kind is None:
         if isinstance(data, Folder):
-            check_folder(data, directory, sections["model"]["classes"], sections["eval"]["images"])
+            classes = sections["model"].get("classes", 0)  # user code may have no such field
+            check_folder(data, directory, classes, sections["eval"]["images"])
         source = data.open(data.split)
         return Expected(source.shape, source.levels, source.names)
     labels = stored.get("labels") if stored else ()

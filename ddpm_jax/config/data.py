@@ -1,10 +1,12 @@
-"""The data section of a config: a data set by name, or a folder of the user's own pictures."""
+"""The data section of a config: a data set by name, a folder of pictures, or user code."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from ddpm_jax.config import validate
+from ddpm_jax.datasets.own import Own
 from ddpm_jax.datasets.source import Data, Folder
+from ddpm_jax.runtime import user_code
 
 
 def folder(**fields: Any) -> Folder:
@@ -18,6 +20,11 @@ def folder(**fields: Any) -> Folder:
     return chosen
 
 
-def data_source(fields: Mapping[str, Any]) -> Data | Folder:
-    """Returns the section: a Folder if it has a 'path', else Data. Raises ValueError if it is invalid."""
+def data_source(fields: Mapping[str, Any]) -> Data | Folder | Own:
+    """Returns the section: a Folder if it has a 'path', Own if user code is its name, else Data.
+
+    Raises ValueError if it is invalid. Imports no user code: that is for 'open'.
+    """
+    if user_code.is_name(fields.get("name")):
+        return validate.section(Own, "data", fields)
     return folder(**fields) if "path" in fields else validate.section(Data, "data", fields)

@@ -53,7 +53,8 @@ def load_classifier(run: Run, directory: epath.Path) -> Run:
     sections["train"]["clip_groups"] = 1
     for name in ("train", "sample", "eval"):
         sections[name]["batch_size"] = run.mesh.size
-    other = build.run(ConfigDict(sections), directory, image_kind=build.stored_image_kind(record))
+    kind = build.stored_image_kind(record)
+    other = build.run(ConfigDict(sections), directory, image_kind=kind, trust=run.trust)
     if not other.model.classifies:
         raise ValueError(
             f"sample.classifier: {directory} holds no classifier; train one as"

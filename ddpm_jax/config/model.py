@@ -80,18 +80,21 @@ def build_diffusion(
     timesteps: str,
 ) -> Diffusion:
     """Returns the section's values. Raises ValueError for unknown or incompatible names."""
+    named, function = validate.named, validate.named_function
     options = {
-        "parameterization": validate.choice("diffusion.output", output, OUTPUTS),
-        "variance": validate.choice("diffusion.variance", variance, VARIANCES),
-        "log_likelihood": validate.choice("diffusion.log_cdf", log_cdf, LIKELIHOODS),
+        "parameterization": named("diffusion.output", output, OUTPUTS, Parameterization),
+        "variance": named("diffusion.variance", variance, VARIANCES),
+        "log_likelihood": named("diffusion.log_cdf", log_cdf, LIKELIHOODS),
     }
-    make_timesteps = validate.choice("diffusion.timesteps", timesteps, TIMESTEPS)
-    check_compatible(output, variance, loss, timesteps)
+    make_timesteps = function("diffusion.timesteps", timesteps, TIMESTEPS, Timesteps)
+    make_loss = function("diffusion.loss", loss, LOSSES, Callable)
+    is_learned = parameterization.is_learned(options["variance"])
+    is_continuous = loss in CONTINUOUS or getattr(make_loss, "continuous", False)
+    check_compatible(output, variance, loss, timesteps, is_learned, is_continuous)
     sched = validate.section(build_schedule, "diffusion.schedule", schedule)
-    make_loss = validate.choice("diffusion.loss", loss, LOSSES)
 
     def make_objective(levels: int) -> Objective:
-        return make_loss(**validate.options(make_loss, options | {"levels": levels}))
+        return validate.call("diffusion.loss", make_loss, options | {"levels": levels})
 
     return Diffusion(
         sched=sched,
@@ -103,9 +106,10 @@ def build_diffusion(
     )
 
 
-def check_compatible(output: str, variance: str, loss: str, timesteps: str) -> None:
+def check_compatible(
+    output: str, variance: str, loss: str, timesteps: str, is_learned: bool, is_continuous: bool
+) -> None:
     """Raises ValueError for a combination of valid names that defines no model."""
-    is_learned = VARIANCES[variance] in parameterization.LEARNED
     if loss in CONTINUOUS and is_learned:
         raise ValueError(
             f"diffusion.loss {loss} does not train a {variance} variance; use hybrid or vlb"
@@ -114,7 +118,7 @@ def check_compatible(output: str, variance: str, loss: str, timesteps: str) -> N
         raise ValueError(
             f"diffusion.loss hybrid trains a variance, and {variance} is fixed; use learned_range"
         )
-    if timesteps == "continuous" and (loss not in CONTINUOUS or output == "x_prev"):
+    if timesteps == "continuous" and (not is_continuous or output == "x_prev"):
         raise ValueError(
             f"diffusion.timesteps continuous draws t between whole steps, where output {output} with"
             f" loss {loss} is undefined; use eps or x_0, and {' or '.join(CONTINUOUS)}"
@@ -190,6 +194,14 @@ UNET, CLASSIFIER = "unet", "classifier"
 NETWORKS = {UNET: Backbone(build_unet), CLASSIFIER: Backbone(build_classifier, classifies=True)}
 
 
+def find_backbone(name: str) -> Backbone:
+    """Returns the entry of a network's name; one of the user's own outputs images."""
+    if name in NETWORKS:
+        return NETWORKS[name]
+    fields = "dtype", "remat", "classes"
+    return Backbone(validate.named_function("model.name", name, NETWORKS, nn.Module, fields))
+
+
 def build_network(
     shape: Shape, diffusion: Diffusion, layout: Layout, *, name: str = "", **fields: Any
 ) -> nn.Module:
@@ -198,12 +210,11 @@ def build_network(
     Raises ValueError for a network that the loss does not train, or for invalid fields.
     """
     name = name or (CLASSIFIER if diffusion.classifies else UNET)
-    backbone = validate.choice("model.name", name, NETWORKS)
+    backbone = find_backbone(name)
     if backbone.classifies != diffusion.classifies:
         trained = "a classifier" if diffusion.classifies else "a network that predicts images"
         raise ValueError(f"model.name is {name}, but this diffusion.loss trains {trained}")
-    is_learned = diffusion.variance in parameterization.LEARNED
-    out_channels = shape[-1] * (2 if is_learned else 1)
+    out_channels = shape[-1] * (2 if parameterization.is_learned(diffusion.variance) else 1)
     return validate.section(backbone.build, "model", fields, shape, out_channels, layout)
 
 
@@ -215,11 +226,11 @@ def compute_dtype(name: str, platform: str) -> DTypeLike:
 
 
 def build_schedule(name: str, **fields: Any) -> Schedule:
-    """Returns the schedule of a section, which may also have the numbers of other schedules.
+    """Returns the schedule of a section, which may also have the numbers of other schedules of ours.
 
     Raises ValueError for a number that no schedule uses, a missing number, or one of the wrong type.
     """
-    function = validate.choice("diffusion.schedule.name", name, SCHEDULES)
+    function = validate.named_function("diffusion.schedule.name", name, SCHEDULES, Schedule)
     own = inspect.signature(function).parameters
     numbers = {}
     for schedule in SCHEDULES.values():

@@ -9,8 +9,10 @@ from ddpm_jax.config import validate
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.parameterization import Parameterization, Variance
 from ddpm_jax.run.run import Chain
-from ddpm_jax.samplers import ode_solvers, sde_solvers, steps
+from ddpm_jax.runtime import user_code
+from ddpm_jax.samplers import ode_solvers, own, sde_solvers, steps
 from ddpm_jax.samplers.spacing import LINEAR, SPACINGS
+from ddpm_jax.samplers.steps import Solver
 
 SOLVERS = steps.SOLVERS | ode_solvers.SOLVERS | sde_solvers.SOLVERS
 NO_OPTIONS = MappingProxyType({})
@@ -25,6 +27,20 @@ def langevin(*, corrections: int, snr: float, updates: int, step_size: float) ->
         if not 0.0 < value < 1.0:
             raise ValueError(f"sample.langevin.{name} is {value}; it must lie between 0 and 1")
     return {"corrections": corrections, "updates": updates, **sizes}
+
+
+def find_solver(section: str, name: str) -> Solver:
+    """Returns the solver of a section's name, which may be user code.
+
+    Its samples' files have a checksum of the code in their names, as nothing else tells its versions.
+    """
+    if ":" not in name:
+        return validate.choice(f"{section}.solver", name, SOLVERS)
+    value = user_code.load(f"{section}.solver", name)
+    try:
+        return own.as_solver(value, f"{name}-{user_code.checksum(name)[:8]}")
+    except ValueError as error:
+        raise ValueError(f"{section}.solver is {name}: {error}") from error
 
 
 def chain(
@@ -43,7 +59,7 @@ def chain(
     Raises ValueError for steps at which the network's own mean or variance is undefined, and for an
     eta or a spacing that the solver does not take.
     """
-    chosen = validate.choice(f"{section}.solver", solver, SOLVERS)
+    chosen = find_solver(section, solver)
     path = validate.choice(f"{section}.spacing", spacing, SPACINGS)
     available = {"variance": variance, "eta": eta, "spacing": path, **langevin}
     options = validate.options(chosen.plan, available)
@@ -55,8 +71,8 @@ def chain(
         raise ValueError(f"{section}.eta is {eta}; it must lie between 0 and 1")
     if spacing != LINEAR and "spacing" not in options:
         raise ValueError(f"{section}.spacing is {spacing}, but {solver} has its own spacing")
-    check_steps(sched, parameterization_, variance, section, solver, steps)
-    plan = chosen.plan(sched, steps, **options)
+    check_steps(sched, parameterization_, variance, section, solver, chosen, steps)
+    plan = validate.call(f"{section}.solver {solver}", chosen.plan, available, sched, steps)
     return Chain(
         sampler=plan.sampler,
         times=plan.times,
@@ -72,12 +88,12 @@ def check_steps(
     variance: Variance,
     section: str,
     solver: str,
+    chosen: Solver,
     steps: int,
 ) -> None:
     """Raises ValueError for steps or a solver that the network's output does not allow."""
     if not 1 <= steps <= sched.T:
         raise ValueError(f"{section}.steps is {steps}; it must lie between 1 and T = {sched.T}")
-    chosen = SOLVERS[solver]
     predicts_mean = parameterization_ is parameterization.x_prev
     uses_variance = validate.options(chosen.plan, {"variance": variance})
     if steps != sched.T and predicts_mean:

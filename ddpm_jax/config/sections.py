@@ -3,6 +3,7 @@
 A section is the keyword arguments of one function. Messages name fields as users write them.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,8 +14,9 @@ from ddpm_jax.diffusion import Schedule
 from ddpm_jax.distributed import mesh as meshes
 from ddpm_jax.distributed.mesh import Layout
 from ddpm_jax.losses import bound
+from ddpm_jax.metrics.metric import Metric
 from ddpm_jax.run.run import Chain, Eval, Grid, Quality, Sample, Train
-from ddpm_jax.runtime import paths
+from ddpm_jax.runtime import paths, user_code
 
 SPACES = {"inception": None, "classifier": None, "pixels": None}
 KEEP_BEST = {"": None, "loss": None}
@@ -113,9 +115,21 @@ def sample(
     )
 
 
-def quality_section(**fields: Any) -> Quality:
+def own_metric(name: str) -> Metric:
+    """Returns a metric of the user's own. Raises ValueError for anything else."""
+    field = "eval.quality.metrics"
+    metric = validate.check_kind(f"{field} {name} is", user_code.load(field, name), Metric)
+    if not re.fullmatch(r"\w+", metric.name, re.ASCII):
+        raise ValueError(
+            f"{field} {name} has the name {metric.name!r}; it must be of letters, digits and _"
+        )
+    return metric
+
+
+def quality_section(*, metrics: tuple[str, ...], **fields: Any) -> Quality:
     """Returns the section eval.quality. Raises ValueError for an unknown space or too few samples."""
-    chosen: Quality = validate.section(Quality, "eval.quality", fields)
+    own = tuple(own_metric(name) for name in metrics)
+    chosen: Quality = validate.section(Quality, "eval.quality", fields | {"metrics": own})
     typed = {name: getattr(chosen, name) for name in ("path", "reference", "inception")}
     chosen = chosen._replace(
         **{name: str(paths.user_path(path)) for name, path in typed.items() if path}
@@ -150,5 +164,5 @@ def evaluation(
         batch_size=batch_size,
         seed=seed,
         best=best,
-        quality=quality_section(**quality),
+        quality=validate.section(quality_section, "eval.quality", quality),
     )

@@ -1,10 +1,11 @@
 """Checks of a config section: the names, types and ranges of its fields."""
 
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
-from ddpm_jax.runtime import files
+from ddpm_jax.runtime import files, user_code
 
 
 def section(function: Callable, name: str, fields: Mapping[str, Any], *args) -> Any:
@@ -38,7 +39,9 @@ def check_type(field: str, value: Any, declared: Any) -> None:
     else:
         fits = type(value) is declared or (declared is float and type(value) is int)
     if not fits and (get_origin(declared) is tuple or declared in (bool, int, float, str)):
-        expected = "a tuple of int" if get_origin(declared) is tuple else declared.__name__
+        is_tuple = get_origin(declared) is tuple
+        item = get_args(declared)[0] if is_tuple else declared
+        expected = f"a tuple of {item.__name__}" if is_tuple else item.__name__
         raise ValueError(f"{field} is {value!r}; it must be {expected}")
 
 
@@ -47,6 +50,59 @@ def choice(field: str, name: str, choices: Mapping[str, Any]) -> Any:
     if name not in choices:
         raise ValueError(f"{field} is {name!r}; {files.suggest(name, choices)}")
     return choices[name]
+
+
+def named(field: str, name: str, choices: Mapping[str, Any], kind: Any = Callable) -> Any:
+    """Returns the choice of that name or, for "module:object", that object of the user's, of a kind.
+
+    Raises ValueError, as 'choice' does, and for an object of another kind.
+    """
+    if ":" not in name:
+        return choice(field, name, choices)
+    return check_kind(f"{field} {name} is", user_code.load(field, name), kind)
+
+
+def named_function(
+    field: str, name: str, choices: Mapping[str, Any], returns: Any, attributes: Sequence[str] = ()
+) -> Callable:
+    """Returns the function of that name, as 'named' does; results of the user's are checked."""
+    function = named(field, name, choices)
+    if ":" not in name:
+        return function
+
+    @functools.wraps(function)
+    def checked(*args, **fields):
+        result = check_kind(f"{field} {name} returned", function(*args, **fields), returns)
+        missing = [each for each in attributes if not hasattr(result, each)]
+        if missing:
+            raise ValueError(
+                f"{field} {name} returned a {type(result).__name__} without the field"
+                f" {', '.join(missing)}; it must have {', '.join(attributes)}"
+            )
+        return result
+
+    return checked
+
+
+def check_kind(subject: str, value: Any, kind: Any) -> Any:
+    """Returns a value of user code. Raises ValueError if it is of another kind."""
+    if not isinstance(value, kind):
+        expected = "a function" if kind is Callable else f"of type {kind.__name__}"
+        raise ValueError(f"{subject} {value!r:.80}; it must be {expected}")
+    return value
+
+
+def call(field: str, function: Callable, available: Mapping[str, Any], *args: Any) -> Any:
+    """Calls a function with 'args' and those of the available options that are its parameters.
+
+    Raises ValueError if it needs others.
+    """
+    chosen = options(function, available)
+    try:
+        inspect.signature(function).bind(*args, **chosen)
+    except TypeError as error:
+        raise ValueError(f"{field}: {error}; by name it may take {', '.join(available)}") from error
+    return function(*args, **chosen)
 
 
 def at_least(lowest: int, section: str, **fields: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from ddpm_jax.evaluation import bound, evaluate, quality
+from ddpm_jax.evaluation import bound, evaluate, metric_table, quality
 from ddpm_jax.metrics import frechet
 from ddpm_jax.run import record as records
 from ddpm_jax.run import state
@@ -70,7 +70,8 @@ def evaluate_step(run: Run, step: int) -> None:
     record = {"asked": settings(run), "rows": {f"{each}": rows[each] for each in sorted(rows)}}
     files.write_json(run.directory / "eval" / f"{run.prefix}history.json", record)
     draw(run, rows, name)
-    best = (max if quality.higher_is_better(name) else min)(rows, key=lambda row: rows[row][name])
+    is_higher_better = metric_table.higher_is_better(name, metric_table.metrics(run))
+    best = (max if is_higher_better else min)(rows, key=lambda row: rows[row][name])
     if best == step:
         keep(run, folder, step, {"step": step, name: rows[step][name]} | weights(run))
     folder.rmtree()

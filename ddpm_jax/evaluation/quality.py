@@ -7,33 +7,27 @@ training images is reported as a floor.
 
 import time
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
 
-from ddpm_jax.evaluation import embedding, quality_file, real_images, sample_files, spaces
-from ddpm_jax.metrics import (
-    frechet,
-    inception_score,
-    kid,
-    metric,
-    precision_recall,
+from ddpm_jax.evaluation import (
+    embedding,
+    metric_table,
+    quality_file,
+    real_images,
+    sample_files,
+    spaces,
 )
+from ddpm_jax.metrics import frechet, metric
 from ddpm_jax.metrics import reference as references
 from ddpm_jax.metrics.features import Bytes, Embedding, Space
 from ddpm_jax.metrics.metric import Metric, Value
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import console, files
+from ddpm_jax.runtime import console, files, user_code
 
-METRICS = (
-    frechet.FRECHET,
-    frechet.SPATIAL,
-    kid.KID,
-    precision_recall.PRECISION,
-    precision_recall.RECALL,
-    inception_score.INCEPTION_SCORE,
-)
 FEW = 10_000  # samples, below which a Frechet distance depends strongly on their number
 
 
@@ -53,7 +47,7 @@ def quality(run: Run) -> None:
     step, params = state.read_weights(run)
     images = samples(run, step, params)
     own = embedding.embed(space, len(images), lambda rows: images[rows], "samples")
-    values = measure(space, own, real)
+    values = measure(space, own, real, metric_table.metrics(run))
     record = {
         "scores": flatten(values),
         "samples": len(images),
@@ -70,8 +64,9 @@ def quality(run: Run) -> None:
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for unusable files that the config names, and if nothing can be measured."""
+    """Raises ValueError for unusable files or metrics that the config names, and if nothing can be measured."""
     settings = run.eval.quality
+    metric_table.check(run)
     if not settings.samples:
         return
     if settings.path:
@@ -100,12 +95,14 @@ def samples(run: Run, step: int, params: Any) -> Bytes:
 
 
 def facts(run: Run) -> dict[str, Any]:
-    """The facts of a measurement that the config decides: whose samples, in which space."""
+    """The facts of a measurement that the config decides: whose samples, in which space, by which user code."""
     settings = run.eval.quality
+    names = run.config["eval"]["quality"]["metrics"]
+    metrics = {"metrics": {name: user_code.checksum(name) for name in names}} if names else {}
     if settings.path:
-        return {"samples_from": settings.path, "space": settings.space}
+        return {"samples_from": settings.path, "space": settings.space} | metrics
     own = {"sampler": run.sample.chain.name, "seed": run.sample.seed, "weights": run.weights}
-    return own | {"space": settings.space}
+    return own | {"space": settings.space} | metrics
 
 
 def find(run: Run, step: int) -> dict[str, float]:
@@ -125,24 +122,15 @@ def sample_count(run: Run) -> int:
     return min(settings.samples, len(images))
 
 
-def defined(space: str) -> list[Metric]:
-    """Returns the metrics that a space has features for."""
-    return [each for each in METRICS if each.feature in ("", *spaces.FEATURES[space])]
-
-
-def enough(each: Metric, *counts: int) -> bool:
-    """Returns whether image sets have as many images as a metric needs; a foreign file may not say (0)."""
-    return all(count >= each.least for count in counts if count)
-
-
 def say_left_out(run: Run, space: Space, real: dict[str, Embedding]) -> None:
     """Prints which metrics have too few images, and how many they need."""
     counts = {split: data.statistics.count for split, data in real.items()}
     for name, count in {"samples": sample_count(run), **counts}.items():
         few = [
             f"{metric.stem(each, space.name)} (needs {each.least})"
-            for each in defined(space.name)
-            if not enough(each, count) and not (name == "samples" and each.needs_reference)
+            for each in metric_table.defined(run)
+            if not metric_table.enough(each, count)
+            and not (name == "samples" and each.needs_reference)
         ]
         if few:
             console.say(f"{name} has {count} images; left out: {', '.join(few)}")
@@ -153,7 +141,12 @@ def say_left_out(run: Run, space: Space, real: dict[str, Embedding]) -> None:
             )
 
 
-def measure(space: Space, own: Embedding, real: dict[str, Embedding]) -> dict[str, Value]:
+def measure(
+    space: Space,
+    own: Embedding,
+    real: dict[str, Embedding],
+    metrics: Sequence[Metric] = metric_table.METRICS,
+) -> dict[str, Value]:
     """Returns all values, by name.
 
     Metrics that need a reference compare the samples with each split; the others are computed for the
@@ -161,13 +154,13 @@ def measure(space: Space, own: Embedding, real: dict[str, Embedding]) -> dict[st
     distance is added as the floor.
     """
     values = {}
-    for each in METRICS:
-        if not each.needs_reference and enough(each, own.statistics.count):
+    for each in metrics:
+        if not each.needs_reference and metric_table.enough(each, own.statistics.count):
             values |= name_value(each, space, each.function(own))
     for split, data in real.items():
-        for each in METRICS:
+        for each in metrics:
             image_sets = (own, data) if each.needs_reference else (data,)
-            if enough(each, *(images.statistics.count for images in image_sets)):
+            if metric_table.enough(each, *(images.statistics.count for images in image_sets)):
                 values |= name_value(each, space, each.function(*image_sets), split)
     if len(real) == 2:
         (train_split, train), (split, held_out) = real.items()
@@ -197,15 +190,15 @@ def possible_names(run: Run) -> list[str]:
     own, names = sample_count(run), []
     # Some metrics count all samples, others those whose vectors are stored.
     counts = dict.fromkeys(map(abbreviate, (own, min(own, embedding.SUBSET))))
-    for each in defined(run.eval.quality.space):
+    for each in metric_table.defined(run):
         start = metric.stem(each, run.eval.quality.space)
-        if not each.needs_reference and enough(each, own):
+        if not each.needs_reference and metric_table.enough(each, own):
             names += [f"{start}_{count}" for count in counts]
         for split, count in real_images.counts(run).items():
             part = files.file_name_part(split)
-            if each.needs_reference and enough(each, own, count):
+            if each.needs_reference and metric_table.enough(each, own, count):
                 names += [f"{start}_{count}_{part}" for count in counts]
-            if not each.needs_reference and enough(each, count):
+            if not each.needs_reference and metric_table.enough(each, count):
                 names.append(f"{start}_{abbreviate(count)}_{part}")
     return names
 
@@ -218,13 +211,6 @@ def flatten(values: dict[str, Value]) -> dict[str, float]:
         if value.std is not None:
             numbers[f"{name}_std"] = value.std
     return numbers
-
-
-def higher_is_better(name: str) -> bool:
-    """Returns whether higher is better for a name in files; False for a name of no metric in METRICS."""
-    higher = (each for each in METRICS if each.higher_is_better)
-    stems = {stem for each in higher for stem in (each.name, each.inception_name) if stem}
-    return name.startswith(tuple(f"{stem}_" for stem in stems))
 
 
 def abbreviate(count: int) -> str:

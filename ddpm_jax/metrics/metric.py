@@ -1,4 +1,4 @@
-"""The type of a metric's entry, which stands beside its function; evaluation/quality.py lists all."""
+"""The type of a metric's entry, which stands beside its function; evaluation/metric_table.py lists all."""
 
 from collections.abc import Callable
 from typing import NamedTuple

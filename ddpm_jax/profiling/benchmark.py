@@ -168,11 +168,13 @@ def choose(names: Sequence[str]) -> list[str]:
     return [name for name in PARTS if name in names or ALL in names]
 
 
-def build_run(config: ConfigDict, directory: epath.Path, benchmark: Sequence[str]) -> Run:
+def build_run(
+    config: ConfigDict, directory: epath.Path, benchmark: Sequence[str], trust: bool = False
+) -> Run:
     """Builds the run, without opening its data set if no chosen part reads it."""
     if set(choose(benchmark)) <= set(WITHOUT_DATA):
-        return preflight.build_run(config, directory, topology.LOCAL)
-    return build.run(config, directory)
+        return preflight.build_run(config, directory, topology.LOCAL, trust)
+    return build.run(config, directory, trust=trust)
 
 
 def measure(run: Run, names: Sequence[str]) -> Iterator[tuple[str, Facts]]:

@@ -33,14 +33,16 @@ Overrides = dict[str, Any]  # values of config fields, by their dotted names
 Report = dict[str, Any]  # a program's part of preflight/<topology>.json
 
 
-def build_run(config: ConfigDict, directory: epath.Path, topology: str | None) -> Run:
+def build_run(
+    config: ConfigDict, directory: epath.Path, topology: str | None, trust: bool = False
+) -> Run:
     """Builds the run on a topology's devices, without opening its data set.
 
     Rounds the batch sizes of sampling and evaluation up to multiples of the device count. Raises
     ValueError as build.run does, and for an unknown topology or a missing compiler.
     """
     sections = config.to_dict()
-    build.check_sections(sections)
+    build.check_sections(sections, directory, trust)
     name = topology or topologies.LOCAL
     devices = None if name == topologies.LOCAL else topologies.devices(name)
     data_set = data.data_source(sections["data"])
@@ -52,7 +54,9 @@ def build_run(config: ConfigDict, directory: epath.Path, topology: str | None) -
         before = sections[section][key]
         console.say(f"{field} {before} -> {size}, a multiple of the {count} devices")
         sections = replace_fields(sections, {field: size})
-    return build.run(ConfigDict(sections), directory, devices=devices, image_kind=image_kind)
+    return build.run(
+        ConfigDict(sections), directory, devices=devices, image_kind=image_kind, trust=trust
+    )
 
 
 def round_up_batches(sections: dict, devices: int) -> Overrides:
@@ -82,7 +86,9 @@ def apply_overrides(run: Run, overrides: Overrides) -> Run | None:
     config = ConfigDict(replace_fields(run.config, overrides))
     devices, image_kind = list(run.mesh.devices.flat), (run.model.shape, run.model.levels)
     try:
-        return build.run(config, run.directory, devices=devices, image_kind=image_kind)
+        return build.run(
+            config, run.directory, devices=devices, image_kind=image_kind, trust=run.trust
+        )
     except ValueError:
         return None
 

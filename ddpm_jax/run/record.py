@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from ddpm_jax.runtime import console, files
+from ddpm_jax.runtime import console, files, user_code
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 # Prefixes of the fields that a resume may change; all others decide the numbers of the run.
@@ -30,7 +30,10 @@ RESULTS = ("checkpoints", "samples", "eval", "figures", "codec")  # folders of w
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint whose save was interrupted
 AUTO = "auto"  # the value of a field that fits itself; a run that has a choice stored keeps it
 # Fields that older configs lack, with the values that reproduce what the program did without them.
-DEFAULTS = {"sample": {"spacing": "linear", "classifier": ""}}
+DEFAULTS = {
+    "sample": {"spacing": "linear", "classifier": ""},
+    "eval": {"quality": {"metrics": []}},
+}
 
 
 def read(workdir: epath.Path) -> dict | None:
@@ -50,11 +53,17 @@ def read(workdir: epath.Path) -> dict | None:
     raise ValueError(f"{path} is damaged; restore it from a backup, or choose another --workdir")
 
 
-def add_missing_fields(config: dict) -> dict:
-    """Returns a stored config with the fields added that did not exist when it was written."""
-    return {
-        name: DEFAULTS.get(name, {}) | section if isinstance(section, dict) else section
-        for name, section in config.items()
+def add_missing_fields(config: dict, defaults: dict[str, Any] = DEFAULTS) -> dict:
+    """Returns a stored config with the fields added that did not exist when it was written.
+
+    Adds no section.
+    """
+    fields = {name: value for name, value in defaults.items() if not isinstance(value, dict)}
+    return fields | {
+        name: add_missing_fields(value, defaults.get(name, {}))
+        if isinstance(value, dict)
+        else value
+        for name, value in config.items()
     }
 
 
@@ -89,15 +98,18 @@ def write(
     """Writes config.json: the config, and what makes the run's files readable without its data set.
 
     'labels' are the names of the network's classes, or None if the run's earlier config.json has none.
-    Says so if it replaces another config, with which nothing was trained.
+    Stores a checksum of each user module that the config names. Says so if it replaces another config,
+    with which nothing was trained.
     """
     path = workdir / "config.json"
     if path.exists() and read_binding(workdir, config) is None:
         console.say(f"{path} is of another config, with which nothing was trained; replacing it")
+    own = {name: user_code.checksum(name) for _, name in user_names(config)}
     record = {
         "config": config,
         "images": {"shape": shape, "levels": levels},
         **({} if labels is None else {"labels": list(labels)}),
+        **({"user_code": own} if own else {}),
         "packages": {package: metadata.version(package) for package in PACKAGES},
         "device": jax.devices()[0].device_kind,
     }
@@ -113,6 +125,17 @@ def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+def user_names(config: dict) -> list[tuple[str, str]]:
+    """Returns the fields of a config that name user code, each with the name; see runtime/user_code.py."""
+    flat = flatten(config)
+    found = []
+    for field in user_code.FIELDS:
+        value = flat.get(field)
+        values = value if isinstance(value, list) else [value]
+        found += [(field, name) for name in values if user_code.is_name(name)]
+    return found
 
 
 def changed_fields(record: dict, config: dict) -> dict[str, tuple[Any, Any]]:

@@ -10,9 +10,10 @@ from etils import epath
 from jax.sharding import Mesh
 from jaxtyping import Int
 
-from ddpm_jax.datasets import source
+from ddpm_jax.datasets import own, source
 from ddpm_jax.distributed.mesh import Layout
 from ddpm_jax.losses.bound import Strata
+from ddpm_jax.metrics.metric import Metric
 from ddpm_jax.run.model import Model
 from ddpm_jax.samplers import guidance, steps
 
@@ -84,6 +85,7 @@ class Quality(NamedTuple):
     space: str  # the feature space: "inception", "classifier" or "pixels"
     inception: str  # the file of Inception's weights, for that space
     reference: str  # a file with the training set's statistics; "" computes them
+    metrics: tuple[Metric, ...] = ()  # the user's own, beside ours
 
 
 class Eval(NamedTuple):
@@ -106,7 +108,7 @@ class Run(NamedTuple):
     config: dict  # as config.json stores it
     seed: int  # of the initial parameters and of training's randomness
     layout: Layout
-    data: source.Data | source.Folder
+    data: source.Data | source.Folder | own.Own
     model: Model
     optimizer: optax.GradientTransformation
     train: Train
@@ -115,6 +117,7 @@ class Run(NamedTuple):
     name: str = ""  # the config file's, for display
     weights: str = "ema"  # or "raw": which parameters of a checkpoint programs read
     step: int | None = None  # the checkpoint that they read; None: the newest intact one
+    trust: bool = False  # whether user code that stored runs name may be used as it is now
 
     @property
     def labels(self) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 from etils import epath
 
-from ddpm_jax.run import sampling, state
+from ddpm_jax.run import record, sampling, state
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, files, paths, signals
 from ddpm_jax.runtime import images as image_output
@@ -30,6 +30,11 @@ def check_export(run: Run, target: str | None, format: str) -> None:
     if format != "diffusers":
         files.check_writable(run.directory, "samples")
     else:
+        for field, name in record.user_names(run.config):
+            if field in ("model.name", "diffusion.variance"):
+                raise ValueError(
+                    f"{field} is {name}, which diffusers does not have; it cannot be exported"
+                )
         diffusers.check_groups(run.model)
         folder_json(run)
 

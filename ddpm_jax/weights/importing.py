@@ -10,8 +10,9 @@ import optax
 from etils import epath
 from ml_collections import ConfigDict
 
-from ddpm_jax.config import build, data
+from ddpm_jax.config import build, data, provenance
 from ddpm_jax.datasets import arrays
+from ddpm_jax.datasets.own import Own
 from ddpm_jax.datasets.source import Data, Folder
 from ddpm_jax.run import record, state
 from ddpm_jax.run.model import ImageKind
@@ -34,11 +35,14 @@ class Weights(NamedTuple):
     moments: dict[str, Any]  # Adam's, by optax's names; empty if the checkpoint has none
 
 
-def build_run(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
+def build_run(
+    config: ConfigDict, directory: epath.Path, source: Source, trust: bool = False
+) -> Run:
     """Builds the run of a foreign checkpoint without opening its data set.
 
     Raises ValueError if the weights' images and the data set's differ in height, width or channels.
     """
+    provenance.check(config.to_dict(), directory, trust)
     data_set = data.data_source(config.to_dict()["data"])
     shape, levels = image_kind(data_set)
     if shape != source.shape:
@@ -47,10 +51,10 @@ def build_run(config: ConfigDict, directory: epath.Path, source: Source) -> Run:
             f"the weights are for images of {theirs} (height, width, channels), but those of"
             f" {data_set.name} are {ours}; name a data set of such images with --config=FILE"
         )
-    return build.run(config, directory, image_kind=(shape, levels))
+    return build.run(config, directory, image_kind=(shape, levels), trust=trust)
 
 
-def image_kind(data_set: Data | Folder) -> ImageKind:
+def image_kind(data_set: Data | Folder | Own) -> ImageKind:
     """Returns shape and grey levels of a data set's images without preparing it."""
     if isinstance(data_set, Folder):
         path = paths.user_path(data_set.path)

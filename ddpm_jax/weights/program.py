@@ -8,9 +8,11 @@ from ddpm_jax.weights import exporting, importing
 from ddpm_jax.weights import source as sources
 
 
-def build(config: ConfigDict, directory: epath.Path, source: str, format: str) -> Run:
+def build(
+    config: ConfigDict, directory: epath.Path, source: str, format: str, trust: bool = False
+) -> Run:
     """Returns the run of foreign weights. Raises ValueError if they do not fit the config."""
-    return importing.build_run(config, directory, sources.read(source, format))
+    return importing.build_run(config, directory, sources.read(source, format), trust)
 
 
 def check_import(run: Run, source: str, format: str) -> None:

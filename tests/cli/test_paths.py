@@ -46,7 +46,7 @@ def test_so_may_the_config_the_workdir_and_a_field(home, loud_run):
     assert parsed("--workdir=~/x").directory == epath.Path(home / "x")
     assert library.resolve("~/data") == epath.Path(home / "data")
     quality = {"samples": 8, "space": "pixels", "inception": "~/w", "reference": "", "path": "~/s"}
-    chosen = sections.quality_section(**quality)
+    chosen = sections.quality_section(metrics=(), **quality)
     assert chosen.path == f"{home}/s" and chosen.inception == f"{home}/w" and not chosen.reference
     assert loud_run().directory == home / "plain"
     args = ("--mode=sample", "--config.sample.count=4", "--config.sample.batch_size=4")

@@ -7,12 +7,13 @@ import pytest
 from conftest import load
 from etils import epath
 from PIL import Image
+from support import own_code
 from support.stub import stubbed
 
 from ddpm_jax.config import build
 from ddpm_jax.datasets import batches, pixels
 from ddpm_jax.datasets import source as sources
-from ddpm_jax.evaluation import quality, quality_file
+from ddpm_jax.evaluation import follow, metric_table, quality, quality_file
 from ddpm_jax.metrics import frechet, inception_score, small_classifier
 from ddpm_jax.metrics.features import Embedding, Space
 from ddpm_jax.metrics.metric import Value
@@ -47,7 +48,8 @@ def test_the_training_images_themselves_are_at_distance_nought(tiny, trained, tm
     np.savez(tmp_path / "some.npz", real(tiny))
     for space in ("pixels", "classifier"):
         path = str(tmp_path / "some.npz")
-        run = run_of(tiny, trained, samples=2000, path=path, space=space)
+        own = ("support.own_code:SPREAD",)
+        run = run_of(tiny, trained, samples=2000, path=path, space=space, metrics=own)
         quality.quality(run)
         found = record(trained)
         assert quality.find(run, 2) == found["scores"]
@@ -55,6 +57,7 @@ def test_the_training_images_themselves_are_at_distance_nought(tiny, trained, tm
         assert abs(scores[f"frechet_{space}_1437_train"]) < 1e-4
         assert scores[f"precision_{space}_1437_train"] == 1.0
         assert scores[f"recall_{space}_1437_train"] == 1.0
+        assert scores[f"spread_{space}_1437"] == pytest.approx(scores[f"spread_{space}_1437_train"])
         floor = scores[f"floor_frechet_{space}_test_360_train"]
         assert scores[f"frechet_{space}_1437_test"] == pytest.approx(floor, rel=1e-4)
         assert found["few_samples"] and found["samples"] == 1437
@@ -179,7 +182,7 @@ def embedding_of(seed, shift):
     )
 
 
-@pytest.mark.parametrize("metric", quality.METRICS, ids=lambda metric: metric.name)
+@pytest.mark.parametrize("metric", metric_table.METRICS, ids=lambda metric: metric.name)
 def test_a_metric_is_better_for_samples_of_the_data_s_law_than_for_others(metric):
     good, bad, data = embedding_of(0, 0.0), embedding_of(1, 3.0), embedding_of(2, 0.0)
     against = (data,) if metric.needs_reference else ()
@@ -188,7 +191,37 @@ def test_a_metric_is_better_for_samples_of_the_data_s_law_than_for_others(metric
     for space in ("inception", "classifier"):
         value = {"value": good, "count": 200}
         (name,) = quality.name_value(metric, Space(space, {}, None), Value(**value), "train")
-        assert quality.higher_is_better(name) == metric.higher_is_better
+        assert metric_table.higher_is_better(name) == metric.higher_is_better
+
+
+def test_a_metric_of_the_user_s_own_is_measured_beside_ours():
+    one, data = embedding_of(0, 0.0), embedding_of(1, 0.0)
+    ours = quality.measure(Space("pixels", {}, None), one, {"train": data})
+    metrics = (*metric_table.METRICS, own_code.SPREAD)
+    values = quality.measure(Space("pixels", {}, None), one, {"train": data}, metrics)
+    names = "spread_pixels_200", "spread_pixels_200_train"
+    spread = [np.trace(each.statistics.covariance) for each in (one, data)]
+    assert [values.pop(name).value for name in names] == spread and values == ours
+
+
+def test_the_longest_name_of_a_metric_says_which_direction_is_better():
+    metrics = (*metric_table.METRICS, own_code.RECALL_LOSS, own_code.SPREAD)
+    better = [
+        metric_table.higher_is_better(f"{name}_pixels_8", metrics)
+        for name in ("recall", "recall_loss", "spread", "unknown")
+    ]
+    assert better == [True, False, True, False]
+
+
+def test_a_metric_of_the_user_s_own_has_a_name_of_its_own_and_may_choose_the_best(tiny, tmp_path):
+    tiny.eval.quality.update(samples=8, space="pixels", metrics=("support.own_code:SPREAD",))
+    tiny.eval.best = "spread"
+    run = build.run(tiny, epath.Path(tmp_path))
+    follow.check(run)
+    assert list(quality.facts(run)["metrics"]) == ["support.own_code:SPREAD"]
+    tiny.eval.quality.metrics = ("support.own_code:SECOND_KID",)
+    with pytest.raises(ValueError, match="metrics named kid, as others are"):
+        quality.check(build.run(tiny, epath.Path(tmp_path)))
 
 
 def test_precision_and_recall_keep_their_names():

@@ -1,5 +1,7 @@
 """A folder's config.json binds a config that is trained there later, if anything was trained."""
 
+import json
+
 import pytest
 from etils import epath
 
@@ -55,3 +57,15 @@ def test_auto_agrees_with_whatever_is_stored(tiny, folder):
         del tiny.model.attention
         tiny.model.attention = "auto"
     record.check_same_run(folder, tiny.to_dict())
+
+
+def test_a_field_that_did_not_exist_is_read_as_what_it_meant_at_any_depth(folder):
+    path = folder / "config.json"
+    written = json.loads(path.read_text())
+    older = json.loads(path.read_text())
+    del older["config"]["sample"]["spacing"], older["config"]["eval"]["quality"]["metrics"]
+    path.write_text(json.dumps(older))
+    assert record.read(folder)["config"] == written["config"]
+    del older["config"]["eval"]["quality"]  # no section is made up
+    path.write_text(json.dumps(older))
+    assert "quality" not in record.read(folder)["config"]["eval"]

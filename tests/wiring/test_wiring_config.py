@@ -77,6 +77,7 @@ OTHER = {  # of each value the one that it is changed to; numbers and switches t
     "sample.label": lambda label: 1,
     "eval.quality.space": {"classifier": "pixels", "inception": "pixels"},
     "eval.quality.samples": lambda count: count + 8,
+    "eval.quality.metrics": lambda names: ("support.own_code:SPREAD",),
 }
 for _section in ("train.grid", "sample"):
     OTHER[f"{_section}.solver"] = {"ancestral": "ddim", "ddim": "ancestral"} | dict.fromkeys(

@@ -201,13 +201,14 @@ def test_every_score_is_under_its_own_name_with_its_own_number_of_images():
 
 @pytest.mark.parametrize(
     "name, wanted",
-    [("is_8", 4), ("precision_8_train", 4), ("recall_8_train", 4)]
+    [("is_8", 4), ("precision_8_train", 4), ("recall_8_train", 4), ("spread_8", 4)]
     + [("fid_8_train", 6), ("kid_8_train", 6), ("bits_per_dim_test", 6)],
 )
 def test_the_best_checkpoint_is_the_highest_of_scores_and_the_lowest_of_distances(
     loud_run, monkeypatch, name, wanted
 ):
-    run = loud_run(**{"eval.best": name, "eval.images": 8, "eval.quality.samples": 8})
+    fields = {"images": 8, "quality.samples": 8, "quality.metrics": ("support.own_code:SPREAD",)}
+    run = loud_run(**{"eval.best": name} | {f"eval.{field}": fields[field] for field in fields})
     for step in (2, 4, 6):
         files.write(run.checkpoints / f"{step}" / "whatever", "is not read here")
     values = {2: 2.0, 4: 3.0, 6: 1.0}

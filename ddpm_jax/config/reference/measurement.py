@@ -185,5 +185,10 @@ EVAL = Section(
             " `sigma`, `pool_3`, or images `arr_0`.",
             "a .npz; `''` to compute them from `data.split`",
         ),
+        Field(
+            "eval.quality.metrics",
+            "Metrics of your own, measured beside ours.",
+            "a tuple of names such as `'my_module:METRIC'`; `()` for none",
+        ),
     ),
 )

@@ -27,6 +27,9 @@ A config is a Python file with these fields; `--config.FIELD=VALUE` changes any 
   named, once the run has trained.
 - Types are checked: `1e5` is not an integer, and `True` is not a number. On the command line a tuple is written in
   quotes, and an empty text as `''`.
+- Code of your own may stand for a name, as `my_module:my_function`: see [extend.md](extend.md). The fields that take it
+  are `data.name`, `model.name`, `diffusion.schedule.name`, the other names of `diffusion`, the solvers, and
+  `eval.quality.metrics`.
 """
 
 
