@@ -696,7 +696,7 @@ def test_the_python_of_the_page_runs(imported, tmp_path, monkeypatch):
     record = json.loads(copy.read_text())
     record["config"]["sample"].update(solver="ddim", steps=2)
     copy.write_text(json.dumps(record))
-    page = (ROOT / "docs" / "from_diffusers.md").read_text()
+    page = (ROOT / "docs" / "weights.md").read_text()
     found: dict = {}
     monkeypatch.chdir(tmp_path)
     exec(re.search("```python\n(.*?)```", page, re.DOTALL)[1], found)
@@ -705,7 +705,7 @@ def test_the_python_of_the_page_runs(imported, tmp_path, monkeypatch):
 
 
 def test_every_function_in_the_page_s_table_exists():
-    page = (ROOT / "docs" / "from_diffusers.md").read_text()
+    page = (ROOT / "docs" / "weights.md").read_text()
     ours = [row.split("|")[2] for row in page.splitlines() if row.startswith("| ")]
     names = re.findall(r"`((?:[a-z_]+\.)+[A-Za-z_]+)\(", " ".join(ours))
     assert len(names) >= 10
