@@ -9,6 +9,7 @@ import ddpm_jax
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
 def test_the_blocks_of_the_page_run(tmp_path, monkeypatch):
     """They draw digits of the real size, in a dozen programs to compile."""
     monkeypatch.chdir(tmp_path)
