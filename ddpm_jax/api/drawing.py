@@ -19,10 +19,11 @@ from ddpm_jax.run import model as models
 from ddpm_jax.run import run as runs
 from ddpm_jax.run import sampling
 from ddpm_jax.run.run import Chain, Run
-from ddpm_jax.samplers import loop, ode_solvers, spacing
-from ddpm_jax.samplers.steps import Sampler, Step, ddim, lift
+from ddpm_jax.samplers import loop, ode_solvers, own, spacing
+from ddpm_jax.samplers.steps import Sampler, Solver, ddim, lift
 
 Floats = Float32[np.ndarray, "n h w c"]
+Own = Any  # a user's Step, Sampler, plan function or Solver; or None
 Guidance = Callable[[Denoiser], Denoiser]
 Callback = Callable[[int, Floats], object]  # called with t and x_t after each step
 Observe = Callable[[loop.Program, Any, loop.State, int], Any]
@@ -47,12 +48,12 @@ class Setting(NamedTuple):
 def configure(
     run: Run,
     fields: Mapping[str, Any],
-    sampler: Sampler | Step | None = None,
+    sampler: Own = None,
     guidance: Guidance | None = None,
 ) -> Setting:
     """Returns the sampler that a run's config names, with some fields of its sample section replaced.
 
-    'sampler' is the user's own instead, and 'guidance' is applied after the config's. Raises ValueError
+    'sampler' is the user's own instead, of any form that samplers/own.py takes; 'guidance' is applied after the config's. Raises ValueError
     for fields that do not fit the model.
     """
     if fields:
@@ -60,11 +61,26 @@ def configure(
     run = guide.open_guide(run)
     chain = run.sample.chain
     if sampler is not None:
-        T, count = run.model.sched.T, len(chain.times) - 1
-        lifted = sampler if isinstance(sampler, Sampler) else lift(sampler)
-        chain = chain._replace(sampler=lifted, times=spacing.linear(T, fields.get("steps", count)))
+        chain = own_chain(run, own.as_solver(sampler, "own"))
     program = sampling.make_program(run.model, chain, guide=guidance or (lambda denoise: denoise))
     return Setting(run, chain, program)
+
+
+def own_chain(run: Run, solver: Solver) -> Chain:
+    """Returns the chain of a run with a solver of the user's own, which takes its options from the config."""
+    section = run.config["sample"]
+    available = section["langevin"] | {
+        "variance": run.model.variance,
+        "eta": section["eta"],
+        "spacing": spacing.SPACINGS[section["spacing"]],
+    }
+    plan = validate.call("sampler", solver.plan, available, run.model.sched, section["steps"])
+    return run.sample.chain._replace(
+        sampler=plan.sampler,
+        times=plan.times,
+        classifier_guidance=solver.classifier_guidance,
+        takes_labels=solver.takes_labels,
+    )
 
 
 def unconditional(run: Run, params: Any) -> Denoiser:

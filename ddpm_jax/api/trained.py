@@ -16,7 +16,7 @@ from jaxtyping import Float32, Float64, UInt8
 
 from ddpm_jax.api import bits, drawing, pictures
 from ddpm_jax.api import labels as image_labels
-from ddpm_jax.api.drawing import Callback, Frames, Guidance, Setting
+from ddpm_jax.api.drawing import Callback, Frames, Guidance, Own, Setting
 from ddpm_jax.api.labels import Label
 from ddpm_jax.codec.model import Codec
 from ddpm_jax.datasets import pixels
@@ -25,7 +25,6 @@ from ddpm_jax.parameterization import Denoiser
 from ddpm_jax.run import model as models
 from ddpm_jax.run.run import Run
 from ddpm_jax.samplers import slerp
-from ddpm_jax.samplers.steps import Sampler, Step
 
 Bytes = UInt8[np.ndarray, "*n h w c"]
 Floats = Float32[np.ndarray, "n h w c"]
@@ -99,14 +98,14 @@ class Trained:
         classifier: str | None = None,
         batch_size: int | None = None,
         x_T: Any = None,
-        sampler: Sampler | Step | None = None,
+        sampler: Own = None,
         callback: Callback | None = None,
     ) -> Bytes:
         """Draws images as --mode=sample does, uint8 [count, h, w, c].
 
         'label' is a number or a name, for all images or one for each. 'guidance' is a scale, or a function
-        of your own from Denoiser to Denoiser. 'x_T' is noise to start from. 'sampler' is a Step or a
-        Sampler of your own. 'callback' is called with t and x_t after each step.
+        of your own from Denoiser to Denoiser. 'x_T' is noise to start from. 'sampler' is your own: a Step
+        or what else samplers/own.py takes. 'callback' is called with t and x_t after each step.
         """
         start = None if x_T is None else pictures.floats(self.run.model, x_T, "x_T")
         if count is None:
@@ -131,7 +130,7 @@ class Trained:
         *,
         frames: int = 10,
         label: Label | None = None,
-        sampler: Sampler | Step | None = None,
+        sampler: Own = None,
         guidance: float | Guidance | None = None,
         **fields: Any,
     ) -> Frames:
@@ -219,7 +218,7 @@ class Trained:
 
     def setting(
         self,
-        sampler: Sampler | Step | None = None,
+        sampler: Own = None,
         guidance: float | Guidance | None = None,
         **fields: Any,
     ) -> Setting:

@@ -50,9 +50,8 @@ def train(
         signals.forget()
     if not checkpoint.exists(command.directory / "checkpoints"):
         raise KeyboardInterrupt("stopped before the first step; nothing was saved")
-    return loading.load(
-        command.directory, trust=True
-    )  # the code that it has just been trained with
+    # User code needs no trust here: it has just been trained with.
+    return loading.load(command.directory, trust=True)
 
 
 def make_command(

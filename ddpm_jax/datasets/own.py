@@ -41,9 +41,7 @@ class Own(NamedTuple):
         return opened.shape, opened.levels
 
 
-@lru_cache(
-    maxsize=4
-)  # both splits of two data sets: a function may take long, and is called for each look
+@lru_cache(maxsize=4)  # both splits of two data sets, since a user's function may take long
 def read(function: Callable[..., Any], name: str, data_dir: str, split: str) -> Source:
     """Returns the images that a user's function returns for a split. Raises ValueError for unfit ones."""
     if not callable(function):

@@ -178,6 +178,7 @@ WRONG = [
         ),
         "a has 1",
     ),
+    (lambda plain: plain.sample(1, sampler=lambda x_t, t, s: x_t), "must be a Step"),
     (lambda plain: plain.compress(np.zeros((8, 8, 1), np.uint8)), "--mode=calibrate"),
 ]
 
