@@ -112,9 +112,7 @@ def base_config(args: list[str]) -> tuple[ConfigDict, str, list[str]]:
         return config_file.load(spec), config_file.run_name(spec), rest
     config = None if folder is None else load_stored_config(folder)
     if folder is None or config is None:
-        raise Usage(
-            "no --config, and no --workdir that holds a run; try --config=configs/digits.py"
-        )
+        raise Usage("no --config, and no --workdir that holds a run; try: ddpm train digits")
     return config, folder.name, rest
 
 

@@ -19,7 +19,7 @@ def train_and_measure(run: Run) -> None:
     )
     if grids:
         console.say(f"samples  {grids[-1]}")
-    advice = f"sample from it with --workdir={run.directory} --mode=sample"
+    advice = f"sample from it: ddpm sample {run.directory}"
     if run.model.classifies:
         advice = (
             f"guide another run's samples by it with --config.sample.classifier={run.directory}"

@@ -51,8 +51,8 @@ def find_evaluation(run: Run, step: int, what: str = "rate_distortion") -> epath
     field = "images" if run.data.held_out else "train_images"
     option = "" if enabled else f" --config.eval.{field}=N"
     raise NotEvaluated(
-        f"no {what}: {held_out.parent} has no terms of the bound at step {step}; compute them with"
-        f" --workdir={run.directory} --mode=evaluate{option}"
+        f"no {what}: {held_out.parent} has no terms of the bound at step {step}; compute them:"
+        f" ddpm evaluate {run.directory}{option}"
     )
 
 

@@ -163,6 +163,4 @@ def report(run: Run, source: Source, weights: Weights) -> None:
     for note in source.notes:
         console.say(f"  {note}")
     console.say(f"data     {run.data.name}, for training and evaluation; --config=FILE changes it")
-    console.say(
-        f"run      {run.directory}; sample from it with --workdir={run.directory} --mode=sample"
-    )
+    console.say(f"run      {run.directory}; sample from it: ddpm sample {run.directory}")

@@ -117,7 +117,9 @@ def test_labels_are_numbers_or_names_for_all_images_or_one_for_each(labelled):
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_a_denoiser_has_no_label_or_one_and_guidance_away_from_none(labelled):
+    """Four compilations of a labelled network, by hand and as a Trained gives it."""
     x_t = labelled.x_T(8, 5)
     found = evaluate(labelled.denoiser, x_t), evaluate(labelled.denoiser_of("7", 2.0), x_t)
     expected = by_hand_x_0(labelled, x_t, 10), by_hand_x_0(labelled, x_t, 7, w=2.0)
@@ -127,7 +129,9 @@ def test_a_denoiser_has_no_label_or_one_and_guidance_away_from_none(labelled):
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_bits_per_dim_are_those_that_evaluate_measures_image_by_image(plain, loud_run):
+    """Two compilations of the bound, for the same images."""
     run = loud_run()
     source = run.data.open("test")
     parts = run.directory / "parts"
@@ -138,7 +142,9 @@ def test_bits_per_dim_are_those_that_evaluate_measures_image_by_image(plain, lou
 
 
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
 def test_between_two_images_the_ends_are_what_their_latents_decode_to(plain, images):
+    """Two compilations of the ODE, up and down, which nothing cheaper shares."""
     latents = plain.encode(images)
     decoded = plain.decode(latents)
     assert latents.shape == images.shape and latents.dtype == np.float32

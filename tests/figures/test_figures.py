@@ -336,7 +336,7 @@ def test_all_figures_are_files_and_the_same_files_again(digits, folder, capsys):
     run = run_of(digits, folder)
     program.figures(run, ["all"])
     assert (
-        "--mode=evaluate" in capsys.readouterr().out
+        "ddpm evaluate" in capsys.readouterr().out
     )  # the message of rate_distortion, which is left out
     first = contents(folder)
     whole = {f"2-{name}" for name in (*NAMES, "progressive-quality", "forward-schedule")}
@@ -405,7 +405,7 @@ def test_a_stopped_call_goes_on_where_it_was(trained, monkeypatch):
         ("grid,interpolate", "did you mean interpolation?"),
         ("zzz", "choose from all, coarse_to_fine, .*grid"),
         ("", "--figures is empty"),
-        ("rate_distortion", "--mode=evaluate"),
+        ("rate_distortion", "ddpm evaluate"),
     ],
 )
 def test_figures_that_cannot_be_are_refused_before_anything_is_drawn(digits, folder, names, hint):
