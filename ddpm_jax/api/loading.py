@@ -47,7 +47,7 @@ def load(
         else:
             trained = open_weights(folder, weights)
     for line in lines:
-        warnings.warn(line, stacklevel=2)
+        warnings.warn(line.replace("--weights=raw", 'weights="raw"'), stacklevel=2)
     return trained
 
 
@@ -97,6 +97,10 @@ def open_weights(folder: epath.Path, weights: str) -> Trained:
     """Opens foreign weights. Raises ValueError for anything but the weights of a DDPM."""
     if not folder.exists() and not list(folder.parent.glob(f"{folder.name}.*")):
         raise ValueError(f"{folder} does not exist")
+    if folder.parent.name == "checkpoints":
+        raise ValueError(
+            f"{folder} is a checkpoint; load its run, {folder.parent.parent}, with step={folder.name}"
+        )
     try:
         origin = source.open_source(folder)
     except (ValueError, TypeError, KeyError, OverflowError) as error:

@@ -42,6 +42,8 @@ def floats(model: Model, x_t: Any, name: str) -> Floats:
     array = check_shape(model, x_t, name)
     if not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"{name} is {array.dtype}; it must be float, with data in [-1, 1]")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds values that are not finite")
     return array.astype(np.float32)
 
 

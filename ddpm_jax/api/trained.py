@@ -14,14 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from ddpm_jax.api import bits, drawing, pictures
+from ddpm_jax.api import bits, drawing, numbers, pictures, settings
 from ddpm_jax.api import labels as image_labels
-from ddpm_jax.api.drawing import Callback, Frames, Guidance, Own, Setting
+from ddpm_jax.api.drawing import Callback, Frames
 from ddpm_jax.api.labels import Label
+from ddpm_jax.api.settings import Guidance, Own, Setting
 from ddpm_jax.codec.model import Codec
 from ddpm_jax.datasets import pixels
 from ddpm_jax.diffusion import Schedule
-from ddpm_jax.parameterization import Denoiser
+from ddpm_jax.parameterization import Denoised
 from ddpm_jax.run import model as models
 from ddpm_jax.run.run import Run
 from ddpm_jax.samplers import slerp
@@ -66,32 +67,34 @@ class Trained:
         return self.run.labels or ()
 
     @property
-    def denoiser(self) -> Denoiser:
+    def denoiser(self) -> Callable[[Any, Any], Denoised]:
         """(x_t, t) -> Denoised with x_0-hat, clipped, for samplers of your own; without a label.
 
         Raises ValueError for a network that needs a label: see 'denoiser_of'.
         """
         return drawing.unconditional(self.run, self.params)
 
-    def denoiser_of(self, label: int | str, guidance: float = 0.0) -> Denoiser:
+    def denoiser_of(self, label: Label, guidance: float = 0.0) -> Callable[[Any, Any], Denoised]:
         """Returns the denoiser of a class, with classifier-free guidance of a scale; 0 for none."""
         setting = self.setting(guidance=guidance or None)
-        labels = image_labels.choose(setting.run, setting.chain, label, 1)
-        return models.denoiser(self.run.model, self.params, jnp.asarray(labels), guidance)
+        labels = image_labels.require(setting.run, setting.chain, label, 1)
+        if labels is None:
+            raise ValueError("this network takes no labels; use 'denoiser'")
+        denoise = models.denoiser(self.run.model, self.params, jnp.asarray(labels), guidance)
+        return numbers.take_numbers(denoise)
 
-    def x_T(self, count: int, seed: int = 0) -> Floats:
+    def x_T(self, count: Any, seed: Any = 0) -> Floats:
         """Returns the noise from which sample(count, seed) starts, float32 [count, h, w, c]."""
-        drawing.check_count(count, seed)
         return drawing.walk(self.setting(), self.params, (0,), count=count, seed=seed)[0]
 
     def sample(
         self,
-        count: int | None = None,
-        seed: int = 0,
+        count: Any = None,
+        seed: Any = 0,
         *,
         label: Label | None = None,
         solver: str | None = None,
-        steps: int | None = None,
+        steps: Any = None,
         eta: float | None = None,
         spacing: str | None = None,
         guidance: float | Guidance | None = None,
@@ -118,17 +121,17 @@ class Trained:
         seen = drawing.walk(setting, self.params, end, count=count, seed=seed, **options)
         return pixels.quantize(seen[-1], self.run.model.levels)
 
-    def noise(self, x_0: Any, t: int, seed: int = 0) -> Floats:
-        """Draws x_t ~ q(x_t | x_0) of images, float32 [n, h, w, c]. Eq. 4."""
+    def noise(self, x_0: Any, t: Any, seed: Any = 0) -> Floats:
+        """Draws x_t ~ q(x_t | x_0) of images, at one t or one for each: float32 [n, h, w, c]. Eq. 4."""
         return drawing.diffuse(self.run, pictures.normalize(self.run.model, x_0), t, seed)
 
     def denoise(
         self,
         x_t: Any,
-        t: int | None = None,
-        seed: int = 0,
+        t: Any = None,
+        seed: Any = 0,
         *,
-        frames: int = 10,
+        frames: Any = 10,
         label: Label | None = None,
         sampler: Own = None,
         guidance: float | Guidance | None = None,
@@ -162,12 +165,7 @@ class Trained:
         return pixels.quantize(x_0, self.run.model.levels)
 
     def interpolate(
-        self,
-        a: Any,
-        b: Any,
-        count: int = 9,
-        steps: int | None = None,
-        label: Label | None = None,
+        self, a: Any, b: Any, count: int = 9, steps: int | None = None, label: Label | None = None
     ) -> Bytes:
         """Returns 'count' images on the way from each image of 'a' to that of 'b', uint8 [count, n, h, w, c].
 
@@ -177,12 +175,14 @@ class Trained:
         shape = self.run.model.shape
         pair = [pictures.normalize(self.run.model, images) for images in (a, b)]
         if len(pair[0]) != len(pair[1]):
-            raise ValueError(f"a has {len(pair[0])} images, b {len(pair[1])}; they must be as many")
+            raise ValueError(
+                f"a has {len(pair[0])} images, b {len(pair[1])}; both must have the same number"
+            )
         if count < 2:
             raise ValueError(f"count is {count}; it must be at least 2, for both ends")
         one, other = (self.follow_ode("encode", x_0, steps, label) for x_0 in pair)
         latents = slerp.slerp(one, other, np.linspace(0.0, 1.0, count, dtype=np.float32))
-        repeated = label if label is None or isinstance(label, int | str) else [*label] * count
+        repeated = None if label is None else image_labels.repeat(label, count)
         images = self.decode(latents.reshape(-1, *shape), steps, repeated)
         return images if np.shape(a) == shape else images.reshape(count, -1, *shape)
 
@@ -224,17 +224,18 @@ class Trained:
     ) -> Setting:
         """Returns a compiled sampler, kept for the next call with the same arguments."""
         own, scale = (guidance, None) if callable(guidance) else (None, guidance)
-        fields = {name: value for name, value in fields.items() if value is not None}
+        settings.check_names(fields)
+        fields = {name: numbers.plain(each) for name, each in fields.items() if each is not None}
         fields |= {} if scale is None else {"guidance": float(scale)}
         key = "sampler", frozenset(fields.items()), sampler, own
-        return self.keep(key, lambda: drawing.configure(self.run, fields, sampler, own))
+        return self.keep(key, lambda: settings.configure(self.run, fields, sampler, own))
 
     def follow_ode(
         self, direction: str, x: Floats, steps: int | None, label: Label | None
     ) -> Floats:
         """Follows DDIM's ODE to latents or back. 'direction' is "encode" or "decode"."""
         count = self.schedule.T if steps is None else steps
-        make = drawing.encoder if direction == "encode" else drawing.decoder
+        make = settings.encoder if direction == "encode" else settings.decoder
         setting = self.keep((direction, count), lambda: make(self.run, count))
         image_labels.require(setting.run, setting.chain, label, len(x))
         marks = (0, setting.program.steps)

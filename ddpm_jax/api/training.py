@@ -2,25 +2,25 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from os import PathLike
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from ddpm_jax.api import loading
+from ddpm_jax.api import loading, numbers
 from ddpm_jax.api.trained import Trained
 from ddpm_jax.cli import command_line, execute, flag_table, modes
 from ddpm_jax.cli.command_line import Command
-from ddpm_jax.config import config_file
+from ddpm_jax.config import config_file, stored_config
 from ddpm_jax.runtime import checkpoint, console, lock, paths, signals
 
 LOG = logging.getLogger("ddpm_jax")  # at level INFO it has the lines that the command prints
 
 
 def train(
-    config: ConfigDict | str,
+    config: ConfigDict | Mapping[str, Any] | str,
     workdir: str | PathLike | None = None,
     *,
     progress: bool = False,
@@ -29,7 +29,8 @@ def train(
 ) -> Trained:
     """Trains a config in a folder, or resumes its run there, and measures the held-out bound.
 
-    'config' is a ConfigDict, or the name of a config or its file, as --config takes it. 'workdir' is
+    'config' is the name of a config or its file, as --config takes it, or a ConfigDict or a dict, such as
+    the config of a Trained. 'workdir' is
     runs/<name> by default. 'fields' are overrides by their dotted names: **{"train.steps": 100}.
     'progress' prints what the command prints. 'trust' is that of 'load', for a run that is resumed.
     Ctrl-C saves at the next step and returns; the same call resumes.
@@ -55,7 +56,7 @@ def train(
 
 
 def make_command(
-    config: ConfigDict | str,
+    config: ConfigDict | Mapping[str, Any] | str,
     workdir: str | PathLike | None,
     fields: dict[str, Any],
     trust: bool = False,
@@ -66,10 +67,13 @@ def make_command(
         config, name = config_file.load(config), config_file.run_name(config)
     elif workdir is None:
         raise ValueError("a config without a name needs a workdir, the folder of the run's files")
-    config = ConfigDict(config.to_dict())
+    sections = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    config = ConfigDict(stored_config.lists_to_tuples(sections))
     command_line.check_fields(config, [f"--config.{field}=" for field in fields])
     with config.ignore_type():  # which the sections check
-        config.update_from_flattened_dict(fields)
+        config.update_from_flattened_dict(
+            {name: numbers.plain(value) for name, value in fields.items()}
+        )
     values = flag_table.define()
     values(["ddpm_jax", f"--trust={trust}"])
     directory = paths.user_path(str(workdir or f"runs/{name}"))

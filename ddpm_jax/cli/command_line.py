@@ -3,7 +3,10 @@
 No heavy library is imported before the flags and the names of the config's fields are checked.
 """
 
+import difflib
+import os
 import re
+import sys
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -56,14 +59,16 @@ def parse(argv: list[str]) -> Command:
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     try:
         rest = values(argv)
+    except flags.UnrecognizedFlagError as error:
+        raise Usage(describe_unknown(error.flagname, config)) from error
     except flags.Error as error:
-        raise Usage(str(error).splitlines()[0]) from error
+        raise Usage(describe_value(str(error).splitlines()[0])) from error
     except (TypeError, ValueError) as error:
         raise Usage(f"--config: {error}") from error
     if rest[1:]:
         raise Usage(
-            f"unexpected argument {rest[1]!r}; a mode comes first, then its config or run; flags start"
-            " with -- and have no spaces"
+            f"unexpected argument {rest[1]!r}; a mode comes first, then its config or run, then flags,"
+            " which start with --"
         )
     check_mode_flags(values)
     directory = paths.user_path(values.workdir or f"runs/{name}")
@@ -80,13 +85,47 @@ def inform(args: list[str]) -> None:
         args = [f"--help={''.join(topic)}"]
     for arg in args:
         if match := re.fullmatch("--?(?:h|help|helpfull|helpshort)(?:=(.*))?", arg):
-            print(config_help.help_text(match[1]) if match[1] else flag_table.help_text())
+            show(config_help.help_text(match[1]) if match[1] else flag_table.help_text())
             raise SystemExit(0)
         if re.fullmatch("--?version", arg):
-            print(f"ddpm_jax {ddpm_jax.__version__}")
+            show(f"ddpm_jax {ddpm_jax.__version__}")
             raise SystemExit(0)
     if not args:
-        print(flag_table.help_text())
+        show(flag_table.help_text())
+
+
+def show(text: str) -> None:
+    """Prints a text, of which a reader such as 'head' may take only a part."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def describe_unknown(name: str, config: ConfigDict) -> str:
+    """Returns what is wrong with a flag that does not exist: the fields and flags that it may stand for."""
+    fields = suggestion.suggest_fields(name, field_names(config.to_dict()))
+    exact = [field for field in fields if name in (field, field.rpartition(".")[2])]
+    near = difflib.get_close_matches(name, [flag.name for flag in flag_table.TABLE], n=2)
+    exact.sort(key=lambda field: field.count("."))
+    found = [f"--config.{field}" for field in exact or ([] if near else fields)]
+    found = found or [f"--{flag}" for flag in near]
+    hint = f"did you mean {' or '.join(found)}?" if found else "--help lists the flags"
+    return f"unknown flag --{name}; {hint}"
+
+
+def describe_value(text: str) -> str:
+    """Returns absl's message about a flag's value, in our words if a field of the config has a wrong type."""
+    kinds = {
+        "invalid literal for int": "an integer",
+        "could not convert": "a number",
+        "('Non-boolean": "True or False",
+    }
+    for start, kind in kinds.items():
+        wrong = re.match(rf"flag --config\.([\w.]+)=(.*?): {re.escape(start)}", text)
+        if wrong:
+            return f"{wrong[1]} is {wrong[2]!r}; it must be {kind}"
+    return text
 
 
 def check_mode_flags(values: flags.FlagValues) -> None:
@@ -112,7 +151,10 @@ def base_config(args: list[str]) -> tuple[ConfigDict, str, list[str]]:
         return config_file.load(spec), config_file.run_name(spec), rest
     config = None if folder is None else load_stored_config(folder)
     if folder is None or config is None:
-        raise Usage("no --config, and no --workdir that holds a run; try: ddpm train digits")
+        mode = modes.MODES.get(last_value(args, "mode")[0] or "train")
+        reads = mode is not None and mode.needs_checkpoint
+        example = f"ddpm {mode.name} runs/digits" if mode and reads else "ddpm train digits"
+        raise Usage(f"no --config, and no --workdir that holds a run; try: {example}")
     return config, folder.name, rest
 
 

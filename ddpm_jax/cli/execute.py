@@ -119,7 +119,7 @@ def check_workdir(command: Command) -> None:
     mode, directory = command.mode, command.directory
     will_wait = command.options.get("follow") and record.read(directory)  # for a first checkpoint
     if mode.needs_checkpoint and not will_wait and not checkpoint.exists(directory / "checkpoints"):
-        raise ValueError(f"{directory} holds no checkpoint to {mode.name} from; train first")
+        raise ValueError(f"{directory} holds no checkpoint for --mode={mode.name}; train first")
     paths.check_literal(directory, "--workdir")
     files.check_writable(directory, *mode.writes)
 

@@ -100,8 +100,8 @@ def label_names(known: Any) -> tuple[str, ...]:
 
 def not_prepared(name: str, data_dir: str) -> ValueError:
     return ValueError(
-        f"data set {name!r} is not in {resolve(data_dir)}; prepare it once, with this --config:"
-        f" python -m ddpm_jax.main --mode=prepare --source={FROM_SOURCE[name].source}"
+        f"data set {name!r} is not in {resolve(data_dir)}; prepare it once, by: ddpm prepare"
+        f" CONFIG --source={FROM_SOURCE[name].source}, where CONFIG is that of this run"
     )
 
 

@@ -116,7 +116,9 @@ def write_samples(run: Run, step: int, params: Any) -> Bytes:
     program = make_program(run.model, settings.chain)
     batches = -(-settings.count // settings.batch_size)
     chain = settings.chain
-    label = f", label {chain.label}: {chain.label_name}" if chain.label_name else ""
+    named = chain.label_name not in ("", f"{chain.label}")
+    label = f", label {chain.label}" if chain.label != runs.ALL else ""
+    label += f": {chain.label_name}" if named else ""
     console.say(f"sampling {settings.count} images at step {step}, {run.prefix}{chain.name}{label}")
     fingerprint = (weight_digests(params, settings.chain), *runs.rounding(run))
     with (

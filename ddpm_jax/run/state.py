@@ -123,7 +123,7 @@ def choose_step(run: Run, step: str | int | None) -> Run:
     if step == BEST:
         return choose_best(run)
     if not re.fullmatch(r"\d+", f"{step}"):
-        raise ValueError(f"--step is {step!r}; it must be the step of a checkpoint, or {BEST}")
+        raise ValueError(f"step is {step!r}; it must be the step of a checkpoint, or {BEST}")
     folders = (run.checkpoints, best_folder(run) / "checkpoints")
     for folder in folders:
         if int(step) in checkpoint.list_steps(folder):
@@ -183,8 +183,8 @@ def equal(one: Any, other: Any) -> Bool[Array, ""]:
 def say_young(directory: str, step: int, share: float) -> None:
     """Says that samples of an EMA are mostly those of the weights that training began with."""
     console.say(
-        f"{100 * share:.4g} % of the EMA at step {step} is still the weights that training began with;"
-        " --mode=sample or evaluate with --weights=raw takes those as trained"
+        f"the EMA at step {step} is still {100 * share:.4g} % initial weights; --weights=raw reads the"
+        " trained weights themselves"
     )
 
 

@@ -117,6 +117,7 @@ def train(run: Run) -> None:
         scalars = writer.newest()
         loss = scalars.get("loss", math.nan)
         signals.begin(f"step {step + 1}, which is compiled first,")
+        console.say("compiling the train step, which takes from seconds to minutes")
         while step < last and not signals.agree_to_stop():
             batch = next(batches)
             step += 1

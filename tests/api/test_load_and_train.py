@@ -45,7 +45,8 @@ def test_a_run_is_opened_without_its_data_and_in_silence(folder, capfd):
         average = ddpm_jax.load(folder)
     assert is_draw(raw, loud.RAW) and is_draw(average, loud.EMA)
     (young,) = [str(each.message) for each in caught]
-    assert "of the EMA at step 4 is still the weights that training began with" in young
+    assert 'weights="raw"' in young
+    assert "the EMA at step 4 is still 65.61 % initial weights" in young
     assert capfd.readouterr() == ("", "")
     assert before == (
         *(signal.getsignal(signal.SIGINT), logging.getLogger("absl").level),
@@ -68,6 +69,7 @@ def test_a_run_of_more_devices_is_opened_with_as_many_as_can_share_its_batches(f
         (".", {}, "holds no run, and no weights of a DDPM"),
         ("run", {"step": 3}, "no checkpoint of step 3; it has those of 4"),
         ("run", {"weights": "average"}, "it must be ema or raw"),
+        ("run/checkpoints/4", {}, "is a checkpoint; load its run, run, with step=4"),
     ],
 )
 def test_what_cannot_be_opened_is_a_value_error(folder, monkeypatch, path, fields, said):
@@ -111,6 +113,10 @@ def test_training_takes_fields_by_their_names_and_gives_what_it_trained(
         warnings.simplefilter("ignore")
         trained = ddpm_jax.train(config, folder, **{"train.steps": 9, "sample.count": 3})
     (run,) = runs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ddpm_jax.train(trained.config, folder, **{"train.steps": np.int64(9)})
+    assert runs[1].train.steps == 9 and runs[1].config["model"] == run.config["model"]
     assert run.train.steps == 9 and run.sample.count == 3 and run.directory == folder
     assert is_draw(trained, loud.EMA) and capfd.readouterr() == ("", "")
     assert config.train.steps == 6  # the caller's is left as it was
@@ -165,7 +171,7 @@ def test_ctrl_c_asks_training_to_save_and_a_second_one_leaves_it(
     config = loud.config(tiny_config(digits), "plain")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if stops:
-        with pytest.warns(UserWarning, match="still the weights"):
+        with pytest.warns(UserWarning, match="initial weights"):
             assert ddpm_jax.train(config, folder).step == 4 and done == ["saved"]
     else:
         with pytest.raises(KeyboardInterrupt):

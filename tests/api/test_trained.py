@@ -164,6 +164,15 @@ def test_many_images_are_drawn_in_batches_of_one_size(plain, images):
 WRONG = [
     (lambda plain: plain.sample(0), "count is 0"),
     (lambda plain: plain.sample(1, seed=-1), "seed is -1"),
+    (lambda plain: plain.sample(1.5), "count is 1.5; it must be a whole number"),
+    (
+        lambda plain: plain.sample(x_T=np.full((8, 8, 1), np.nan)),
+        "x_T holds values that are not finite",
+    ),
+    (lambda plain: plain.denoise(plain.x_T(1), frames=1), "frames is 1; it must be at least 2"),
+    (lambda plain: plain.denoise(plain.x_T(1), t=0), "nothing left to denoise"),
+    (lambda plain: plain.noise(np.zeros((8, 8, 1), np.uint8), 2.5), "it must be a whole number"),
+    (lambda plain: plain.denoiser_of(3), "takes no labels"),
     (lambda plain: plain.sample(1, steps=9), "sample.steps is 9; it must lie between 1 and T = 8"),
     (lambda plain: plain.sample(1, solver="ddmi"), "did you mean ddim"),
     (lambda plain: plain.sample(1, label=3), "takes no labels"),
@@ -195,11 +204,35 @@ def test_what_does_not_fit_the_model_is_a_value_error_that_says_so(plain, call, 
         call(plain)
 
 
+def test_numbers_may_be_numpy_s_and_times_one_for_each_image(plain, images):
+    drawn = plain.sample(np.int64(8), seed=np.uint8(3), label=None, steps=np.int32(8))
+    np.testing.assert_array_equal(drawn, images)
+    times = np.arange(1, 9)
+    rows = [plain.noise(images, int(t), seed=2)[i] for i, t in enumerate(times)]
+    np.testing.assert_allclose(plain.noise(images, times, seed=2), rows, atol=1e-6)
+
+
+def test_a_keyword_that_no_sampler_takes_is_a_type_error(plain):
+    with pytest.raises(TypeError, match="unexpected keyword 'count'; expected solver, steps"):
+        plain.denoise(plain.x_T(1), count=7)
+
+
+def test_a_sampler_that_leaves_the_numbers_is_found_out(plain):
+    def broken(sched, x_t, out, t, s, noise):
+        return x_t / 0.0
+
+    with pytest.raises(ValueError, match="returned values that are not finite"):
+        plain.sample(8, sampler=broken)
+
+
 def test_a_labelled_network_asks_for_the_label_of_an_image(labelled):
     with pytest.raises(ValueError, match="give label="):
         labelled.bits_per_dim(np.zeros((8, 8, 1), np.uint8))
     with pytest.raises(ValueError, match="did you mean 7"):
         labelled.sample(1, label="77")
+    for label in (3.0, True, [[1, 2]]):
+        with pytest.raises(ValueError, match="a class's number or name"):
+            labelled.sample(1, label=label)
     with pytest.raises(ValueError, match="between 0 and 9"):
         labelled.sample(1, label=10)
     with pytest.raises(ValueError, match="2 labels for 3 images"):

@@ -54,7 +54,14 @@ def scored(field, value, *args):
 
 CASES = {
     # what is typed
-    "no arguments": Bad(2, "--config=configs/digits.py", []),
+    "no arguments": Bad(2, "try: ddpm train digits", []),
+    "no run named": Bad(2, "try: ddpm sample runs/digits", ["sample"]),
+    "a field as a flag": Bad(
+        2, "did you mean --config.train.steps", ["train", "digits", "--steps=9"]
+    ),
+    "a word for a number": Bad(
+        2, "train.steps is 'ten'; it must be an integer", of("train.steps", "ten")
+    ),
     "no such config": Bad(2, "configs/nope.py does not exist", ["--config=configs/nope.py"]),
     "no such row": Bad(2, "eps-simple", [f"--config={ROOT}/configs/ablation.py:eps-simpel"]),
     "misspelt field": Bad(2, "did you mean train.steps", of("train.step", 3)),
@@ -172,7 +179,9 @@ CASES = {
     ),
     "no path": Bad(2, "--config.data.path=DIR", [FOLDER]),
     "no arrays": Bad(2, "none.npy does not exist", [FOLDER, "--config.data.path=none.npy"]),
-    "not made": Bad(2, "prepare --source=data256x256.tar", [FACES, "--config.data.data_dir=."]),
+    "not made": Bad(
+        2, "ddpm prepare CONFIG --source=data256x256.tar", [FACES, "--config.data.data_dir=."]
+    ),
     "data_dir gone": Bad(
         2, "gone does not exist", ["--workdir=run", "--config.data.data_dir=gone"]
     ),
@@ -221,9 +230,9 @@ CASES = {
         ["--workdir=run", "--config.model.multipliers=(1, 1, 1, 1, 1)"],
     ),
     "config.json unreadable": Bad(2, "run/config.json", ["--workdir=run"], "a_torn_config_json"),
-    "no run to sample from": Bad(2, "no checkpoint to sample from", [*NEW, "--mode=sample"]),
+    "no run to sample from": Bad(2, "no checkpoint for --mode=sample", [*NEW, "--mode=sample"]),
     "no checkpoint": Bad(
-        2, "no checkpoint to sample from", ["--workdir=run", "--mode=sample"], "no_checkpoints"
+        2, "no checkpoint for --mode=sample", ["--workdir=run", "--mode=sample"], "no_checkpoints"
     ),
     "nothing to evaluate": Bad(
         2, "--config.eval.images", [*scored("samples", 0), "--config.eval.images=0"]

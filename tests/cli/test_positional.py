@@ -82,7 +82,7 @@ def test_a_short_command_is_the_long_one(folder):
         ("export nowhere/at/all", "'nowhere/at/all' holds no run; train first"),
         (
             "sample weights",
-            "'weights' holds no run; make one of these weights first: import weights",
+            "'weights' holds no run; make one of these weights first: ddpm import weights",
         ),
         (
             "train weights",

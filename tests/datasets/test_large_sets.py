@@ -75,7 +75,7 @@ def test_celeba_hq_s_files_are_kept_as_they_are_under_tfds_s_name(faces, tmp_pat
 
 def test_what_is_not_there_says_how_to_make_it(tmp_path):
     for name in library.FROM_SOURCE:
-        with pytest.raises(ValueError, match=r"--mode=prepare --source=\w+"):
+        with pytest.raises(ValueError, match=r"ddpm prepare CONFIG --source=\w+"):
             library.open_builder(name, str(tmp_path))
     assert not list(tmp_path.iterdir())
 
@@ -154,8 +154,8 @@ def command(config, data_dir, *more, root=ROOT):
     "config, more, status, words",
     [
         ("lsun_cat256", ["--source=nowhere"], 2, "nowhere is not a folder with a data.mdb"),
-        ("lsun_cat256", [], 2, "prepare --source=cat"),
-        ("lsun_cat256", ["--sauce=x"], 2, "Unknown command line flag 'sauce'"),
+        ("lsun_cat256", [], 2, "prepare CONFIG --source=cat"),
+        ("lsun_cat256", ["--sauce=x"], 2, "unknown flag --sauce; did you mean --source?"),
         ("digits", [], 0, "digits test: 360 images 8x8x1"),
     ],
 )
