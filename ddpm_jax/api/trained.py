@@ -137,7 +137,7 @@ class Trained:
         guidance: float | Guidance | None = None,
         **fields: Any,
     ) -> Frames:
-        """Runs the reverse process from x_t, by default x_T, to x_0 and returns it at 'frames' times.
+        """Runs the reverse process from x_t at time t, by default T, to x_0; returns it at 'frames' times.
 
         'fields' and the other keywords are those of 'sample'. From x_T(count, seed) and with the same seed
         it ends in the images of sample(count, seed).
@@ -239,9 +239,8 @@ class Trained:
         setting = self.keep((direction, count), lambda: make(self.run, count))
         image_labels.require(setting.run, setting.chain, label, len(x))
         marks = (0, setting.program.steps)
-        return drawing.walk(setting, self.params, marks, count=len(x), seed=0, label=label, x_t=x)[
-            -1
-        ]
+        options = {"count": len(x), "seed": 0, "label": label, "x_t": x}
+        return drawing.walk(setting, self.params, marks, **options)[-1]
 
     def keep(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Returns what was made for a key, so that nothing is compiled twice."""

@@ -14,5 +14,8 @@ def slerp(
     cosine = (flat[0] * flat[1]).sum(1) / np.prod([np.linalg.norm(x, axis=1) for x in flat], axis=0)
     theta = np.arccos(np.clip(cosine, -1.0, 1.0))[:, None, None, None]
     alphas = alphas[:, None, None, None, None]
-    weights = np.sin((1.0 - alphas) * theta), np.sin(alphas * theta)
-    return ((weights[0] * one + weights[1] * other) / np.sin(theta)).astype(np.float32)
+    same = np.sin(theta) < 1e-6  # latents of one direction, between which the way is straight
+    sine = np.where(same, 1.0, np.sin(theta))
+    shares = np.sin((1.0 - alphas) * theta) / sine, np.sin(alphas * theta) / sine
+    shares = np.where(same, 1.0 - alphas, shares[0]), np.where(same, alphas, shares[1])
+    return (shares[0] * one + shares[1] * other).astype(np.float32)

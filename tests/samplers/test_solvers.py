@@ -101,6 +101,12 @@ def test_between_latents_the_norm_is_theirs_and_the_ends_are_they():
     np.testing.assert_allclose(np.linalg.norm(path.reshape(-1, 32), axis=1), 1.0, rtol=1e-5)
 
 
+def test_between_a_latent_and_itself_there_is_only_itself():
+    one = np.random.default_rng(0).standard_normal((2, 3, 3, 1)).astype(np.float32)
+    for between in slerp.slerp(one, one, inversion.ALPHAS):
+        np.testing.assert_allclose(between, one, rtol=1e-5)
+
+
 def test_ddim_is_the_euler_method_of_the_same_ode(x64):
     x_t, t, s = jnp.full((1, 1, 1, 1), 0.7), jnp.array([60_000]), jnp.array([50_000])
     x = x_t / diffusion.signal(FINE, t)
