@@ -173,7 +173,7 @@ def diffuse(run: Run, x_0: Floats, t: Any, seed: int) -> Floats:
         raise ValueError(f"t is {t!r}; it must be a whole number, or one for each image")
     if not ((given >= 1) & (given <= run.model.sched.T)).all():
         raise ValueError(f"t is {t}; it must lie between 1 and T = {run.model.sched.T}")
-    numbers.check_count(len(x_0), seed)
+    _, seed = numbers.check_count(len(x_0), seed)
     keys = loop.image_keys(jax.random.key(seed), jnp.arange(len(x_0)))
     eps = loop.draw_noise(keys, jnp.asarray(run.model.sched.T + 1), run.model.shape)
     times = jnp.broadcast_to(jnp.asarray(given, jnp.int32), len(x_0))

@@ -22,7 +22,7 @@ def choose(run: Run, chain: Chain, label: Label | None, count: int) -> Labels | 
     of one. Raises ValueError for a label that is not among the classes.
     """
     classes = sampling.class_count(run.model, chain)
-    if label is None or (label == runs.ALL and np.ndim(label) == 0):
+    if label is None or (np.ndim(label) == 0 and label == runs.ALL):
         numbers = np.arange(count)
         chosen = numbers % max(classes, 1) if chain.label == runs.ALL else [chain.label] * count
         return np.asarray(chosen, np.int32) if classes else None

@@ -106,10 +106,8 @@ def open_weights(folder: epath.Path, weights: str) -> Trained:
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(f"{folder} holds no run, and no weights of a DDPM: {error}") from error
     config = imported_config.build_config(origin, base="")
-    nowhere = (
-        folder / "run"
-    )  # a folder that does not exist: the weights have no config.json of ours
-    run = importing.build_run(config, nowhere, origin)
+    # In a folder that does not exist, as the weights have no config.json of ours.
+    run = importing.build_run(config, folder / "run", origin)
     run = run._replace(name=imported_config.folder_name(str(folder)), weights=weights)
     like = state.abstract(run).params
     importing.check_weights(origin, like)

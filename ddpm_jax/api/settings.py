@@ -43,8 +43,8 @@ def configure(
 ) -> Setting:
     """Returns the sampler that a run's config names, with some fields of its sample section replaced.
 
-    'sampler' is the user's own instead, of any form that samplers/own.py takes; 'guidance' is applied after the config's. Raises ValueError
-    for fields that do not fit the model.
+    'sampler' is the user's own instead, of any form that samplers/own.py takes; 'guidance' is applied
+    after the config's. Raises ValueError for fields that do not fit the model.
     """
     if fields:
         run = build.change(run, {f"sample.{name}": value for name, value in fields.items()})

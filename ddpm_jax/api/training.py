@@ -14,6 +14,7 @@ from ddpm_jax.api.trained import Trained
 from ddpm_jax.cli import command_line, execute, flag_table, modes
 from ddpm_jax.cli.command_line import Command
 from ddpm_jax.config import config_file, stored_config
+from ddpm_jax.run import record
 from ddpm_jax.runtime import checkpoint, console, lock, paths, signals
 
 LOG = logging.getLogger("ddpm_jax")  # at level INFO it has the lines that the command prints
@@ -30,10 +31,9 @@ def train(
     """Trains a config in a folder, or resumes its run there, and measures the held-out bound.
 
     'config' is the name of a config or its file, as --config takes it, or a ConfigDict or a dict, such as
-    the config of a Trained. 'workdir' is
-    runs/<name> by default. 'fields' are overrides by their dotted names: **{"train.steps": 100}.
-    'progress' prints what the command prints. 'trust' is that of 'load', for a run that is resumed.
-    Ctrl-C saves at the next step and returns; the same call resumes.
+    the config of a Trained. 'workdir' is runs/<name> by default. 'fields' are overrides by their dotted
+    names: **{"train.steps": 100}. 'progress' prints what the command prints. 'trust' is that of 'load',
+    for a run that is resumed. Ctrl-C saves at the next step and returns; the same call resumes.
 
     Raises ValueError for an invalid config, before anything is written.
     """
@@ -85,6 +85,9 @@ def train_or_stop(command: Command) -> None:
     try:
         run = execute.check_and_build(command)
         with lock.hold(command.directory):
+            record.check_same_run(
+                command.directory, run.config
+            )  # another may have trained meanwhile
             modes.function(command.mode.run)(run)
     except signals.Stopped as stopped:
         console.say(str(stopped))

@@ -111,6 +111,8 @@ def test_labels_are_numbers_or_names_for_all_images_or_one_for_each(labelled):
     run = labelled.run
     one = by_hand.denoiser(run, by_hand.average(run), np.array([7, 2, 9, 0, 1, 1, 1, 1]))
     assert same(drawn, by_hand.samples(run, one, np.arange(8), seed=5))
+    by_array = np.array([7, 2, 9, 0, 1, 1, 1, 1])
+    np.testing.assert_array_equal(labelled.sample(8, seed=5, label=by_array), drawn)
     assert same(labelled.sample(8, seed=5, label=7)[:1], drawn[:1])
     assert same(labelled.sample(8, seed=5, label=1)[4:], drawn[4:])
     assert same(labelled.sample(8, seed=5)[2:3], labelled.sample(8, seed=5, label=2)[2:3])
