@@ -43,7 +43,7 @@ def function(name: str) -> Callable[..., Any]:
 ALL = (
     Mode(
         name="train",
-        help="trains a model or resumes a run, then measures its bound",
+        help="trains a model or resumes a run, measures its bound, writes its report",
         run="ddpm_jax.cli.training:train_and_measure",
         check="ddpm_jax.cli.training:check",
         writes=("", "checkpoints", "samples", "eval"),
@@ -71,9 +71,9 @@ ALL = (
     Mode(
         name="evaluate",
         help="measures the bound and the quality of samples",
-        run="ddpm_jax.evaluation.program:evaluate",
+        run="ddpm_jax.cli.evaluation:evaluate_and_report",
         check="ddpm_jax.evaluation.program:check",
-        writes=("eval", "samples"),
+        writes=("", "eval", "samples"),
         flags=("follow", *RUN_FLAGS),
         draws_samples=True,
         takes_classifiers=True,
@@ -86,6 +86,16 @@ ALL = (
         writes=("figures", "samples"),
         flags=("figures", *RUN_FLAGS),
         draws_samples=True,
+    ),
+    Mode(
+        name="report",
+        help="writes report.html: one page about a run, to open offline or send by mail",
+        run="ddpm_jax.report.program:report",
+        check="ddpm_jax.report.program:check",
+        writes=("", "figures", "samples"),
+        flags=RUN_FLAGS,
+        draws_samples=True,
+        takes_classifiers=True,
     ),
     Mode(
         name="preflight",

@@ -2,18 +2,20 @@
 
 from ddpm_jax.datasets import source
 from ddpm_jax.evaluation import evaluate
+from ddpm_jax.report import compose
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, lock
 from ddpm_jax.training import train
 
 
 def train_and_measure(run: Run) -> None:
-    """Trains, measures the held-out bound, and prints where the results are."""
+    """Trains, measures the held-out bound, writes the report, and prints where the results are."""
     train.train(run)
     try:
         evaluate.evaluate_held_out(run)
     except lock.InUse as error:
         console.say(f"no bound: {error}")
+    compose.write(run)
     grids = sorted(
         (run.directory / "samples").glob("*-grid.png"), key=lambda path: path.stat().mtime
     )

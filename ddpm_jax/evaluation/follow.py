@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,16 +30,17 @@ FAITHFUL_METRIC = "fid_50k_train"
 Row = dict[str, float]
 
 
-def follow(run: Run) -> None:
+def follow(run: Run, after_step: Callable[[], None] = lambda: None) -> None:
     """Evaluates every new checkpoint up to training's last step; writes eval/history.json.
 
-    A later call resumes with the checkpoints that are not in the history. Raises Stopped on a stop
+    Calls 'after_step' after each. A later call resumes with the checkpoints that are not in the history. Raises Stopped on a stop
     signal, ValueError if eval.best matches no number.
     """
     while True:
         for step in checkpoint.list_steps(run.checkpoints):
             if step not in history(run):
                 evaluate_step(run, step)
+                after_step()
         if run.train.steps in history(run):
             return
         deadline = time.monotonic() + POLL

@@ -20,11 +20,16 @@ WORDS = {  # what the names in files begin with
     "fid": "FID",
     "sfid": "sFID",
     "kid": "KID",
+    "precision": "precision",
+    "recall": "recall",
     "is": "Inception Score",
     "frechet": "Fréchet distance",
     "sfrechet": "spatial Fréchet distance",
 }
 HOW = ("sampler", "samples", "samples_from", "space", "images", "steps", "weights", "seed", "split")
+
+
+BOUND = "bits_per_dim"
 
 
 class Curve(NamedTuple):
