@@ -174,12 +174,11 @@ def evaluation(run: Run, measurement: Measurement | None = None) -> str:
 def neighbours(run: Run, copies: Mapping[str, Any]) -> str:
     """The figure of nearest training images, and the share of near copies."""
     found = pictures.steps_of(run.directory / "figures", f"{run.prefix}nearest.png")
-    if not found:
+    step = max(found, default=0)
+    sheet = pictures.small(found[step]) if found else None
+    if sheet is None:
         return ""
-    step = max(found)
-    tag = pictures.small(found[step]).tag(
-        "samples, each beside the training images nearest to it", "sheet"
-    )
+    tag = sheet.tag("samples, each beside the training images nearest to it", "sheet")
     words = f"Samples of step {step:,}, each beside the training images that are nearest in pixels."
     told = []
     if copies:
