@@ -29,6 +29,7 @@ class Command(NamedTuple):
     directory: epath.Path  # the workdir
     name: str  # of the run: the config file's
     flags: flags.FlagValues
+    others: tuple[epath.Path, ...] = ()  # further workdirs, for a mode that takes several
 
     @property
     def options(self) -> dict[str, Any]:
@@ -71,8 +72,15 @@ def parse(argv: list[str]) -> Command:
             " which start with --"
         )
     check_mode_flags(values)
-    directory = paths.user_path(values.workdir or f"runs/{name}")
-    return Command(modes.MODES[values.mode], values.config, directory, name, values)
+    mode = modes.MODES[values.mode]
+    directory, *others = workdirs(mode, values.workdir or f"runs/{name}")
+    return Command(mode, values.config, directory, name, values, tuple(others))
+
+
+def workdirs(mode: Mode | None, text: str) -> list[epath.Path]:
+    """Returns the folder of --workdir, or several of a mode that takes them."""
+    texts = [each for each in text.split(",") if each] if mode and mode.takes_runs else []
+    return [paths.user_path(each) for each in texts or [text]]
 
 
 def inform(args: list[str]) -> None:
@@ -144,14 +152,14 @@ def base_config(args: list[str]) -> tuple[ConfigDict, str, list[str]]:
     """
     spec, rest = last_value(args, "config")
     folder, _ = last_value(args, "workdir")
-    folder = None if folder is None else paths.user_path(folder)
-    if last_value(args, "mode")[0] == "import":
+    mode = modes.MODES.get(last_value(args, "mode")[0] or "train")
+    folder = workdirs(mode, folder)[0] if folder else None
+    if mode and mode.name == "import":
         return *load_weights_config(args, spec or ""), rest
     if spec is not None:
         return config_file.load(spec), config_file.run_name(spec), rest
     config = None if folder is None else load_stored_config(folder)
     if folder is None or config is None:
-        mode = modes.MODES.get(last_value(args, "mode")[0] or "train")
         reads = mode is not None and mode.needs_checkpoint
         example = f"ddpm {mode.name} runs/digits" if mode and reads else "ddpm train digits"
         raise Usage(f"no --config, and no --workdir that holds a run; try: {example}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import logging
 
-from ddpm_jax.cli import exit, modes, process_state
+from ddpm_jax.cli import exit, modes, process_state, several
 from ddpm_jax.cli.command_line import Command
 from ddpm_jax.config import guide
 from ddpm_jax.distributed import processes
@@ -74,10 +74,22 @@ def fingerprint(command: Command) -> dict[str, Any]:
 
 
 def check_and_build(command: Command) -> Any:
-    """Returns what the mode works on: a Run, or what the mode's own 'build' makes.
+    """Returns what the mode works on: a Run, what the mode's own 'build' makes, or a list of those.
 
     Validates the command line and the config before anything is written. Raises ValueError.
     """
+    mode = command.mode
+    if mode.takes_runs:
+        subject = [check_and_build_one(each) for each in several.commands(command)]
+    else:
+        subject = check_and_build_one(command)
+    if mode.check:
+        modes.function(mode.check)(subject, **command.options)
+    return subject
+
+
+def check_and_build_one(command: Command) -> Any:
+    """Returns what the mode's 'build' makes of one workdir. Raises ValueError if it is not right."""
     mode, directory = command.mode, command.directory
     if mode.uses_workdir:
         check_workdir(command)
@@ -85,8 +97,6 @@ def check_and_build(command: Command) -> Any:
     if mode.uses_workdir:
         record.check_same_run(directory, subject.config)
         subject = complete_run(command, subject)
-    if mode.check:
-        modes.function(mode.check)(subject, **command.options)
     return subject
 
 

@@ -20,6 +20,8 @@ EXAMPLES = """Train a diffusion model, sample from it, measure it.
       draws 64 images from the run in runs/digits.
   ddpm figures runs/digits
       draws the paper's figures from it.
+  ddpm compare runs/linear runs/cosine
+      compares two runs: what differs in config, curves, numbers and samples.
   ddpm preflight cifar10 --topology=v3:2x2
       compiles the run for a TPU v3-8 without one: whether it fits, how long a step may take.
   ddpm import ddpm-cifar10-32 --workdir=runs/google
@@ -69,7 +71,7 @@ TABLE = (
         "path",
         None,
         "the folder of the run's files (default runs/<config name>); if it holds a run, --config may"
-        " be left out",
+        " be left out; compare takes several, with commas between them",
     ),
     Flag("mode", "enum", "train", "what to do; see above", choices=tuple(modes.MODES)),
     Flag(
@@ -147,7 +149,7 @@ TABLE = (
         "compress: PNG files or folders of them, with commas between; decompress, inspect: .djx and"
         " .djxa files",
     ),
-    Flag("output", "path", None, "the folder to write to"),
+    Flag("output", "path", None, "the folder to write to (compare: default compare-A-B beside A)"),
     Flag(
         "archive",
         "bool",

@@ -31,6 +31,9 @@ class Mode:
     needs_checkpoint: bool = True
     draws_samples: bool = False  # as the sample section says, guided by sample.classifier
     takes_classifiers: bool = False  # the run may be a classifier's
+    takes_runs: bool = (
+        False  # several, A,B,...; its functions get a list of what 'build' makes of each
+    )
     locks: bool = False  # holds the workdir's lock against a second writer
 
 
@@ -85,6 +88,15 @@ ALL = (
         check="ddpm_jax.figures.program:check",
         writes=("figures", "samples"),
         flags=("figures", *RUN_FLAGS),
+        draws_samples=True,
+    ),
+    Mode(
+        name="compare",
+        help="compares runs, --workdir=A,B,...: config, curves, numbers, samples of the same seeds",
+        run="ddpm_jax.report.compare:compare",
+        check="ddpm_jax.report.compare:check",
+        flags=("output", *RUN_FLAGS),
+        takes_runs=True,
         draws_samples=True,
     ),
     Mode(

@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+from itertools import pairwise
 
 from etils import epath
 
@@ -28,7 +29,12 @@ def to_flags(args: list[str]) -> list[str]:
     mode, rest = find_mode(args[0]), args[1:]
     flags = [as_flag("mode", mode.name, rest)]
     place = find_word(args)
-    if place:
+    if place and mode.takes_runs:
+        words, rest = split_words(args)
+        for word in words:
+            choose_flag(mode, word, rest)
+        flags.append(as_flag("workdir", ",".join(words), rest))
+    elif place:
         word, rest = args[place], args[1:place] + args[place + 1 :]
         flags.append(as_flag(choose_flag(mode, word, rest), word, rest))
     return flags + rest
@@ -40,6 +46,14 @@ def find_word(args: list[str]) -> int | None:
         if not args[i].startswith("-") and not takes_next(args[i - 1]):
             return i
     return None
+
+
+def split_words(args: list[str]) -> tuple[list[str], list[str]]:
+    """Returns the arguments after the mode that are neither flags nor flags' values, and the others."""
+    words, rest = [], []
+    for before, arg in pairwise(args):
+        (rest if arg.startswith("-") or takes_next(before) else words).append(arg)
+    return words, rest
 
 
 def takes_next(arg: str) -> bool:

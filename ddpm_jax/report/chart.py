@@ -15,7 +15,10 @@ STEEP = 4.0  # the ratio of the largest to the smallest value above which a char
 
 
 class Series(NamedTuple):
-    """One line of a chart; with 'marked', its points are drawn with their errors."""
+    """One line of a chart; with 'marked', its points are drawn with their errors.
+
+    Lines of one label have one colour.
+    """
 
     label: str
     x: Sequence[float]
@@ -87,13 +90,15 @@ def line_chart(title: str, lines: Sequence[Series], x_label: str = "training ste
     x_low = 0.0 if 0 < x_low < 0.2 * x_high else x_low
     x = Axis(x_low, x_high, LEFT, WIDTH - RIGHT)
     y = Axis(low, high, HEIGHT - BOTTOM, TOP, log)
-    parts = [*grid_lines(x, y, x_label), *(draw(line, i, x, y) for i, line in enumerate(lines))]
+    labels = list(dict.fromkeys(line.label for line in lines))
+    drawn = [draw(line, labels.index(line.label), x, y) for line in lines]
+    parts = [*grid_lines(x, y, x_label), *drawn]
     words = describe(title, lines)
     legend = [
-        f'<li><span class="key c{i % COLOURS}"></span>{escape(line.label)}</li>'
-        for i, line in enumerate(lines)
+        f'<li><span class="key c{i % COLOURS}"></span>{escape(label)}</li>'
+        for i, label in enumerate(labels)
     ]
-    names = f"<ul class='legend'>{''.join(legend)}</ul>" if len(lines) > 1 else ""
+    names = f"<ul class='legend'>{''.join(legend)}</ul>" if len(labels) > 1 else ""
     return (
         f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(words)}">'

@@ -44,6 +44,8 @@ def folder(tmp_path, monkeypatch):
         ("evaluate --follow run", "--mode=evaluate --workdir=run --follow"),
         ("train --workdir a digits", "--mode=train --config=digits --workdir a"),
         ("train --workdir a", "--mode=train --workdir a"),
+        ("compare run runs/digits", "--mode=compare --workdir=run,runs/digits"),
+        ("compare --step 4 run runs/digits", "--mode=compare --workdir=run,runs/digits --step 4"),
         ("import weights --workdir=x", "--mode=import --source=weights --workdir=x"),
         ("--config=digits --mode=train", "--config=digits --mode=train"),
     ],
