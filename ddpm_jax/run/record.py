@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from ddpm_jax.runtime import console, files, user_code
+from ddpm_jax.runtime import console, files, metrics_log, user_code
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy")
 # Prefixes of the fields that a resume may change; all others decide the numbers of the run.
@@ -73,15 +73,19 @@ def read_binding(workdir: epath.Path, config: dict) -> dict | None:
     That is so without a config.json, and where nothing was trained with another config's.
     """
     record = read(workdir)
-    if record is None or (changed_fields(record, config) and is_untrained(workdir)):
+    if record is None or (changed_fields(record, config) and is_untrained(workdir, record)):
         return None
     return record
 
 
-def is_untrained(workdir: epath.Path) -> bool:
-    """Returns whether a folder holds no checkpoint, no logged row, and nothing made from either."""
-    rows = workdir / "metrics.jsonl"
-    if rows.exists() and rows.read_text().strip():
+def is_untrained(workdir: epath.Path, record: dict) -> bool:
+    """Returns whether a folder holds no checkpoint, no logged row, and nothing made from either.
+
+    The rows of the first steps, before train.log_every, do not count: without a checkpoint they are lost.
+    """
+    rows, every = workdir / "metrics.jsonl", flatten(record["config"]).get("train.log_every", 0)
+    lines = rows.read_text().splitlines(keepends=True) if rows.exists() else []
+    if any(metrics_log.parse_step(line) >= every for line in lines):
         return False
     folders = [workdir / name for name in RESULTS]
     found = [path.name for folder in folders if folder.exists() for path in folder.iterdir()]

@@ -86,3 +86,11 @@ def format_duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+def describe_duration(seconds: float) -> str:
+    """Returns a duration in the unit that fits it: 45 seconds, 12 minutes, 3.4 hours, 400 days."""
+    for unit, size, limit in (("seconds", 1, 90), ("minutes", 60, 5400), ("hours", 3600, 172800)):
+        if seconds < limit:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds / 86400:,.0f} days"

@@ -38,9 +38,10 @@ class Writer(NamedTuple):
 
         self.add(step, [summary.scalar(name, value) for name, value in scalars.items()])
 
-    def newest(self) -> dict[str, Any]:
-        """Returns the last row, perhaps one from before this run was resumed; {} without rows."""
-        return json.loads(self.rows[-1]) if self.rows else {}
+    def newest(self) -> dict[str, float]:
+        """Returns the last row's scalars, perhaps from before this run was resumed; {} without rows."""
+        row = json.loads(self.rows[-1]) if self.rows else {}
+        return {name: float(value) for name, value in row.items() if name != "step"}
 
     def write_images(self, step: int, images: Mapping[str, Grid]) -> None:
         if self.events is None:

@@ -18,7 +18,7 @@ from ddpm_jax.run.run import Run
 from ddpm_jax.run.state import TrainState
 from ddpm_jax.runtime import checkpoint, console, files, metrics_log, signals
 from ddpm_jax.runtime import images as image_output
-from ddpm_jax.training import gradient, start
+from ddpm_jax.training import cadence, gradient, outlook, start
 
 MAX_SKIPPED = 10  # consecutive steps; a run that has skipped so many will not recover
 
@@ -82,10 +82,6 @@ def grid_program(run: Run) -> Callable[[TrainState], image_output.Grid]:
     return draw
 
 
-def is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
 def train(run: Run) -> None:
     """Trains to train.steps, resuming a stopped run. Raises Stopped after a signal, having saved."""
     settings = run.train
@@ -105,7 +101,7 @@ def train(run: Run) -> None:
     step_fn, draw = compiled_step(run), grid_program(run)
     rows = mesh.local_rows(settings.batch_size)
     keep = (settings.keep, settings.keep_every, settings.keep_best)
-    rate = None
+    rate, announce = None, outlook.announcer(run)
     with (
         closing(
             data_batches.batches(source, run.seed, settings.batch_size, rows, first, last, labelled)
@@ -128,7 +124,8 @@ def train(run: Run) -> None:
                 jax.block_until_ready(state.step)
                 signals.begin("the step in hand")
                 rate = console.Rate.start(step)
-            if is_due(step, settings.log_every):
+            announce(step, state)
+            if cadence.is_logged(step, settings.log_every):
                 scalars = window_means(check_finite(run, source, state))
                 loss = scalars.get("loss", loss)
                 state = states.reset_window(run, state)
@@ -137,12 +134,12 @@ def train(run: Run) -> None:
                 console.show_training_row(bar, step, last, scalars)
                 rate = console.Rate.start(step)
             is_last_grid = step == last and settings.sample_every > 0
-            if is_due(step, settings.sample_every) or is_last_grid:
+            if cadence.is_due(step, settings.sample_every) or is_last_grid:
                 image = draw(state)
                 writer.write_images(step, {"samples": image})
                 image_output.write_png(run.directory / "samples" / f"{step}-grid.png", image)
                 rate = console.Rate.start(step)
-            if is_due(step, settings.checkpoint_every):
+            if cadence.is_due(step, settings.checkpoint_every):
                 save(run, source, manager, state, scalars)
         if step > first:
             save(run, source, manager, state, scalars)

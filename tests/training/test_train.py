@@ -94,7 +94,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_is_not_saved(tiny, tmp_path)
     diverged = run._replace(model=run.model._replace(objective=lambda *args: jnp.full(16, jnp.nan)))
     with pytest.raises(FloatingPointError, match="not finite at step 3; its batch is in"):
         train.train(diverged)
-    assert int(newest(run).step) == 2 and [row["step"] for row in rows(tmp_path)] == [2]
+    assert int(newest(run).step) == 2 and [row["step"] for row in rows(tmp_path)] == [1, 2]
 
 
 def test_the_offending_batch_is_named_image_by_image(tiny, tmp_path):
@@ -126,8 +126,10 @@ def test_steps_that_are_not_finite_are_skipped_where_asked_for_and_counted(tiny,
     final = trained(run._replace(model=run.model._replace(objective=objective)))
     assert 0 < sum(bad) < 12 == len(bad)
     logged = rows(tmp_path)
-    assert [row.get("skipped", 0) for row in logged] == [sum(bad[i : i + 4]) for i in (0, 4, 8)]
-    assert all(np.isfinite(row["loss"]) for row in logged)
+    windows = [(0, 1), (1, 2), (2, 4), (4, 8), (8, 12)]
+    assert [row["step"] for row in logged] == [last for _, last in windows]
+    assert [row.get("skipped", 0) for row in logged] == [sum(bad[i:j]) for i, j in windows]
+    assert all(np.isfinite(row.get("loss", 0.0)) for row in logged)
     assert int(final.opt_state[0].count) == 12 - sum(bad)
     assert all(np.isfinite(leaf).all() for leaf in leaves(final))
     assert not list(tmp_path.glob("nonfinite-*"))
@@ -156,7 +158,7 @@ def test_train_stop_train_is_train_bit_for_bit(tiny, tmp_path, capsys):
         [{k: row[k] for k in ("step", "loss", "grad_norm")} for row in rows(tmp_path / name)]
         for name in ("whole", "parts")
     ]
-    assert timeless[0] == timeless[1] and [row["step"] for row in timeless[0]] == [2, 4, 6]
+    assert timeless[0] == timeless[1] and [row["step"] for row in timeless[0]] == [1, 2, 4, 6]
 
 
 def test_rows_logged_after_the_checkpoint_are_not_doubled(tiny, tmp_path):
@@ -166,15 +168,16 @@ def test_rows_logged_after_the_checkpoint_are_not_doubled(tiny, tmp_path):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "loss": 0.5}\n{"step": 6, "lo')  # as a killed process leaves it
     trained(stub_of(tiny, tmp_path, **{"train.steps": 6}))
-    assert rows(tmp_path)[:2] == before
-    assert [row["step"] for row in rows(tmp_path)] == [2, 4, 6]
+    assert rows(tmp_path)[:3] == before
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 4, 6]
 
 
-def test_the_loss_falls_the_average_follows_and_a_grid_is_drawn(tiny, tmp_path):
+def test_the_loss_falls_the_average_follows_and_a_grid_is_drawn(tiny, tmp_path, capsys):
     tiny.train.update(steps=60, log_every=20, checkpoint_every=60, sample_every=60)
     tiny.optimizer.learning_rate = 1e-2
     run = stub_of(tiny, tmp_path)
     final = trained(run)
+    assert capsys.readouterr().out.count(" left: 49 steps of ") == 1
     losses = [row["loss"] for row in rows(tmp_path)]
     assert losses[-1] < losses[0] and losses[-1] < 0.75  # a network that says nothing has 1
     gap = jax.tree.map(jnp.subtract, final.params, optimizer.ema_params(final.opt_state))
@@ -296,9 +299,9 @@ def test_the_last_line_has_the_newest_finite_loss_and_what_was_skipped_after_it(
 
     train.train(run._replace(model=run.model._replace(objective=objective)))
     logged = rows(tmp_path)
-    assert [row.get("skipped", 0) for row in logged] == [0, 0, 1, 2]
+    assert [row.get("skipped", 0) for row in logged] == [0, 0, 0, 1, 2]
     last = capsys.readouterr().out.splitlines()[-1]
-    loss = f"loss {logged[2]['loss']:.4f}"
+    loss = f"loss {logged[3]['loss']:.4f}"
     assert last == f"trained to step 8, {loss}; the last 3 steps were not finite and were skipped"
 
 

@@ -83,7 +83,7 @@ TRAIN = Section(
         Field(
             "train.log_every",
             "Steps from one row of metrics.jsonl and of the log to the next. A row has the means since"
-            " the last one.",
+            " the last one. The first steps, 1, 2, 5, 10, 20, 50 and so on, have rows too.",
             "an integer, 1 or more",
             changeable=True,
         ),

@@ -1,0 +1,78 @@
+"""What training says of the time that is left, and which steps it logs."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from support.training import run_of
+
+from ddpm_jax.run import state
+from ddpm_jax.runtime import console
+from ddpm_jax.training import cadence, outlook
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    return run_of(tiny, tmp_path, **{"train.steps": 1_000_000})
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time that the outlook reads, which a test sets."""
+    now = [0.0]
+    monkeypatch.setattr(outlook.time, "monotonic", lambda: now[0])
+    return now
+
+
+def announced(run, clock, seconds, steps=40):
+    """What is said after each of so many steps, which take these seconds, by the step."""
+    announce, said = outlook.announcer(run), {}
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state.abstract(run))
+    for step, took in zip(range(1, steps + 1), itertools.chain([100.0], seconds), strict=False):
+        clock[0] += took
+        with console.quiet(said.setdefault(step, []).append):
+            announce(step, blank)
+    return {step: lines for step, lines in said.items() if lines}
+
+
+def test_the_time_left_is_said_once_after_ten_timed_steps_or_a_minute(run, clock):
+    """The first step compiles and is not timed."""
+    found = announced(run, clock, itertools.repeat(0.5))
+    assert found == {11: ["about 6 days left: 999,989 steps of 0.5 s"]}
+    found = announced(run, clock, itertools.repeat(43.0))
+    assert [*found] == [3] and found[3][0] == "about 498 days left: 999,997 steps of 43 s"
+    assert len(found[3]) == 2  # with advice
+
+
+def test_a_grid_or_a_save_between_two_steps_is_not_taken_for_a_step(run, clock):
+    found = announced(run, clock, [0.5, 0.5, 30.0, *[0.5] * 20])
+    assert found == {11: ["about 6 days left: 999,989 steps of 0.5 s"]}
+
+
+def test_advice_comes_with_weeks_only_and_names_what_the_machine_lacks(run):
+    week = 7 * 24 * 3600.0 / run.train.steps
+    assert len(outlook.describe(run, 0, 0.99 * week)) == 1
+    _, advice = outlook.describe(run, 0, 1.01 * week)
+    assert "fewer steps" in advice and advice.endswith("or a GPU or TPU")
+
+
+@pytest.mark.parametrize(
+    "seconds, text",
+    [(45.0, "45 seconds"), (720.0, "12 minutes"), (12240.0, "3.4 hours"), (34560000.0, "400 days")],
+)
+def test_a_duration_is_said_in_the_unit_that_fits_it(seconds, text):
+    assert console.describe_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "every, logged",
+    [(100, [1, 2, 5, 10, 20, 50, 100, 200]), (3, [1, 2, *range(3, 250, 3)]), (1, range(1, 250))],
+)
+def test_the_first_steps_are_logged_and_then_every_nth(every, logged):
+    assert [step for step in range(1, 250) if cadence.is_logged(step, every)] == list(logged)
+
+
+def test_the_first_steps_of_a_long_run_are_logged_however_rare_its_rows(run):
+    early = [step for step in range(1, 10**4) if cadence.is_logged(step, 10**4)]
+    assert early[-3:] == [1000, 2000, 5000]
