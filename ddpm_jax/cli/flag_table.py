@@ -88,8 +88,10 @@ TABLE = (
         " coarse_to_fine, nearest, with commas between them; rate_distortion needs --mode=evaluate;"
         " not in all: solvers (few-step samplers compared), inversion (images to latents and back),"
         " ode (the same by the probability-flow ODE, and its likelihood), guidance (networks with"
-        " labels, or a sample.classifier), compression (file sizes; needs --mode=calibrate)",
+        " labels, or a sample.classifier), compression (file sizes; needs --mode=calibrate), film (noise"
+        " turning into images, and training's sample grids, as GIF and WebP)",
     ),
+    Flag("film", "bool", False, "also make a film of it, figures/<step>-film.gif and .webp"),
     Flag(
         "topology",
         "string",

@@ -66,9 +66,9 @@ ALL = (
     Mode(
         name="sample",
         help="draws sample.count images",
-        run="ddpm_jax.run.sampling:generate",
-        writes=("samples",),
-        flags=RUN_FLAGS,
+        run="ddpm_jax.cli.sample:sample",
+        writes=("samples", "figures"),
+        flags=("film", *RUN_FLAGS),
         draws_samples=True,
     ),
     Mode(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from ddpm_jax.figures import (
     compression,
+    film,
     forward,
     guidance,
     inversion,
@@ -20,15 +21,15 @@ from ddpm_jax.figures.trajectories import TrainedRun
 from ddpm_jax.run import run as runs
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import console, files, plotting, resumable, signals
+from ddpm_jax.runtime import animation, console, files, plotting, resumable, signals
 from ddpm_jax.runtime.plotting import Figure
 
 
 class Entry(NamedTuple):
     """A value of --figures: its function, and a check that raises ValueError before anything is drawn.
 
-    'all' excludes figures that are not in the paper: they compile a program per point, or need a
-    certain kind of network.
+    'all' excludes figures that are not in the paper: they compile a program per point, need a certain
+    kind of network, or are films.
     """
 
     draw: Callable[[TrainedRun], Figure]
@@ -51,6 +52,7 @@ FIGURES = {
     "inversion": Entry(inversion.inversion, inversion.check, in_all=False),
     "compression": Entry(compression.compression, compression.check, in_all=False),
     "ode": Entry(ode.ode, ode.check, in_all=False),
+    "film": Entry(film.film, in_all=False),
 }
 
 
@@ -79,7 +81,7 @@ def check(run: Run, figures: Sequence[str]) -> None:
 
 
 def figures(run: Run, figures: Sequence[str]) -> None:
-    """Writes figures/<step>-<name>.png, .pdf and .json. Raises Stopped after a signal.
+    """Writes figures/<step>-<name>.png, .pdf and .json, or .gif and .webp of a film. Raises Stopped after a signal.
 
     Samples drawn by an interrupted call are not drawn again. A figure depends on nothing but the
     checkpoint, the data and the config.
@@ -114,9 +116,12 @@ def draw(trained: TrainedRun, name: str) -> None:
     path = run.directory / "figures" / f"{step}-{run.prefix}{name}"
     for suffix, page in figure.pages.items():
         plotting.save(path.with_name(path.name + suffix), page)
+    for suffix, frames in figure.films.items():
+        animation.save(path.with_name(path.name + suffix), frames)
     record = {"figure": name, **facts(run, step), **figure.facts}
     files.write_json(path.with_name(f"{path.name}.json"), record)
-    console.say(f"figure   {path}.png, .pdf, .json")
+    formats = (".png, .pdf, " if figure.pages else "") + (".gif, .webp, " if figure.films else "")
+    console.say(f"figure   {path}{formats}.json")
 
 
 def facts(run: Run, step: int) -> dict[str, Any]:

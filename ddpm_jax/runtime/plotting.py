@@ -44,11 +44,26 @@ STYLE: dict[Any, Any] = {  # the keys' type, RcKeyType, cannot be imported witho
 COLOURS = ("#1f4e79", "#b5482a", "#4d7c3a", "#8a8a8a", "#d9b13b")  # distinct in gray, too
 
 
+class Film(NamedTuple):
+    """An animation: frames of one size, and the text above them."""
+
+    frames: Sequence[Raster]
+    captions: Sequence[str]  # one for each frame
+    milliseconds: Sequence[int]  # that each frame stays
+    headers: Sequence[
+        tuple[float, str]
+    ] = ()  # texts and the pixels of a frame above which they are
+    exact: bool = (
+        True  # False: WebP may lose details, for frames with more of them than a file holds
+    )
+
+
 class Figure(NamedTuple):
-    """A figure: its pages by the suffixes of their file names, and its numbers, for JSON."""
+    """A figure: its pages and films by the suffixes of their file names, and its numbers, for JSON."""
 
     pages: Mapping[str, Page]
     facts: dict[str, Any]
+    films: Mapping[str, Film] = {}
 
 
 class Header(NamedTuple):
@@ -78,12 +93,14 @@ def rgb(cells: Cells) -> UInt8[np.ndarray, "rows columns h w 3"]:
     return cells if cells.shape[-1] == 3 else np.repeat(cells[..., :1], 3, axis=-1)
 
 
-def tile(cells: Cells, breaks: Sequence[int]) -> tuple[Raster, list[float], list[float]]:
+def tile(
+    cells: Cells, breaks: Sequence[int], scale: int = 0
+) -> tuple[Raster, list[float], list[float]]:
     """Returns the enlarged images on white, and the centres of the columns and of the rows, in pixels.
 
-    There is a wider gap before each column in 'breaks'.
+    There is a wider gap before each column in 'breaks'. A scale of 0 makes images sharp.
     """
-    scale = -(-SHARP // max(cells.shape[2:4]))
+    scale = scale or -(-SHARP // max(cells.shape[2:4]))
     enlarged = rgb(cells).repeat(scale, axis=2).repeat(scale, axis=3)
     rows, columns, height, width, _ = enlarged.shape
     gap = max(1, width // 24)
@@ -102,6 +119,22 @@ def text_width(text: str) -> float:
     from matplotlib.textpath import TextPath
 
     return TextPath((0, 0), text, size=TEXT).get_extents().width / 72 if text else 0.0
+
+
+def text_line(width: int, height: int, texts: Sequence[tuple[float, str]]) -> Raster:
+    """Draws a line of texts, each centred at a pixel, on white."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    dpi = 72  # so that a point is a pixel
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
+        for place, text in texts:
+            figure.text(place / width, 0.3, text, ha="center", fontsize=0.7 * height)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def sheet(
