@@ -1,18 +1,21 @@
-"""Figures 12 and 15: the training images nearest to samples, to show whether any is copied."""
+"""Figures 12 and 15: the training images nearest to samples, to show whether any is copied, and how many are."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8, UInt64
 
-from ddpm_jax.datasets import pixels
+from ddpm_jax.datasets import batches, pixels
 from ddpm_jax.datasets.source import Bytes, Source
 from ddpm_jax.evaluation import spaces
 from ddpm_jax.figures import samples
 from ddpm_jax.figures.trajectories import TrainedRun
-from ddpm_jax.metrics import features
+from ddpm_jax.metrics import features, near_copies
 from ddpm_jax.metrics.features import Space
+from ddpm_jax.run import sampling
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, plotting, resumable, signals
 from ddpm_jax.runtime.plotting import Figure, Header
@@ -26,16 +29,18 @@ CROP = 100 / 256  # of each side: Fig. 12 crops faces of 256 pixels to 100
 ANY_SIZE = "inception", "pixels"
 GRAY = 200  # around a crop: unlike the black or white in which digits end
 PART = 50_000  # training images after which the neighbours found so far are kept
+MEASURED = 256  # samples among which near copies are counted, and as many held-out images
 
 Distances = Float[np.ndarray, "q k"]
 Places = Int[np.ndarray, "q k"]
 
 
 class Neighbours(NamedTuple):
-    """Squared distances from each query to training images, and the indices of those."""
+    """Squared distances from each query to different training images, their indices and their digests."""
 
     distances: Distances
     places: Places
+    digests: UInt64[np.ndarray, "q k"]
 
 
 def check(run: Run) -> None:
@@ -82,13 +87,24 @@ CENTRE = View(
 )
 
 
-def closest(candidates: Sequence[Neighbours], k: int) -> Neighbours:
-    """Each query's k nearest of all candidates, nearest first; of equals, the earlier."""
-    distances, places = (np.concatenate(each, axis=1) for each in zip(*candidates, strict=True))
-    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-    return Neighbours(
-        np.take_along_axis(distances, order, axis=1), np.take_along_axis(places, order, axis=1)
-    )
+def closest(candidates: Neighbours, k: int) -> Neighbours:
+    """Each query's k nearest of the candidates, nearest first; of equals, the earlier."""
+    order = np.argsort(candidates.distances, axis=1, kind="stable")[:, :k]
+    return Neighbours(*(np.take_along_axis(each, order, axis=1) for each in candidates))
+
+
+def merge(one: Neighbours, other: Neighbours, k: int) -> Neighbours:
+    """Each query's k nearest of both; an image that is in both counts once."""
+    repeated = (one.digests[:, :, None] == other.digests[:, None, :]).any(axis=1)
+    other = other._replace(distances=np.where(repeated, np.inf, other.distances))
+    joined = (np.concatenate(pair, axis=1) for pair in zip(one, other, strict=True))
+    return closest(Neighbours(*joined), k)
+
+
+def digest(images: Bytes) -> UInt64[np.ndarray, " n"]:
+    """Returns a number for each image that only equal images share."""
+    hashed = b"".join(blake2b(image.tobytes(), digest_size=8).digest() for image in images)
+    return np.frombuffer(hashed, np.uint64)
 
 
 def squared_distances(one: Float[np.ndarray, "q d"], other: Float[np.ndarray, "n d"]) -> Distances:
@@ -101,42 +117,81 @@ def squared_distances(one: Float[np.ndarray, "q d"], other: Float[np.ndarray, "n
 def search(
     trained: TrainedRun, source: Source, queries: Bytes, space: Space, view: View, k: int
 ) -> Neighbours:
-    """Finds the k images of 'source' nearest to each query, by the features of the view's crop."""
+    """Finds the k images of 'source' nearest to each query, by the features of the view's crop.
+
+    Of training images whose crops are equal there is only the first; fewer than k if there are no more.
+    """
     cropped = view.crop(queries)
     query_vectors = space.features(cropped).vectors
     chunk = max(1, min(1000, CHUNK_VALUES // int(np.prod(source.shape))))
 
     def search_part(number: int) -> Arrays:
-        nearest_so_far = []
+        nearest_so_far = None
         last = min((number + 1) * PART, source.count)
         for first in range(number * PART, last, chunk):
             signals.check(f"in nearest, at training image {first} of {source.count}")
             places = np.arange(first, min(first + chunk, last))
             images = view.crop(pixels.stretch(source.read(places), source.levels))
-            distances = squared_distances(query_vectors, space.features(images).vectors)
-            candidates = Neighbours(distances, np.tile(places, (len(queries), 1)))
-            nearest_so_far = [closest([*nearest_so_far, candidates], k)]
+            digests, firsts = np.unique(digest(images), return_index=True)
+            distances = squared_distances(query_vectors, space.features(images[firsts]).vectors)
+            columns = (np.tile(each, (len(queries), 1)) for each in (places[firsts], digests))
+            found = closest(Neighbours(distances, *columns), k)
+            nearest_so_far = merge(nearest_so_far, found, k) if nearest_so_far else found
             bar.update(int(places[-1]) + 1 - bar.n)
-        return nearest_so_far[0]._asdict()
+        assert nearest_so_far is not None  # a split holds an image
+        return nearest_so_far._asdict()
 
     with console.progress(f"nearest, {view.name}", source.count, unit="image") as bar:
         height, width = cropped.shape[1:3]
-        folder = trained.kept / f"nearest-{space.name}-{view.name}-{height}x{width}"
+        folder = trained.kept / f"nearest-{space.name}-{view.name}-{len(queries)}-{height}x{width}"
         parts = resumable.collect(folder, -(-source.count // PART), search_part, lambda: None)
-    return closest([Neighbours(**part) for part in parts], k)
+    found = functools.reduce(
+        lambda one, other: merge(one, other, k), [Neighbours(**part) for part in parts]
+    )
+    kept = np.isfinite(found.distances).all(axis=0)
+    return Neighbours(*(each[:, kept] for each in found))
 
 
 def nearest(trained: TrainedRun) -> Figure:
-    """Samples, their nearest training images, and those nearest by the centre alone.
+    """Samples, their nearest training images, and those nearest by the centre alone; the share of near copies.
 
     In pixels and, if the run has another feature space, in its features too.
     """
-    page, facts = nearest_in(trained, features.pixels())
-    pages, by_space = {"": page}, {"pixels": facts}
+    space, source = features.pixels(), trained.run.data.open(trained.run.data.split)
+    images, held_out = measured_samples(trained), held_out_images(trained)
+    found = search(trained, source, np.concatenate([images, held_out]), space, WHOLE, NEIGHBOURS)
+    copies = near_copies.measure(found.distances, len(images))
+    console.say(near_copies.describe(copies))
+    facts: dict[str, Any] = {"near_copies": copies}
+    queries = images[:SAMPLES]
+    shown = Neighbours(*(each[: len(queries)] for each in found))
+    pages = {}
+    pages[""], facts["pixels"] = nearest_in(trained, source, space, queries, shown)
     other = spaces.available(trained.run)
     if other is not None and other.name != "pixels":
-        pages[f"-{other.name}"], by_space[other.name] = nearest_in(trained, other)
-    return Figure(pages, by_space)
+        shown = search(trained, source, queries, other, WHOLE, NEIGHBOURS)
+        page, facts[other.name] = nearest_in(trained, source, other, queries, shown)
+        pages[f"-{other.name}"] = page
+    return Figure(pages, facts)
+
+
+def measured_samples(trained: TrainedRun) -> Bytes:
+    """Returns the samples among which near copies are counted: those that there are, or drawn now."""
+    found = sampling.find_samples(trained.run, trained.step, MEASURED)
+    if found is None:
+        found = samples.first_samples(trained, samples.grid_size(trained))
+    return found
+
+
+def held_out_images(trained: TrainedRun) -> Bytes:
+    """Returns as many held-out images, chosen by sample.seed, or all of them; none without such a split."""
+    run = trained.run
+    if not run.data.held_out:
+        return np.empty((0, *run.model.shape), np.uint8)
+    source = run.data.open(run.data.held_out)
+    count = min(MEASURED, source.count)
+    indices = batches.batch_indices(source.count, run.sample.seed, count, 0)
+    return pixels.stretch(source.read(indices), source.levels)
 
 
 def views(space: Space) -> tuple[View, ...]:
@@ -144,11 +199,13 @@ def views(space: Space) -> tuple[View, ...]:
     return (WHOLE, CENTRE) if space.name in ANY_SIZE else (WHOLE,)
 
 
-def nearest_in(trained: TrainedRun, space: Space) -> tuple[plotting.Page, dict[str, Any]]:
-    """The sheet and facts of one space, by Euclidean distance. Flipped training images are not searched."""
-    queries = samples.first_samples(trained, samples.grid_size(trained))[:SAMPLES]
-    source = trained.run.data.open(trained.run.data.split)
-    k = min(NEIGHBOURS, source.count)
+def nearest_in(
+    trained: TrainedRun, source: Source, space: Space, queries: Bytes, found: Neighbours
+) -> tuple[plotting.Page, dict[str, Any]]:
+    """The sheet and facts of one space, by Euclidean distance. Flipped training images are not searched.
+
+    'found' are the neighbours of the whole images.
+    """
     rows, across = centre_slices(*queries.shape[1:3])
     facts: dict[str, Any] = {
         "split": trained.run.data.split,
@@ -159,7 +216,10 @@ def nearest_in(trained: TrainedRun, space: Space) -> tuple[plotting.Page, dict[s
     }
     columns, headers = [], []
     for view in views(space):
-        distances, places = search(trained, source, queries, space, view, k)
+        if view is not WHOLE:
+            found = search(trained, source, queries, space, view, NEIGHBOURS)
+        distances, places, _ = found
+        k = places.shape[1]
         images = pixels.stretch(source.read(places.reshape(-1)), source.levels)
         first = len(headers) // 2 * (k + 1)
         headers += [

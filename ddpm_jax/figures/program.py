@@ -84,7 +84,7 @@ def figures(run: Run, figures: Sequence[str]) -> None:
     """Writes figures/<step>-<name>.png, .pdf and .json, or .gif and .webp of a film. Raises Stopped after a signal.
 
     Samples drawn by an interrupted call are not drawn again. A figure depends on nothing but the
-    checkpoint, the data and the config.
+    checkpoint, the data and the config; 'nearest' also counts near copies among all samples that it finds.
     """
     names = select(figures)
     step, params = state.read_weights(run)
