@@ -113,6 +113,7 @@ def near_copies(run: Run) -> dict[str, Any]:
     """Returns what the newest figure of nearest neighbours says of near copies; {} without one."""
     files = pictures.steps_of(run.directory / "figures", f"{run.prefix}nearest.json")
     try:
-        return json.loads(files[max(files)].read_text())["pixels"]["near_copies"] if files else {}
+        found = json.loads(files[max(files)].read_text())["near_copies"] if files else {}
     except (ValueError, KeyError, TypeError):
         return {}
+    return found or {}

@@ -100,7 +100,9 @@ def samples(run: Run) -> str:
     films = pictures.steps_of(run.directory / "figures", f"{run.prefix}film.webp")
     film = pictures.whole(films[max(films)]) if films else None
     if film:
-        caption = f"from noise to image at step {max(films):,}: x_t, and the network's x_0 of it"
+        caption = (
+            f"from noise to image at step {max(films):,}: x_t, and the network's prediction of x_0"
+        )
         parts.append(page.figure(film.tag("animation of noise that becomes images"), caption))
     return page.section("Samples", f'<div class="pair">{"".join(parts)}</div>' if parts else "")
 

@@ -228,7 +228,7 @@ def test_near_copies_are_warned_of_unless_held_out_images_are_as_near(
         "held_out_share": held_out,
         "held_out_images": 9,
     }
-    write_json(quiet_run, "figures/4-nearest.json", pixels={"near_copies": copies})
+    write_json(quiet_run, "figures/4-nearest.json", near_copies=copies)
     assert [("near copies" in each) for each in said(quiet_run)] == [True] * warned
 
 

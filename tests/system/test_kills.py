@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from support.command import TINY
 from support.training import assert_equal
 
 from ddpm_jax.config import build, stored_config
+from ddpm_jax.report import chart
 from ddpm_jax.run import state
 
 pytestmark = pytest.mark.slow
@@ -170,6 +172,20 @@ def test_training_killed_again_and_again(undisturbed, digits, tmp_path):
     assert numbers(tmp_path) == numbers(undisturbed)
     for grid in undisturbed.glob("samples/*-grid.png"):
         assert (tmp_path / "samples" / grid.name).read_bytes() == grid.read_bytes()
+    (loss, norm), shown = drawn(tmp_path)
+    assert len(loss) == min(chart.POINTS, len(rows(tmp_path))) and loss == sorted(loss)
+    assert ((loss, norm), shown) == drawn(undisturbed)
+
+
+def drawn(folder):
+    """The curves of the one report, loss and norm of the gradient, and the steps of its grids."""
+    (page,) = folder.rglob("*report*.html")
+    text = page.read_text()
+    lines = [
+        [tuple(map(float, point.split(","))) for point in line.split()]
+        for line in re.findall(r'<polyline points="([^"]*)"', text)
+    ]
+    return (lines[0], lines[1]), re.findall('data-place="([^"]*)"', text)
 
 
 def intact(folder):
