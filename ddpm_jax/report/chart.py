@@ -53,7 +53,7 @@ class Axis(NamedTuple):
             return [number * step for number in range(first, last + 1)]
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         every = max(1, len(decades) // 5)
-        factors = (1, 2, 5) if len(decades) <= 3 else (1,)
+        factors = (1, 2, 5) if self.high / self.low < 300 else (1,)
         values = [factor * 10.0**decade for decade in decades[::every] for factor in factors]
         return [value for value in values if self.low <= value <= self.high]
 

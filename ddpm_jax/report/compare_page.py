@@ -34,7 +34,7 @@ def numbers(names: list[str], sides: Sequence[Side], found: Comparison) -> str:
     if not found.numbers:
         return pages.section("Numbers", pages.paragraph("No number was measured at these steps."))
     parts = [table(["", *names], comparison_table.rows(sides, found))]
-    note = "A bound has its standard error over images, a score its deviation. The best of a row is bold if it is better by more than that."
+    note = "↓ lower, ↑ higher is better. A bound has its standard error over images, a score its deviation. The best of a row is bold if it is better by more than that."
     parts.append(pages.paragraph(note, "note"))
     spread = comparison_table.seed_rows(found)
     if spread:

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ddpm_jax.evaluation import results
-from ddpm_jax.evaluation.results import Measurement
+from ddpm_jax.evaluation.results import Curve, Measurement
 from ddpm_jax.report import comparison
 from ddpm_jax.report.chart import with_error
 from ddpm_jax.report.comparison import Comparison, Side
 from ddpm_jax.runtime import plotting
 
-DIRECTIONS = {True: "higher is better", False: "lower is better"}
+ARROWS = {True: " ↑", False: " ↓"}  # of numbers of which higher or lower values are better
 
 
 def rows(sides: Sequence[Side], found: Comparison) -> list[list[str]]:
@@ -22,10 +24,8 @@ def rows(sides: Sequence[Side], found: Comparison) -> list[list[str]]:
             with_error(each.value, each.error) if each else comparison.UNSET for each in values
         ]
         cells = [f"**{cell}**" if i == winner else cell for i, cell in enumerate(cells)]
-        way = (
-            "" if name.startswith("floor_") else f" ({DIRECTIONS[results.higher_is_better(name)]})"
-        )
-        table.append([results.title(name) + way, *cells])
+        arrow = "" if name.startswith("floor_") else ARROWS[results.higher_is_better(name)]
+        table.append([results.title(name) + arrow, *cells])
     return table
 
 
@@ -35,7 +35,7 @@ def seed_rows(found: Comparison) -> list[list[str]]:
     table = []
     for name, values in found.numbers.items():
         spreads = [comparison.over_seeds(group, values) for group in several]
-        if any(spreads):
+        if any(spread and spread[1] for spread in spreads):  # not a number of real images
             cells = [
                 f"{with_error(*each[:2])} (n = {each[2]})" if each else comparison.UNSET
                 for each in spreads
@@ -108,12 +108,21 @@ def record(sides: Sequence[Side], found: Comparison) -> dict[str, Any]:
 
 
 def panels(sides: Sequence[Side], found: Comparison) -> list[plotting.Plot]:
-    """Returns the plots of a figure: the loss, and up to two numbers that were measured over training."""
+    """Returns the plots of a figure, means over seeds: the loss, and two numbers measured over training."""
     plots = []
     for title, curves in comparison.curve_sets(sides, found)[:3]:
         lines = [
-            plotting.Line(curve.steps, curve.values, label)
-            for label, curve in curves[: len(plotting.COLOURS)]
+            mean_line(label, [curve for name, curve in curves if name == label])
+            for label in dict.fromkeys(name for name, _ in curves)
         ]
-        plots.append(plotting.Plot("training step", title, lines))
+        plots.append(plotting.Plot("training step", title, lines[: len(plotting.COLOURS)]))
     return plots
+
+
+def mean_line(label: str, curves: Sequence[Curve]) -> plotting.Line:
+    """Returns the mean of curves at the steps that all of them have."""
+    columns = [dict(zip(curve.steps, curve.values, strict=True)) for curve in curves]
+    steps = sorted(set.intersection(*map(set, columns)))
+    return plotting.Line(
+        steps, [float(np.mean([one[step] for one in columns])) for step in steps], label
+    )

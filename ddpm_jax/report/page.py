@@ -48,14 +48,15 @@ def cards(values: Iterable[tuple[str, str, str]]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a table of HTML cells, of which the second column holds numbers."""
+    """Returns a table of HTML cells, of which all but the first of a row are short, such as numbers."""
     names = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = []
     for row in rows:
-        cells = [f"<td{' class=value' if i == 1 else ''}>{cell}</td>" for i, cell in enumerate(row)]
+        cells = [f"<td{' class=value' if i else ''}>{cell}</td>" for i, cell in enumerate(row)]
         body.append(f"<tr>{''.join(cells)}</tr>")
+    kind = " class=two" if len(head) == 2 else ""
     return (
-        f'<div class="scroll"><table><thead><tr>{names}</tr></thead>'
+        f'<div class="scroll"><table{kind}><thead><tr>{names}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 

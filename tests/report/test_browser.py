@@ -4,8 +4,10 @@ import shutil
 
 import numpy as np
 import pytest
+from etils import epath
 
-from ddpm_jax.report import compose, contents
+from ddpm_jax.evaluation import results
+from ddpm_jax.report import compare, compare_page, comparison, compose, contents
 from ddpm_jax.runtime import images
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -134,3 +136,29 @@ def luminance(colour):
         for c in np.array(colour[:3]) / 255
     ]
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_the_tables_of_a_comparison_fit_or_scroll_and_no_row_is_a_column_of_letters(
+    browser, run, tmp_path, width
+):
+    """Only a browser breaks lines."""
+    sides = [
+        compare.read_side(name, run, 4)._replace(numbers={"fid_50k_train": number(value)})
+        for name, value in {"linear": 3.17, "cosine-with-a-long-name": 3.21, "other": 4.0}.items()
+    ]
+    folder = epath.Path(tmp_path)
+    text = compare_page.page(sides, comparison.compare(sides), folder, 0)
+    (folder / "report.html").write_text(text)
+    page, _, complaints = open_page(
+        browser, run._replace(directory=folder), viewport={"width": width, "height": 800}
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= width and complaints == []
+    heights = page.evaluate(
+        "[...document.querySelectorAll('tr')].map(row => row.getBoundingClientRect().height)"
+    )
+    assert max(heights) < 120 and "3.170 ± 0.020" in page.locator("table").first.inner_text()
+
+
+def number(value):
+    return results.Measurement(4, "fid_50k_train", value, 0.02, {})
