@@ -3,7 +3,6 @@
 No heavy library is imported before the flags and the names of the config's fields are checked.
 """
 
-import difflib
 import os
 import re
 import sys
@@ -14,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict, config_flags
 
 import ddpm_jax
-from ddpm_jax.cli import config_help, flag_table, modes, positional, suggestion
+from ddpm_jax.cli import config_help, flag_table, mistakes, modes, positional, suggestion
 from ddpm_jax.cli.exit import Usage
 from ddpm_jax.cli.modes import Mode
 from ddpm_jax.config import config_file
@@ -52,18 +51,29 @@ def parse(argv: list[str]) -> Command:
     Raises Usage or ValueError for anything mistyped, SystemExit(0) for --help and --version.
     """
     inform(argv[1:])
-    config, name, args = base_config(positional.to_flags(argv[1:]))
+    args = positional.to_flags(argv[1:])
+    config, name, args = base_config(args)
+    values = read_flags(config, args)
+    mode = modes.MODES[values.mode]
+    directory, *others = workdirs(mode, values.workdir or f"runs/{name}")
+    return Command(mode, values.config, directory, name, values, tuple(others))
+
+
+def read_flags(config: ConfigDict, args: list[str]) -> flags.FlagValues:
+    """Returns the values of the flags, with the overrides applied to the config. Raises Usage."""
     check_fields(config, args)
     take_label(config, args)
     values = flag_table.define()
-    argv = [*argv[:1], *args]
+    argv = ["ddpm", *args]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     try:
         rest = values(argv)
     except flags.UnrecognizedFlagError as error:
-        raise Usage(describe_unknown(error.flagname, config)) from error
+        raise Usage(
+            mistakes.describe_unknown(error.flagname, field_names(config.to_dict()))
+        ) from error
     except flags.Error as error:
-        raise Usage(describe_value(str(error).splitlines()[0])) from error
+        raise Usage(mistakes.describe_value(str(error).splitlines()[0])) from error
     except (TypeError, ValueError) as error:
         raise Usage(f"--config: {error}") from error
     if rest[1:]:
@@ -72,9 +82,7 @@ def parse(argv: list[str]) -> Command:
             " which start with --"
         )
     check_mode_flags(values)
-    mode = modes.MODES[values.mode]
-    directory, *others = workdirs(mode, values.workdir or f"runs/{name}")
-    return Command(mode, values.config, directory, name, values, tuple(others))
+    return values
 
 
 def workdirs(mode: Mode | None, text: str) -> list[epath.Path]:
@@ -108,32 +116,6 @@ def show(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def describe_unknown(name: str, config: ConfigDict) -> str:
-    """Returns what is wrong with a flag that does not exist: the fields and flags that it may stand for."""
-    fields = suggestion.suggest_fields(name, field_names(config.to_dict()))
-    exact = [field for field in fields if name in (field, field.rpartition(".")[2])]
-    near = difflib.get_close_matches(name, [flag.name for flag in flag_table.TABLE], n=2)
-    exact.sort(key=lambda field: field.count("."))
-    found = [f"--config.{field}" for field in exact or ([] if near else fields)]
-    found = found or [f"--{flag}" for flag in near]
-    hint = f"did you mean {' or '.join(found)}?" if found else "--help lists the flags"
-    return f"unknown flag --{name}; {hint}"
-
-
-def describe_value(text: str) -> str:
-    """Returns absl's message about a flag's value, in our words if a field of the config has a wrong type."""
-    kinds = {
-        "invalid literal for int": "an integer",
-        "could not convert": "a number",
-        "('Non-boolean": "True or False",
-    }
-    for start, kind in kinds.items():
-        wrong = re.match(rf"flag --config\.([\w.]+)=(.*?): {re.escape(start)}", text)
-        if wrong:
-            return f"{wrong[1]} is {wrong[2]!r}; it must be {kind}"
-    return text
 
 
 def check_mode_flags(values: flags.FlagValues) -> None:
@@ -211,15 +193,10 @@ def check_fields(config: ConfigDict, args: list[str]) -> None:
         match = re.match(r"--?(?:no)?config\.([^=]+)", arg)
         if match and match[1] not in known and match[1] not in fields:
             near = suggestion.suggest_fields(match[1], known)
-            hint = f"did you mean {' or '.join(near)}?" if near else choices(match[1], known)
+            hint = (
+                f"did you mean {' or '.join(near)}?" if near else mistakes.choices(match[1], known)
+            )
             raise Usage(f"the config has no field {match[1]}; {hint}")
-
-
-def choices(name: str, known: list[str]) -> str:
-    """Returns a hint that lists the fields of the name's section, or all if there is no such section."""
-    section = name.rpartition(".")[0]
-    own = [field for field in known if section and field.startswith(f"{section}.")]
-    return f"choose from {', '.join(own or known)}"
 
 
 def take_label(config: ConfigDict, args: list[str]) -> None:
