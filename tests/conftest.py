@@ -36,6 +36,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from ml_collections import ConfigDict  # noqa: E402
 from scipy import stats  # noqa: E402
+from support import hub as hub_server  # noqa: E402
 from support import loud  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 
@@ -73,6 +74,20 @@ def code(tmp_path, monkeypatch):
     for name in set(sys.modules) - known:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub of this test's own that huggingface_hub talks to, with an empty cache and a token."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    with hub_server.serve() as served:
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        files = f"{served.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+        yield served
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +149,12 @@ def loud_folder(digits, tmp_path_factory):
         return path
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """The loud run of a network that diffusers has too, and pictures for it."""
+    return loud.photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture

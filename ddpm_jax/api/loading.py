@@ -26,19 +26,21 @@ def load(
 ) -> Trained:
     """Opens a run's folder, or foreign weights such as a diffusers folder; no data set is needed.
 
+    'path' may also be hf:OWNER/NAME or hf:OWNER/NAME@REVISION, a diffusers model on Hugging Face's hub.
     'step' is that of a checkpoint, or "best", the one that --follow chose; None is the newest intact one.
     'weights' is "ema", or "raw" for the parameters without averaging. 'trust' allows the user code that
     the run's config names, where it is not known to be the code that the run was trained with.
 
-    Raises ValueError if 'path' holds neither, or has no such checkpoint, and checkpoint.Damaged for a
-    damaged one. It warns if the newest checkpoint is damaged, and takes the one before.
+    Raises ValueError if 'path' holds neither, or has no such checkpoint, checkpoint.Damaged for a damaged
+    one, and hub.Unreachable if the hub does not answer. It warns if the newest checkpoint is damaged, and
+    takes the one before.
     """
     if weights not in WEIGHTS:
         raise ValueError(f"weights is {weights!r}; it must be {' or '.join(WEIGHTS)}")
     folder = paths.user_path(str(path))
     lines: list[str] = []
     with quiet_libraries(), console.quiet(lines.append):
-        if is_run(folder):
+        if not paths.is_on_hub(path) and is_run(folder):
             trained = open_run(folder, step, weights, trust)
         elif step is not None:
             raise ValueError(
@@ -94,8 +96,9 @@ def count_devices(config: Any) -> int:
 
 
 def open_weights(folder: epath.Path, weights: str) -> Trained:
-    """Opens foreign weights. Raises ValueError for anything but the weights of a DDPM."""
-    if not folder.exists() and not list(folder.parent.glob(f"{folder.name}.*")):
+    """Opens foreign weights. Raises ValueError for anything but the weights of a DDPM, and hub.Unreachable."""
+    on_hub = paths.is_on_hub(folder)
+    if not on_hub and not folder.exists() and not list(folder.parent.glob(f"{folder.name}.*")):
         raise ValueError(f"{folder} does not exist")
     if folder.parent.name == "checkpoints":
         raise ValueError(
@@ -104,7 +107,8 @@ def open_weights(folder: epath.Path, weights: str) -> Trained:
     try:
         origin = source.open_source(folder)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise ValueError(f"{folder} holds no run, and no weights of a DDPM: {error}") from error
+        what = "cannot be opened" if on_hub else "holds no run, and no weights of a DDPM"
+        raise ValueError(f"{folder} {what}: {error}") from error
     config = imported_config.build_config(origin, base="")
     # In a folder that does not exist, as the weights have no config.json of ours.
     run = importing.build_run(config, folder / "run", origin)

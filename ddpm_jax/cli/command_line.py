@@ -52,6 +52,7 @@ def parse(argv: list[str]) -> Command:
     """
     inform(argv[1:])
     args = positional.to_flags(argv[1:])
+    check_before_download(args)
     config, name, args = base_config(args)
     values = read_flags(config, args)
     mode = modes.MODES[values.mode]
@@ -89,6 +90,22 @@ def workdirs(mode: Mode | None, text: str) -> list[epath.Path]:
     """Returns the folder of --workdir, or several of a mode that takes them."""
     texts = [each for each in text.split(",") if each] if mode and mode.takes_runs else []
     return [paths.user_path(each) for each in texts or [text]]
+
+
+def check_before_download(args: list[str]) -> None:
+    """Raises ValueError for what is wrong with an import from the hub before its weights, and so its config, are known.
+
+    The fields are image_folder's, which are all that a config for weights has.
+    """
+    source, spec = last_value(args, "source")[0], last_value(args, "config")[0]
+    if last_value(args, "mode")[0] != "import" or not source or not paths.is_on_hub(source):
+        return
+    from ddpm_jax.weights import imported_config, importing
+
+    likely = config_file.load(spec or str(config_file.package_folder() / "image_folder.py"))
+    values = read_flags(likely, last_value(args, "config")[1])
+    folder = values.workdir or f"runs/{imported_config.folder_name(source)}"
+    importing.check_no_run(paths.user_path(folder))
 
 
 def inform(args: list[str]) -> None:
@@ -163,12 +180,15 @@ def load_weights_config(args: list[str], base: str) -> tuple[ConfigDict, str]:
 
     Raises Usage without --source, and ValueError for invalid weights or an invalid base.
     """
+    from ddpm_jax.runtime import console
     from ddpm_jax.weights import imported_config, source
 
     path, format = last_value(args, "source")[0], last_value(args, "format")[0]
     if not path:
-        raise Usage("--mode=import needs --source=PATH, a checkpoint or a folder of weights")
+        raise Usage("--mode=import needs --source=PATH, a checkpoint, a folder or hf:OWNER/NAME")
     path = str(paths.user_path(path))
+    if paths.is_on_hub(path):
+        console.say(f"reading  {path}; files that are not kept yet are downloaded")
     source.read.cache_clear()  # an earlier command of this process may have read other content
     weights = source.read(path, format or "auto")
     return imported_config.build_config(weights, base), imported_config.folder_name(path)

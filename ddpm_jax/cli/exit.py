@@ -13,7 +13,11 @@ import warnings
 from absl import logging
 
 # Errors, besides ValueError, whose messages are written for users.
-OWN_ERRORS = {"ddpm_jax.runtime.checkpoint": "Damaged", "ddpm_jax.distributed.rendezvous": "Absent"}
+OWN_ERRORS = {
+    "ddpm_jax.runtime.checkpoint": "Damaged",
+    "ddpm_jax.distributed.rendezvous": "Absent",
+    "ddpm_jax.weights.hub": "Unreachable",
+}
 
 
 class Usage(ValueError):

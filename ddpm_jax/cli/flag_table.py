@@ -111,8 +111,8 @@ TABLE = (
         "path",
         None,
         "import: a checkpoint of the authors' (TensorFlow 1), pesser's PyTorch conversion of it, or a"
-        " diffusers folder (--config=FILE says the rest of the run); prepare: LSUN's LMDB or"
-        " CelebA-HQ's .tar",
+        " diffusers folder, or hf:OWNER/NAME[@REVISION] on Hugging Face's hub (--config=FILE says the rest"
+        " of the run); prepare: LSUN's LMDB or CelebA-HQ's .tar",
     ),
     Flag("target", "path", None, "where to write"),
     Flag(

@@ -131,7 +131,7 @@ def exists_as_config(spec: str) -> bool:
 
 def suggest_run(word: str) -> str:
     """Returns a hint: runs of a similar name, in runs/ or beside the folder; "" without any."""
-    if holds_weights(word):
+    if holds_weights(word) or paths.is_on_hub(word):
         return f"make one of these weights first: ddpm import {word}"
     if "://" in word:
         return ""

@@ -5,6 +5,8 @@ import os
 
 from etils import epath
 
+HUB = "hf:"  # begins the name of a repository on Hugging Face's hub
+
 
 def user_path(text: epath.PathLike) -> epath.Path:
     """Returns a path with ~ expanded. Raises ValueError for ~name without such a user."""
@@ -17,6 +19,11 @@ def user_path(text: epath.PathLike) -> epath.Path:
 def absolute(path: epath.Path) -> epath.Path:
     """Returns an absolute path; resolve() would turn a gs:// path into a local one."""
     return path if "://" in str(path) else path.resolve()
+
+
+def is_on_hub(path: object) -> bool:
+    """Returns whether a path is the name of a repository, hf:OWNER/NAME."""
+    return str(path).startswith(HUB)
 
 
 def is_file(path: epath.Path) -> bool:

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from ddpm_jax.config import config_file
 from ddpm_jax.run import record
 from ddpm_jax.runtime import paths
+from ddpm_jax.weights import hub
 from ddpm_jax.weights.source import Source
 
 BASES = {  # keys are words in the names under which the paper's models circulate
@@ -25,7 +26,9 @@ BASES = {  # keys are words in the names under which the paper's models circulat
 
 
 def folder_name(path: str) -> str:
-    """Returns the name of a source's folder, which becomes the name of its run."""
+    """Returns the name of a source's folder or repository, which becomes the name of its run."""
+    if paths.is_on_hub(path):
+        return hub.parse(path).name
     place = paths.absolute(epath.Path(path))
     return (place if place.is_dir() else place.parent).name
 

@@ -68,9 +68,14 @@ def image_kind(data_set: Data | Folder | Own) -> ImageKind:
 def check_import(run: Run, source: Source) -> None:
     """Raises ValueError if the folder holds a run already, or the tensors do not fit the network."""
     check_one_process()
-    if checkpoint.exists(run.checkpoints):
-        raise ValueError(f"{run.directory} already holds a run; import into another --workdir")
+    check_no_run(run.directory)
     check_weights(source, state.abstract(run).params)
+
+
+def check_no_run(directory: epath.Path) -> None:
+    """Raises ValueError if a folder holds a run."""
+    if checkpoint.exists(directory / "checkpoints"):
+        raise ValueError(f"{directory} already holds a run; import into another --workdir")
 
 
 def check_one_process() -> None:

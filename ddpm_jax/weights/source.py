@@ -6,15 +6,27 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from ddpm_jax.runtime import foreign
+from ddpm_jax.runtime import foreign, paths
 from ddpm_jax.runtime.foreign import Tensors
-from ddpm_jax.weights import diffusers, formats, tensor_files
+from ddpm_jax.weights import diffusers, formats, hub, tensor_files
 from ddpm_jax.weights.formats import Architecture
 
 # Every released network has attention at this height, from which the images' height follows.
 ATTENTION_HEIGHT = 16
 RELEASE_SCHEDULE = {"name": "linear", "T": 1000, "beta_1": 1e-4, "beta_T": 0.02}
 Section = dict[str, Any]
+SCHEDULER = "scheduler_config.json"
+NETWORKS = (
+    "unet/config.json",
+    "config.json",
+)  # of diffusers, in a pipeline's folder and in a network's own
+DESCRIPTIONS = (
+    "model_index.json",
+    *NETWORKS,
+    f"scheduler/{SCHEDULER}",
+    f"unet/{SCHEDULER}",
+    SCHEDULER,
+)
 
 
 class Source(NamedTuple):
@@ -33,10 +45,12 @@ class Source(NamedTuple):
 def read(path: str, format: str) -> Source:
     """Reads the checkpoint at 'path'; 'format' is its expected format or "auto".
 
-    Raises ValueError, with what it is instead, for anything but the weights of a DDPM.
+    Raises ValueError, with what it is instead, for anything but the weights of a DDPM, and hub.Unreachable.
     """
     location = epath.Path(path)
-    if not location.exists() and foreign.tensorflow_prefix(location) is None:
+    if paths.is_on_hub(path):
+        check_hub_format(path, format)
+    elif not location.exists() and foreign.tensorflow_prefix(location) is None:
         raise ValueError(f"--source {path} does not exist")
     try:
         source = open_source(location)
@@ -48,7 +62,9 @@ def read(path: str, format: str) -> Source:
 
 
 def open_source(path: epath.Path) -> Source:
-    """Reads a TensorFlow checkpoint, a diffusers folder, or a file of tensors."""
+    """Reads a TensorFlow checkpoint, a diffusers folder or repository, or a file of tensors."""
+    if paths.is_on_hub(path):
+        return from_hub(hub.parse(str(path)))
     prefix = foreign.tensorflow_prefix(path)
     if prefix is not None:
         tensors = foreign.read_tensorflow(prefix, tensor_files.GET_AGAIN)
@@ -61,6 +77,33 @@ def open_source(path: epath.Path) -> Source:
     if formats.detect(tensors) == "diffusers":
         return from_folder(path.parent, path)
     return from_release(path, tensors, foreign.parse_step(path.name))
+
+
+def check_hub_format(path: str, format: str) -> None:
+    """Raises ValueError for another format than diffusers', before anything is downloaded."""
+    if format not in ("auto", "diffusers"):
+        raise ValueError(
+            f"--source {path}: only diffusers' models are read from the hub, not {format}"
+        )
+
+
+def from_hub(repository: hub.Repository) -> Source:
+    """Downloads a diffusers model and reads it. Its descriptions come first: other models are not downloaded."""
+    folder = hub.fetch(repository, DESCRIPTIONS)
+    if not any((folder / name).exists() for name in NETWORKS):
+        raise ValueError(f"it has neither {' nor '.join(NETWORKS)}, so it is no model of diffusers")
+    inner, _ = read_network(folder)
+    commit = repository._replace(revision=folder.name)  # all files of one commit
+    within = "" if inner == folder else f"{inner.name}/"
+    for patterns in tensor_files.DOWNLOADS:
+        hub.fetch(commit, [within + pattern for pattern in patterns])
+        if tensor_files.holds_weights(inner):
+            break
+    source = from_folder(folder)
+    return source._replace(
+        path=epath.Path(f"{paths.HUB}{repository.id}"),
+        notes=(*source.notes, f"its files are kept in {folder}"),
+    )
 
 
 def from_release(path: epath.Path, tensors: Tensors, step: int | None) -> Source:
@@ -100,8 +143,11 @@ def learns_variance(architecture: Architecture) -> bool:
     return channels_out == 2 * channels_in
 
 
-def from_folder(folder: epath.Path, file: epath.Path | None = None) -> Source:
-    """Reads a diffusers pipeline or its network's folder; 'file', if given, holds the weights."""
+def read_network(folder: epath.Path) -> tuple[epath.Path, Section]:
+    """Returns the folder of a diffusers network and its config.json, from a pipeline's folder or its own.
+
+    Raises ValueError for anything but a DDPM of the paper's network.
+    """
     index = folder / "model_index.json"
     if index.exists():
         diffusers.check_pipeline(tensor_files.read_json(index))
@@ -110,6 +156,12 @@ def from_folder(folder: epath.Path, file: epath.Path | None = None) -> Source:
         raise ValueError(f"{folder} holds neither a TensorFlow checkpoint nor a config.json")
     network = tensor_files.read_json(inner / "config.json")
     diffusers.check_network(network)
+    return inner, network
+
+
+def from_folder(folder: epath.Path, file: epath.Path | None = None) -> Source:
+    """Reads a diffusers pipeline or its network's folder; 'file', if given, holds the weights."""
+    inner, network = read_network(folder)
     file = file or tensor_files.find_weights(inner)
     tensors = formats.rename_old_attention(tensor_files.read_tensors(file))
     if formats.detect(tensors) != "diffusers":
@@ -161,10 +213,10 @@ def check_architecture(config: Section, tensors: Architecture) -> None:
 def read_scheduler(inner: epath.Path) -> tuple[Section, tuple[str, ...]]:
     """Returns scheduler_config.json, from the network's folder or one beside it, and notes for the user."""
     folders = inner, inner / "scheduler", inner.parent / "scheduler"
-    candidates = [folder / "scheduler_config.json" for folder in folders]
+    candidates = [folder / SCHEDULER for folder in folders]
     existing = [path for path in candidates if path.exists()]
     if not existing:
-        return {}, ("it has no scheduler_config.json; the schedule is DDPMScheduler's default",)
+        return {}, (f"it has no {SCHEDULER}; the schedule is DDPMScheduler's default",)
     scheduler = tensor_files.read_json(existing[0])
     if scheduler.get("clip_sample", True) and scheduler.get("clip_sample_range", 1.0) == 1.0:
         return scheduler, ()

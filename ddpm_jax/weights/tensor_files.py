@@ -14,6 +14,14 @@ INSTEAD_OF_TORCH = "or use the .safetensors file if there is one"
 NAME = "diffusion_pytorch_model"
 WEIGHTS = (f"{NAME}.safetensors", f"{NAME}.bin")
 SHARD = r"-\d{5}-of-\d{5}\b"
+# Patterns of the files to download, the preferred ones first: one group holds all that find_weights chooses.
+DOWNLOADS = (
+    *(
+        (f"{NAME}.{kind}", f"{NAME}.{kind}.index.json", f"{NAME}-*.{kind}")
+        for kind in ("safetensors", "bin")
+    ),
+    *((f"{NAME}[.-]*.{kind}", f"{NAME}.{kind}.index.*.json") for kind in ("safetensors", "bin")),
+)
 
 
 def read_tensors(path: epath.Path) -> Tensors:
@@ -82,6 +90,14 @@ def find_weights(folder: epath.Path) -> epath.Path:
     if shards:
         raise ValueError(f"{folder} has {shards[0]}, but no {WEIGHTS[0]}.index.json; {GET_AGAIN}")
     raise ValueError(f"{folder} has neither {' nor '.join(WEIGHTS)}")
+
+
+def holds_weights(folder: epath.Path) -> bool:
+    """Returns whether find_weights finds a folder's weights."""
+    try:
+        return bool(find_weights(folder))
+    except ValueError:
+        return False
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ of the weights is another draw. Every seed of the config differs from every othe
 """
 
 import math
+import shutil
 import zlib
 from contextlib import closing
 
@@ -15,7 +16,7 @@ import optax
 from etils import epath
 from ml_collections import ConfigDict
 
-from ddpm_jax.config import build
+from ddpm_jax.config import build, config_file
 from ddpm_jax.run import record, state
 from ddpm_jax.run.run import Run
 from ddpm_jax.run.state import TrainState
@@ -89,3 +90,29 @@ def run_of(config: ConfigDict, directory, **fields) -> Run:
     """The run of a config with some of its fields changed."""
     config.update_from_flattened_dict(fields)
     return build.run(config, epath.Path(directory))
+
+
+def photos(folder) -> Run:
+    """A loud run of color images, whose network diffusers has too, and pictures for it, not prepared."""
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), np.uint8)
+    np.save(folder / "pictures.npy", pictures)
+    config = config_file.load("image_folder")
+    config.data.update(path=f"{folder}/pictures.npy", data_dir=f"{folder}/tfds", image_size=16)
+    config.model.update(channels=32, multipliers=(1,), blocks=1)
+    config.model.attention = (16,)
+    config.diffusion.schedule.T = 4
+    for settings in (config.train.grid, config.sample, config.eval):
+        settings.steps = 4
+    config.sample.update(batch_size=2, count=2)
+    config.parallel.devices = 1
+    run = build.run(config, epath.Path(folder / "run"), image_kind=((16, 16, 3), 256))
+    write(run)
+    return run
+
+
+def copy(run: Run, folder) -> Run:
+    """The run in a copy of its folder."""
+    shutil.copytree(run.directory, folder)
+    return run._replace(
+        directory=epath.Path(folder), checkpoints=epath.Path(folder) / "checkpoints"
+    )
