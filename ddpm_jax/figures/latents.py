@@ -1,7 +1,7 @@
 """Figures 7, 8 and 9: samples that share x_t, and interpolation between two of them. Sec. 4.3, App. D.
 
-The paper's depths are for T = 1000. Here they are the same fractions of T, moved to the nearest time that
-the run's sampler visits.
+The paper's depths are times of its linear schedule with T = 1000. Here they are the times, among those that the
+run's sampler visits, at which as much of an image is left.
 """
 
 from typing import Any
@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from ddpm_jax import diffusion
 from ddpm_jax.figures import trajectories
 from ddpm_jax.figures.trajectories import Floats, TrainedRun, Walk
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import plotting
 from ddpm_jax.runtime.plotting import Figure, Header
 
-SHARED = (1.0, 0.75, 0.5, 0.25)  # Fig. 7's x_1000, x_750, x_500, x_250
+PAPER = diffusion.linear(1000, 1e-4, 0.02)
+SIDE = 32  # pixels: the height of the smallest images for which the paper has depths
+SHARED = (1000, 750, 500, 250)  # Fig. 7
+INTERPOLATED = 500  # Fig. 8
 CONTINUATIONS = 8
 PAIRS = 5
 LAMBDAS = np.linspace(0.0, 1.0, 11, dtype=np.float32)
-ROWS = np.linspace(1.0, 0.0, 9)  # Fig. 9's 1000, 875, ..., 125, 0 steps
+ROWS = (1000, 875, 750, 625, 500, 375, 250, 125, 0)  # Fig. 9
 
 
 def check(run: Run) -> None:
@@ -31,6 +35,22 @@ def source_split(run: Run) -> str:
     return run.data.held_out or run.data.split
 
 
+def find_place(trained: TrainedRun, t: int) -> int:
+    """Returns the place on the sampler's path that stands for the paper's time t.
+
+    There sqrt(alpha_bar) is closest to the paper's, which is 0.28 at t = 500; its t = T stands for T. Noise
+    averages out over fewer pixels in images of less than 32, so these need a signal-to-noise ratio that is greater
+    by the ratio of the areas to keep as much of what they show (Hoogeboom et al. 2023, arXiv:2301.11093, Sec. 3.1).
+    """
+    if t == PAPER.T:
+        return 0
+    program, model = trained.program, trained.run.model
+    area = max(1.0, SIDE / model.shape[0]) ** 2
+    alpha_bar = PAPER.alpha_bar[t] * area / (1.0 + PAPER.alpha_bar[t] * (area - 1.0))
+    signal = np.sqrt(model.sched.alpha_bar[program.times])
+    return int(np.abs(signal - np.sqrt(alpha_bar)).argmin())
+
+
 def shared_latents(trained: TrainedRun) -> Figure:
     """Fig. 7: samples that share x_t, for t from T down.
 
@@ -38,7 +58,7 @@ def shared_latents(trained: TrainedRun) -> Figure:
     sample 0. Deterministic DDIM (eta = 0) draws no noise, so there the images of a row are equal.
     """
     program, path = trained.program, tuple(trained.program.times.tolist())
-    places = tuple(program.index_at(share * path[0]) for share in SHARED)
+    places = tuple(find_place(trained, t) for t in SHARED)
     numbers = np.arange(len(places) * CONTINUATIONS).reshape(len(places), CONTINUATIONS)
     trunk_walk = Walk(places, np.array([0]))
     (trunk,) = trajectories.run_walks(trained, "shared_latents-trunk", [trunk_walk])
@@ -97,10 +117,10 @@ def add_sources(
 
 
 def interpolation(trained: TrainedRun) -> Figure:
-    """Fig. 8: pairs of real images, diffused for half of T, mixed and decoded."""
+    """Fig. 8: pairs of real images, diffused to the paper's t = 500, mixed and decoded."""
     program, levels = trained.program, trained.run.model.levels
     indices, x_0 = trajectories.real_images(trained, source_split(trained.run), 2 * PAIRS)
-    place = program.index_at(program.times[0] / 2)
+    place = find_place(trained, INTERPOLATED)
     t = int(program.times[place])
     (x_t,) = trajectories.diffuse(trained, x_0, [t])
     walk = decoding_walk(trained, x_t, place)
@@ -112,10 +132,10 @@ def interpolation(trained: TrainedRun) -> Figure:
 
 
 def coarse_to_fine(trained: TrainedRun) -> Figure:
-    """Fig. 9: one pair, mixed after T, 7/8 T, ..., 0 steps of diffusion. The last row mixes pixels."""
+    """Fig. 9: one pair, mixed after 1000, 875, ..., 0 of the paper's steps. The last row mixes pixels."""
     program, levels = trained.program, trained.run.model.levels
     indices, x_0 = trajectories.real_images(trained, source_split(trained.run), 2)
-    places = [program.index_at(share * program.times[0]) for share in ROWS]
+    places = [find_place(trained, t) for t in ROWS]
     times = [int(program.times[place]) for place in places]
     x_ts = trajectories.diffuse(trained, x_0, times)
     walks = [decoding_walk(trained, x_t, place) for x_t, place in zip(x_ts, places, strict=True)]
@@ -133,6 +153,7 @@ def facts(trained: TrainedRun, indices: list[int], times: list[int]) -> dict[str
         "split": source_split(trained.run),
         "pairs": [indices[i : i + 2] for i in range(0, len(indices), 2)],
         "depths": times,
+        "sqrt_alpha_bar": np.sqrt(trained.run.model.sched.alpha_bar[times]).tolist(),
         "lambdas": [round(float(value), 3) for value in LAMBDAS],
     }
 

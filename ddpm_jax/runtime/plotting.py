@@ -21,6 +21,8 @@ Numbers = Sequence[float | int | None]
 TEXT = 7  # points
 WIDTH = 5.5  # inches: the width of the paper's text
 CELL = 0.55  # inches: the greatest width of an image
+PAD = 0.04  # inches between text and the images beside it
+MARGIN = 0.08  # inches left of rows' texts, which draw a little wider than 'text_width' says
 SHARP = 96  # pixels: images are enlarged until their longer side has at least this many
 STYLE: dict[Any, Any] = {  # the keys' type, RcKeyType, cannot be imported without matplotlib
     "font.family": "STIXGeneral",  # comes with matplotlib, as does its mathematics
@@ -147,7 +149,7 @@ def sheet(
     raster, middles, levels = tile(cells, breaks)
     height, width = raster.shape[:2]
     with matplotlib.rc_context(STYLE):
-        left = max(map(text_width, rows), default=0.0) + 0.06 if rows else 0.0
+        left = max(map(text_width, rows)) + PAD + MARGIN if rows else 0.0
         top = 0.15 if headers else 0.0
         inches = min(WIDTH - left, CELL * cells.shape[1])
         dpi = width / inches  # one pixel of the raster is one pixel of the PNG
@@ -158,7 +160,7 @@ def sheet(
         axes = figure.add_axes((left / size[0], 0.0, width / size[0], height / size[1]))
         axes.set_axis_off()
         axes.imshow(raster, interpolation="none", aspect="auto", extent=(0, width, height, 0))
-        pad = 0.04 * dpi
+        pad = PAD * dpi
         for text, middle in zip(rows, levels, strict=bool(rows)):
             axes.text(-pad, middle, text, ha="right", va="center")
         for header in headers:

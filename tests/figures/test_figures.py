@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from etils import epath
 from PIL import Image
 from support.command import ddpm
 
-from ddpm_jax import diffusion
+from ddpm_jax import diffusion, sde
 from ddpm_jax.cli import flag_table
 from ddpm_jax.codec.commands import calibrate
 from ddpm_jax.config import build, guide
@@ -208,7 +209,7 @@ def test_diffused_ends_have_noise_of_their_own_that_all_depths_share(trained):
 
 def test_without_noise_what_shares_x_t_is_one_image(trained):
     drawn = latents.shared_latents(trained(**{"sample.solver": "ddim"}))
-    assert drawn.facts["depths"] == [8, 6, 4, 2]
+    assert drawn.facts["depths"][0] == 8 and np.diff(drawn.facts["depths"]).max() <= 0
     np.testing.assert_allclose(drawn.facts["rmse_between_continuations"], 0.0, atol=1e-3)
 
 
@@ -217,9 +218,46 @@ def test_what_shares_a_later_x_t_has_more_in_common(trained):
     assert apart[0] > apart[-1] > 0.0
 
 
-def test_depths_are_the_nearest_times_that_the_sampler_visits(trained):
+@pytest.mark.parametrize("height", [32, 256])
+def test_the_paper_s_depths_are_the_paper_s_times(height):
+    """Fig. 8's t = 500 among them, by the paper's own schedule and sampler, at all its sizes."""
+    found = depths(diffusion.linear(1000, 1e-4, 0.02), height, latents.ROWS)
+    assert found == list(latents.ROWS) and latents.INTERPOLATED in latents.ROWS
+
+
+@pytest.mark.parametrize(
+    "sched", [diffusion.cosine(1000), diffusion.linear(100, 1e-3, 0.2), sde.ve(500, 0.01, 50.0)]
+)
+def test_other_schedules_are_as_deep_as_the_paper_s_where_as_much_of_an_image_is_left(sched):
+    signal = np.sqrt(sched.alpha_bar)
+    paper = np.sqrt(latents.PAPER.alpha_bar)
+    assert round(paper[500], 4) == 0.2803
+    for t in (875, 500, 250):
+        (found,) = depths(sched, 32, [t])
+        assert min(signal[found - 1 : found + 2] - paper[t], key=abs) == signal[found] - paper[t]
+    assert depths(sched, 32, [1000, 0]) == [len(signal) - 1, 0]
+
+
+def test_an_image_of_a_few_pixels_keeps_the_ratio_that_blocks_of_a_larger_one_have():
+    """The mean of 4x4 pixels has a sixteenth of their noise's variance: 8x8 against 32x32."""
+    sched = diffusion.linear(1000, 1e-4, 0.02)
+    (small,), (large,) = depths(sched, 8, [500]), depths(sched, 32, [500])
+    ratio = sched.alpha_bar / (1.0 - np.minimum(sched.alpha_bar, 1.0 - 1e-12))
+    assert ratio[small] == pytest.approx(16 * ratio[large], rel=0.01)
+
+
+def depths(sched, height, times):
+    model = SimpleNamespace(sched=sched, shape=(height, height, 3))
+    program = SimpleNamespace(times=np.arange(len(sched.alpha_bar))[::-1])
+    it = TrainedRun(SimpleNamespace(model=model), 1, None, program, None)
+    return [int(program.times[latents.find_place(it, t)]) for t in times]
+
+
+def test_depths_are_times_that_the_sampler_visits(trained):
     it = trained(**{"sample.solver": "ddim", "sample.steps": 4})
-    assert latents.coarse_to_fine(it).facts["depths"] == [8, 8, 6, 6, 4, 4, 2, 2, 0]
+    found = latents.coarse_to_fine(it).facts["depths"]
+    assert found[0] == 8 and found[-1] == 0 and set(found) <= {8, 6, 4, 2, 0}
+    assert found == sorted(found, reverse=True) and len(found) == 9
 
 
 @pytest.mark.parametrize("together", [nearest.CHUNK_VALUES, 64 * 100])
@@ -324,6 +362,16 @@ def test_every_image_of_a_sheet_is_enlarged_by_whole_pixels(shape, tmp_path):
     first = raster[: shape[0] * scale : scale, : shape[1] * scale : scale]
     np.testing.assert_array_equal(first, plotting.rgb(cells)[0, 0])
     assert (tmp_path / "sheet.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("text", ["100 steps", "$t = 1000$", "$w = 0.5$", "quadratic, 1000", "i"])
+def test_text_beside_rows_keeps_clear_of_the_edge_and_of_the_images(text, tmp_path):
+    cells = np.zeros((2, 3, 8, 8, 1), np.uint8)
+    plotting.save(epath.Path(tmp_path) / "sheet", plotting.sheet(cells, [text, ""], []))
+    png = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
+    beside = png[-200:-104, : -3 * 100 + 4]  # left of the first row
+    (inked,) = np.nonzero((beside < 200).any(axis=0))
+    assert inked[0] >= 4 and inked[-1] < beside.shape[1] - 4, (inked[0], inked[-1])
 
 
 def contents(folder):
