@@ -88,16 +88,15 @@ TABLE = (
         " coarse_to_fine, nearest, with commas between them; rate_distortion needs --mode=evaluate;"
         " not in all: solvers (few-step samplers compared), inversion (images to latents and back),"
         " ode (the same by the probability-flow ODE, and its likelihood), guidance (networks with"
-        " labels, or a sample.classifier), compression (file sizes; needs --mode=calibrate), film (noise"
-        " turning into images, and training's sample grids, as GIF and WebP)",
+        " labels, or a sample.classifier), compression (file sizes; needs --mode=calibrate), film"
+        " (sampling and training, as GIF and WebP)",
     ),
     Flag("film", "bool", False, "also make a film of it, figures/<step>-film.gif and .webp"),
     Flag(
         "topology",
         "string",
         None,
-        "local (this machine's devices), or v2:2x2, v3:2x2, v4:2x2x1, v5e:2x4, v5e:16x16, v5p:2x2x1,"
-        " v6e:2x4, ...",
+        "local (this machine's devices), or v2:2x2, v3:2x2, v4:2x2x1, v5e:16x16, v5p:2x2x1, ...",
     ),
     Flag(
         "benchmark",

@@ -11,21 +11,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from etils import epath
 
-from ddpm_jax.evaluation import bound, evaluate, metric_table, quality
+from ddpm_jax.evaluation import bound, evaluate, history_figure, metric_table, quality
 from ddpm_jax.metrics import frechet
 from ddpm_jax.run import record as records
 from ddpm_jax.run import state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import checkpoint, console, files, lock, plotting, signals
+from ddpm_jax.runtime import checkpoint, console, files, lock, signals
 
 POLL = 10.0  # seconds between checks for a new checkpoint
 BOUND = "bits_per_dim"
-# FID of tqch/ddpm-torch's CIFAR-10 run, a faithful one (its README): 50,000 samples against the training set.
-FAITHFUL = {46_800: 9.162, 93_600: 5.778, 187_200: 4.083, 421_200: 3.31, 795_600: 3.188}
-FAITHFUL_METRIC = "fid_50k_train"
 
 Row = dict[str, float]
 
@@ -71,9 +67,9 @@ def evaluate_step(run: Run, step: int) -> None:
     name = criterion(run.eval.best, rows[step])
     record = {"asked": settings(run), "rows": {f"{each}": rows[each] for each in sorted(rows)}}
     files.write_json(run.directory / "eval" / f"{run.prefix}history.json", record)
-    draw(run, rows, name)
     is_higher_better = metric_table.higher_is_better(name, metric_table.metrics(run))
     best = (max if is_higher_better else min)(rows, key=lambda row: rows[row][name])
+    history_figure.draw(run, rows, name, best)
     if best == step:
         keep(run, folder, step, {"step": step, name: rows[step][name]} | weights(run))
     folder.rmtree()
@@ -189,37 +185,11 @@ def keep(run: Run, folder: epath.Path, step: int, record: dict[str, Any]) -> Non
         (best / "checkpoints" / f"{other}").rmtree()
 
 
-def draw(run: Run, rows: dict[int, Row], name: str) -> None:
-    """Draws figures/history: the number that chooses the best step, and the bound, against the step."""
-    steps = sorted(rows)
-    bounds = [other for other in rows[steps[-1]] if other.startswith(f"{BOUND}_")]
-    panels = []
-    for each in dict.fromkeys([name, *bounds]):
-        lines = [plotting.Line(steps, [rows[step].get(each) for step in steps])]
-        if is_comparable(run, each):
-            published = plotting.Line(
-                list(FAITHFUL), list(FAITHFUL.values()), "tqch/ddpm-torch", "o"
-            )
-            lines = [lines[0]._replace(label="this run"), published]
-        panels.append(plotting.Plot("training step", each.replace("_", " "), lines))
-    plotting.save(run.directory / "figures" / f"{run.prefix}history", plotting.plots(panels))
-
-
-def is_comparable(run: Run, name: str) -> bool:
-    """Whether a number can be compared with the faithful run's."""
-    return name == FAITHFUL_METRIC and run.data.name == "cifar10"
-
-
 def print_comparison(run: Run, step: int, row: Row) -> None:
     """Prints a CIFAR-10 run's FID beside that of a faithful run at the same step."""
-    if FAITHFUL_METRIC in row and is_comparable(run, FAITHFUL_METRIC):
-        own = row[FAITHFUL_METRIC]
+    metric = history_figure.FAITHFUL_METRIC
+    if metric in row and history_figure.is_comparable(run, metric):
+        published = history_figure.faithful_fid(step)
         console.say(
-            f"  FID {own:.3g}; tqch/ddpm-torch has about {faithful_fid(step):.3g} at this step"
+            f"  FID {row[metric]:.3g}; tqch/ddpm-torch has about {published:.3g} at this step"
         )
-
-
-def faithful_fid(step: int) -> float:
-    """The faithful run's FID, interpolated between its points on logarithmic scales."""
-    steps, values = np.log(list(FAITHFUL)), np.log(list(FAITHFUL.values()))
-    return float(np.exp(np.interp(np.log(step), steps, values)))

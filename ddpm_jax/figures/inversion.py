@@ -80,9 +80,7 @@ def inversion(trained: TrainedRun) -> Figure:
     decoded = decode(trained, pairs.reshape(-1, *x_0.shape[1:]), finest, "between")
     between = decoded.reshape(pairs.shape).swapaxes(0, 1)
     headers = [Header(i, i, rf"$\alpha = {a:.2g}$") for i, a in enumerate(ALPHAS)]
-    plot = Plot(
-        "steps each way", "RMSE of the\nround trip (0–255)", [Line(steps, errors)], log=True
-    )
+    plot = Plot("steps each way", "RMSE of the round trip (0–255)", [Line(steps, errors)], log=True)
     facts = {
         "solver": "ddim-eta0",
         "split": split,

@@ -20,6 +20,7 @@ Raster = UInt8[np.ndarray, "y x 3"]
 Numbers = Sequence[float | int | None]
 TEXT = 7  # points
 WIDTH = 5.5  # inches: the width of the paper's text
+HEIGHT = 1.45  # inches: that of a plot
 CELL = 0.55  # inches: the greatest width of an image
 PAD = 0.04  # inches between text and the images beside it
 MARGIN = 0.08  # inches left of rows' texts, which draw a little wider than 'text_width' says
@@ -81,6 +82,16 @@ class Line(NamedTuple):
     y: Numbers  # None, which stands for infinity in JSON, is not drawn
     label: str = ""
     marker: str = ""  # if set, points are drawn instead of a line
+    errors: Numbers = ()  # the half lengths of bars at the points; None where there is no bar
+    dots: bool = False  # whether the points of a line are marked
+
+
+class Mark(NamedTuple):
+    """A point that a plot rings, and the text about it, which is above the plot."""
+
+    x: float
+    y: float
+    text: str
 
 
 class Plot(NamedTuple):
@@ -88,6 +99,7 @@ class Plot(NamedTuple):
     y_label: str
     lines: Sequence[Line]
     log: bool = False  # both axes
+    mark: Mark | None = None
 
 
 def rgb(cells: Cells) -> UInt8[np.ndarray, "rows columns h w 3"]:
@@ -175,21 +187,41 @@ def plots(panels: Sequence[Plot]) -> Page:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH / 3 * len(panels), 1.45), dpi=300, layout="constrained")
+        figure = Figure(figsize=(WIDTH / 3 * len(panels), HEIGHT), dpi=300, layout="constrained")
         places = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, panel in zip(places, panels, strict=True):
             draw(axes, panel)
     return figure
 
 
+def wrap(label: str) -> str:
+    """Returns the label of a vertical axis, broken at a space near its middle if it is longer than the axis."""
+    if "\n" in label or text_width(label) <= HEIGHT - 0.2:
+        return label
+    spaces = [i for i, letter in enumerate(label) if letter == " "]
+    middle = min(spaces, key=lambda i: abs(i - len(label) / 2), default=None)
+    return label if middle is None else f"{label[:middle]}\n{label[middle + 1 :]}"
+
+
 def draw(axes: Any, panel: Plot) -> None:
     assert len(panel.lines) <= len(COLOURS)
     for line, colour in zip(panel.lines, COLOURS, strict=False):
         points = [pair for pair in zip(line.x, line.y, strict=True) if None not in pair]
-        style = {"marker": line.marker, "linestyle": ""} if line.marker else {}
-        style |= {"color": colour, "label": line.label or None, "markersize": 3}
+        style = {"marker": "." if line.dots else "", "markersize": 3}
+        if line.marker:
+            style |= {"marker": line.marker, "linestyle": ""}
+        style |= {"color": colour, "label": line.label or None}
         axes.plot([x for x, _ in points], [y for _, y in points], **style)
-    axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
+        bars = zip(line.x, line.y, line.errors, strict=False)
+        for x, y, error in ((x, y, error) for x, y, error in bars if None not in (x, y, error)):
+            axes.errorbar(x, y, error, color=colour, elinewidth=0.6, capsize=1.5, capthick=0.6)
+    if panel.mark:
+        ring = {"marker": "o", "markersize": 6, "markerfacecolor": "none", "markeredgewidth": 0.8}
+        axes.plot([panel.mark.x], [panel.mark.y], color=COLOURS[1], linestyle="", **ring)
+        axes.set_title(panel.mark.text, loc="right", fontsize=TEXT - 1, color=COLOURS[1], pad=2)
+    axes.set(xlabel=panel.x_label, ylabel=wrap(panel.y_label))
+    if not panel.log:
+        axes.xaxis.set_major_formatter("{x:,.10g}")
     if panel.log:
         axes.set(xscale="log", yscale="log")
     if any(line.label for line in panel.lines):

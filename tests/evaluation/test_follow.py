@@ -11,7 +11,7 @@ from etils import epath
 from support.stub import stubbed
 
 from ddpm_jax.config import build
-from ddpm_jax.evaluation import evaluate, follow, quality, quality_file
+from ddpm_jax.evaluation import evaluate, follow, history_figure, quality, quality_file
 from ddpm_jax.run import state
 from ddpm_jax.run.run import Quality
 from ddpm_jax.runtime import lock, signals
@@ -56,6 +56,9 @@ def test_every_checkpoint_is_evaluated_once_and_the_best_can_be_sampled_from(
     monkeypatch.setattr(
         evaluate, "evaluate", lambda run, plain=evaluate.evaluate: (seen.append(run), plain(run))
     )
+    drawn = []
+    draw = history_figure.draw
+    monkeypatch.setattr(history_figure, "draw", lambda *args: (drawn.append(args[1:]), draw(*args)))
     follow.follow(trained)
     follow.follow(trained)
     assert [run.checkpoints.parent.name for run in seen] == ["2", "4", "6"]
@@ -73,6 +76,8 @@ def test_every_checkpoint_is_evaluated_once_and_the_best_can_be_sampled_from(
     step, params = state.read_ema(alone)
     assert step == best and alone.model.shape == (8, 8, 1)
     assert (tmp_path / "figures" / "history.png").exists()
+    assert len(drawn) == 3 and drawn[-1][1:] == ("bits_per_dim_test", best)
+    assert {step: row["bits_per_dim_test"] for step, row in drawn[-1][0].items()} == found
     assert not list((tmp_path / "following").iterdir())
 
 
@@ -190,9 +195,9 @@ def test_a_history_has_the_scores_that_it_asked_for(trained, tmp_path):
 
 
 def test_the_faithful_run_is_read_off_between_its_points():
-    for step, fid in follow.FAITHFUL.items():
-        assert follow.faithful_fid(step) == pytest.approx(fid)
-    assert 3.31 < follow.faithful_fid(300_000) < 4.083
+    for step, fid in history_figure.FAITHFUL.items():
+        assert history_figure.faithful_fid(step) == pytest.approx(fid)
+    assert 3.31 < history_figure.faithful_fid(300_000) < 4.083
 
 
 @pytest.mark.slow
