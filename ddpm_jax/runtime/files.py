@@ -4,23 +4,26 @@ import difflib
 import json
 import os
 import re
+import socket
 from collections.abc import Iterable
 from typing import Any
 
 from etils import epath
 
 
-def write(path: epath.Path, content: str | bytes) -> None:
+def write(path: epath.Path, content: str | bytes, shared: bool = False) -> None:
     """Writes a file atomically: under a temporary name, which is then renamed.
 
-    Only the first process writes.
+    Only the first process of a run writes. Of a shared file, which other commands may write at the same time, the
+    temporary name is this process's own, and the last one's content stays.
     """
     from ddpm_jax.distributed import mesh  # here, because names are checked before jax is loaded
 
     if not mesh.is_first_process():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    own = f".{socket.gethostname()}-{os.getpid()}" if shared else ""
+    temporary = path.with_name(f".{path.name}{own}.tmp")
     with temporary.open("wb") as file:
         file.write(content if isinstance(content, bytes) else content.encode())
         file.flush()

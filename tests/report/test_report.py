@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shlex
 from html.parser import HTMLParser
@@ -243,3 +244,21 @@ def test_the_page_of_a_classifier_calls_it_one(loud_run):
     )
     text = text_of(run)
     assert "A classifier of noisy 8x8 gray images" in text and "0.75" in text
+
+
+def test_two_commands_that_write_the_report_at_once_leave_a_whole_one(loud_run, monkeypatch):
+    """Training and --follow end together: another writer comes in between this one's writing and its renaming."""
+    run = loud_run()
+    plain, calls = os.fsync, []
+
+    def fsync(file):
+        plain(file)
+        if not calls:
+            calls.append(file)
+            monkeypatch.setattr(os, "getpid", lambda: -1)  # the other process
+            compose.write(run)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    text = text_of(run)
+    assert len(calls) == 1 and text.rstrip().endswith("</html>")
+    assert not list(run.directory.glob(".report*"))
