@@ -113,7 +113,7 @@ TABLE = (
         " diffusers folder, or hf:OWNER/NAME[@REVISION] on Hugging Face's hub (--config=FILE says the rest"
         " of the run); prepare: LSUN's LMDB or CelebA-HQ's .tar",
     ),
-    Flag("target", "path", None, "where to write"),
+    Flag("target", "path", None, "where to write: a path, or hf:OWNER/NAME on Hugging Face's hub"),
     Flag(
         "format",
         "enum",

@@ -1,5 +1,6 @@
-"""--mode=export: writes a run's weights or samples in formats that other programs read."""
+"""--mode=export: writes a run's weights or samples in formats that other programs read, or uploads the weights."""
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,36 +14,80 @@ from ddpm_jax.run import record, sampling, state
 from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, files, paths, signals
 from ddpm_jax.runtime import images as image_output
-from ddpm_jax.weights import diffusers, formats, importing, tensor_files
+from ddpm_jax.weights import diffusers, formats, hub, importing, model_card, tensor_files
 
 
 def check_export(run: Run, target: str | None, format: str) -> None:
-    """Raises ValueError if the target exists, or if the format cannot express the run."""
+    """Raises ValueError if the target holds something else, or if the format cannot express the run.
+
+    Raises hub.Unreachable if the target is on the hub, which does not answer.
+    """
     importing.check_one_process()
     if not target:
         raise ValueError("--mode=export needs --target=PATH, the place to write to")
     if format not in EXPORTS:
         raise ValueError(f"--format={format} cannot be exported; use one of {', '.join(EXPORTS)}")
+    on_hub = paths.is_on_hub(target)
+    if not on_hub:
+        check_path(target, format)
+    elif format != "diffusers":
+        raise ValueError(f"--target {target}: only --format=diffusers is uploaded, not {format}")
+    if format != "diffusers":
+        files.check_writable(run.directory, "samples")
+    else:
+        check_diffusers(run)
+    if on_hub:  # at the end, as it asks the hub
+        hub.check_target(hub.parse(target))
+
+
+def check_path(target: str, format: str) -> None:
+    """Raises ValueError if a target exists, or cannot be written."""
     path = paths.absolute(epath.Path(target))
     if path.exists() and (format == "npz" or not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"--target {target} already exists; choose another")
     files.check_writable(path.parent, "", flag="--target")
-    if format != "diffusers":
-        files.check_writable(run.directory, "samples")
-    else:
-        for field, name in record.user_names(run.config):
-            if field in ("model.name", "diffusion.variance"):
-                raise ValueError(
-                    f"{field} is {name}, which diffusers does not have; it cannot be exported"
-                )
-        diffusers.check_groups(run.model)
-        folder_json(run)
+
+
+def check_diffusers(run: Run) -> None:
+    """Raises ValueError if diffusers has no network or scheduler that is the run's."""
+    for field, name in record.user_names(run.config):
+        if field in ("model.name", "diffusion.variance"):
+            raise ValueError(
+                f"{field} is {name}, which diffusers does not have; it cannot be exported"
+            )
+    diffusers.check_groups(run.model)
+    folder_json(run)
 
 
 def export(run: Run, target: str, format: str) -> None:
-    """Writes 'target' in a format of EXPORTS."""
+    """Writes 'target' in a format of EXPORTS, or uploads it."""
+    if paths.is_on_hub(target):
+        to_hub(run, hub.parse(target))
+        return
     EXPORTS[format](run, paths.absolute(epath.Path(target)))
     console.say(f"exported {target}")
+
+
+def to_hub(run: Run, repository: hub.Repository) -> None:
+    """Uploads what to_diffusers writes, a model card, and the step's newest grid of samples if there is one."""
+    content = hub.read_content(repository)
+    with tempfile.TemporaryDirectory() as place:
+        folder = epath.Path(place) / "model"
+        step, parameters = to_diffusers(run, folder)
+        grid = model_card.find_grid(run, step)
+        if grid is not None:
+            files.write(folder / model_card.GRID, grid.read_bytes())
+        card = model_card.write(run, step, parameters, repository.id, grid, content)
+        files.write(folder / hub.CARD, card)
+        message = f"Upload step {step} of {run.directory.name}"
+        address = hub.upload(repository, folder, message, [model_card.GRID], content)
+    console.say(f"exported {address}")
+    if content is None:
+        console.say(
+            "  the repository is new and private; its page has the settings that publish it"
+        )
+    if content is None or not content.licence:
+        console.say(f"  its card, {hub.CARD}, states no licence; choose one there")
 
 
 def folder_json(run: Run) -> dict[str, dict[str, Any]]:
@@ -71,15 +116,16 @@ def new_folder(target: epath.Path) -> Iterator[epath.Path]:
     folder.rename(target)
 
 
-def to_diffusers(run: Run, target: epath.Path) -> None:
-    """Writes a folder that DDPMPipeline.from_pretrained loads."""
-    _, params = state.read_weights(run)
+def to_diffusers(run: Run, target: epath.Path) -> tuple[int, int]:
+    """Writes a folder that DDPMPipeline.from_pretrained loads; returns its step and number of parameters."""
+    step, params = state.read_weights(run)
     tensors = formats.to_tensors("diffusers", jax.device_get(params))
     content = safetensors.numpy.save(tensors, metadata={"format": "pt"})
     with new_folder(target) as folder:
         files.write(folder / "unet" / tensor_files.WEIGHTS[0], content)
         for name, value in folder_json(run).items():
             files.write_json(folder / name, value)
+    return step, sum(tensor.size for tensor in tensors.values())
 
 
 def samples(run: Run) -> np.ndarray:

@@ -1,13 +1,14 @@
-"""Hugging Face's hub: files of a repository, through huggingface_hub.
+"""Hugging Face's hub: files of a repository, and uploads to one, through huggingface_hub.
 
 Only this module talks to a network about weights, and only it imports huggingface_hub, which reads HF_TOKEN,
 HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and its other variables itself.
 """
 
 import errno
+import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -18,7 +19,10 @@ from ddpm_jax.runtime import console, paths, signals
 
 INSTALL = "pip install 'ddpm_jax[hub]'"
 FORM = "hf:OWNER/NAME, or hf:OWNER/NAME@REVISION"
-TAG = "ddpm_jax"
+TAG = "ddpm_jax"  # in the metadata of the cards that we write
+CARD = "README.md"
+EMPTY = {".gitattributes", ".gitignore", CARD, "LICENSE"}  # what a new repository may hold
+LICENCE = ("license", "license_name", "license_link")
 LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -35,6 +39,13 @@ class Repository(NamedTuple):
     @property
     def name(self) -> str:
         return self.id.partition("/")[2]
+
+
+class Content(NamedTuple):
+    """What a repository holds."""
+
+    commit: str | None
+    licence: dict[str, Any]  # the fields of its card's metadata that state it
 
 
 def parse(text: str) -> Repository:
@@ -75,6 +86,73 @@ def fetch(repository: Repository, patterns: Sequence[str]) -> epath.Path:
             library_version=ddpm_jax.__version__,
         )
     return epath.Path(folder)
+
+
+def read_content(repository: Repository) -> Content | None:
+    """Returns what a repository holds that a model may be uploaded to; None if it does not exist.
+
+    Raises ValueError if it holds files that no export made, or may not be read.
+    """
+    with conversation(repository, "a question to the hub"):
+        hub = library()
+        try:
+            info = hub.HfApi().model_info(repository.id)
+        except hub.errors.GatedRepoError:
+            raise
+        except hub.errors.RepositoryNotFoundError:
+            return None
+    metadata: Mapping[str, Any] = info.card_data.to_dict() if info.card_data else {}
+    others = sorted({file.rfilename for file in info.siblings or ()} - EMPTY)
+    if others and TAG not in (metadata.get("tags") or ()):
+        shown = next((name for name in others if name == "model_index.json"), others[0])
+        raise ValueError(
+            f"{paths.HUB}{repository.id} already holds {shown}, which no export from ddpm_jax has written;"
+            " choose another name"
+        )
+    return Content(info.sha, {name: metadata[name] for name in LICENCE if name in metadata})
+
+
+def check_target(repository: Repository) -> None:
+    """Raises ValueError if a model cannot be uploaded to a repository; writes nothing. Raises Unreachable."""
+    if repository.revision:
+        raise ValueError(
+            f"--target {paths.HUB}{repository.id}@{repository.revision}: a target has no revision; an"
+            " export becomes a commit on the main branch"
+        )
+    with conversation(repository, "a question to the hub"):
+        token = library().get_token()
+    if token is None:
+        raise ValueError(
+            f"--target {paths.HUB}{repository.id}: there is no token of the hub; set HF_TOKEN to one that"
+            " may write, or log in: hf auth login"
+        )
+    read_content(repository)
+
+
+def upload(
+    repository: Repository,
+    folder: epath.Path,
+    message: str,
+    stale: Sequence[str],
+    content: Content | None,
+) -> str:
+    """Commits a folder's files to a repository, which it makes if 'content' is None; returns its address.
+
+    'content' is what read_content found: a commit that was made since is an error. The 'stale' files are
+    deleted where the folder has none of that name.
+    """
+    with conversation(repository, "the upload"):
+        api = library().HfApi(library_name=TAG, library_version=ddpm_jax.__version__)
+        if content is None:
+            api.create_repo(repository.id, private=True)
+        api.upload_folder(
+            repo_id=repository.id,
+            folder_path=os.fspath(folder),
+            commit_message=message,
+            parent_commit=content and content.commit,
+            delete_patterns=list(stale),
+        )
+        return f"{api.endpoint}/{repository.id}"
 
 
 @contextmanager
@@ -123,6 +201,10 @@ def explain(error: Exception, repository: Repository, hub: Any) -> Exception:
         return ValueError(f"{name} has no revision {repository.revision}")
     if status == 401:
         return ValueError(f"{address} refuses the token; renew HF_TOKEN, or log in: hf auth login")
+    if status == 403:
+        return ValueError(f"{address} forbids this for {name}; the token needs the right to do it")
+    if status == 412:
+        return Unreachable(f"{name} has changed in the meantime; run the same command again")
     if isinstance(error, errors.OfflineModeIsEnabled):
         cache = hub.constants.HF_HUB_CACHE
         return Unreachable(
@@ -146,4 +228,6 @@ def describe(error: Exception, hub: Any) -> str:
     text = " ".join(str(error).split())[:200]
     if token := hub.get_token():
         text = text.replace(token, "...")
-    return f"{hub.constants.ENDPOINT} cannot be reached ({type(error).__name__}: {text})"
+    return (
+        f"{hub.constants.ENDPOINT} cannot be reached, or broke off ({type(error).__name__}: {text})"
+    )

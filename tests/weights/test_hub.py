@@ -57,6 +57,18 @@ def fetch(run, *args):
     return ddpm("import", f"hf:{NAME}", pictures, data, *args, cwd=run.directory.parent)
 
 
+def test_what_is_exported_is_loaded_by_its_name(hub, run, unchecked, capfd):
+    status, out, err = ddpm("export", run.directory, f"--target=hf:{NAME}")
+    assert (status, err) == (0, "") and f"exported {hub.url}/{NAME}" in out
+    assert hub.repositories[NAME].private and "private" in out
+    trained = ddpm_jax.load(f"hf:{NAME}")
+    assert capfd.readouterr() == ("", "")
+    assert equal(trained.params, loud.weights(trained.params, loud.EMA))
+    assert trained.run.name == "photos" and trained.schedule.T == 4
+    assert {token for _, path, token in hub.requests if NAME in path} == {f"Bearer {TOKEN}"}
+    assert TOKEN not in out + b"".join(hub.files(NAME).values()).decode(errors="replace")
+
+
 def test_an_import_is_named_after_the_repository_and_says_where_its_files_are(hub, files, tmp_path):
     hub.add(NAME, files)
     command = command_line.parse(["main", "import", f"hf:{NAME}@main"])
@@ -74,6 +86,20 @@ def test_the_name_of_a_repository_says_which_data(hub, files):
     hub.add("someone/ddpm-cifar10-32", files)
     found = source(epath.Path("hf:someone/ddpm-cifar10-32@main"))._replace(shape=(32, 32, 3))
     assert imported_config.find_base(found).name == "cifar10.py"
+
+
+@pytest.mark.slow
+def test_its_samples_are_the_runs_own(hub, run, tmp_path):
+    """Bit for bit, from the run, by the name, and from an import: three compilations, and an import's checkpoint."""
+    assert ddpm("export", run.directory, f"--target=hf:{NAME}")[0] == 0
+    assert ddpm("sample", run.directory)[0] == 0
+    (path,) = (run.directory / "samples").glob("*.npz")
+    wanted = np.load(path)["arr_0"]
+    assert fetch(run, "--config.parallel.devices=1", "--config.sample.batch_size=2")[0] == 0
+    for source in (f"hf:{NAME}", tmp_path / "runs" / "photos"):
+        trained = ddpm_jax.load(source)
+        found = trained.sample(2, seed=0, batch_size=max(2, trained.run.mesh.size))
+        assert np.array_equal(found, wanted) and wanted.std() > 20
 
 
 def flat(files):
@@ -202,9 +228,13 @@ READING = {
     "conditions": (gated, 2, "is gated: accept its conditions at "),
     "a wrong token": (wrong_token, 2, "refuses the token; renew HF_TOKEN"),
     "an ill server": (ill, 1, "answered 503 when asked for hf:someone/photos; try again"),
-    "no server": (elsewhere, 1, "http://127.0.0.1:9 cannot be reached (ConnectError: "),
+    "no server": (
+        elsewhere,
+        1,
+        "http://127.0.0.1:9 cannot be reached, or broke off (ConnectError: ",
+    ),
     "offline": (offline, 1, "HF_HUB_OFFLINE is set, and "),
-    "a line that is cut": (always_cut, 1, "cannot be reached ("),
+    "a line that is cut": (always_cut, 1, "cannot be reached, or broke off ("),
 }
 
 
@@ -220,18 +250,18 @@ def test_what_cannot_be_read_is_one_line(name, hub, files, run, monkeypatch):
     assert not (run.directory.parent / "runs").exists()
 
 
-def test_a_line_that_breaks_is_taken_up_again(hub, files, monkeypatch):
-    """By the library, and by the next command after one that failed."""
+def test_a_download_that_broke_off_is_completed_by_the_next_command(hub, files, monkeypatch):
+    """What it had finished, the descriptions, is not downloaded again."""
     hub.add(NAME, files)
-    hub.cuts = 1
-    quick(monkeypatch)
-    once = ddpm_jax.load(f"hf:{NAME}")
     hub.cuts = 100
-    hub.add("someone/again", files)
+    quick(monkeypatch)
     with pytest.raises(hub_module.Unreachable):
-        ddpm_jax.load("hf:someone/again")
+        ddpm_jax.load(f"hf:{NAME}")
     hub.cuts = 0
-    assert equal(once.params, ddpm_jax.load("hf:someone/again").params)
+    hub.requests.clear()
+    trained = ddpm_jax.load(f"hf:{NAME}")
+    assert equal(trained.params, loud.weights(trained.params, loud.EMA))
+    assert hub.downloaded() == [WEIGHTS]
 
 
 def test_load_raises_what_the_command_prints(hub, files, monkeypatch):
@@ -276,7 +306,7 @@ def test_a_name_has_an_owner_and_a_name(name, hub):
 
 def test_the_library_is_named_where_it_is_missing(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    for command in (["import", f"hf:{NAME}"],):
+    for command in (["import", f"hf:{NAME}"], ["export", run.directory, f"--target=hf:{NAME}"]):
         status, _, err = ddpm(*command, cwd=run.directory.parent)
         assert (status, err.count("\n")) == (2, 1) and "pip install 'ddpm_jax[hub]'" in err
     with pytest.raises(ValueError, match=r"pip install 'ddpm_jax\[hub\]'"):
