@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 from etils import epath
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, FieldReference, config_flags
 
 import ddpm_jax
 from ddpm_jax.cli import config_help, flag_table, mistakes, modes, positional, suggestion
@@ -64,6 +64,7 @@ def read_flags(config: ConfigDict, args: list[str]) -> flags.FlagValues:
     """Returns the values of the flags, with the overrides applied to the config. Raises Usage."""
     check_fields(config, args)
     take_label(config, args)
+    take_auto(config, args)
     values = flag_table.define()
     argv = ["ddpm", *args]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
@@ -226,6 +227,15 @@ def take_label(config: ConfigDict, args: list[str]) -> None:
         label = int(text) if re.fullmatch(r"\s*[+-]?\d+\s*", text) else text
         with config.ignore_type():
             config.update_from_flattened_dict({"sample.label": label})
+
+
+def take_auto(config: ConfigDict, args: list[str]) -> None:
+    """Lets any field be "auto", whatever its type in the config; those that do not fit themselves refuse it."""
+    known = field_names(config.to_dict())
+    for field in known:
+        if last_value(args, f"config.{field}")[0] == "auto":
+            with config.ignore_type():
+                config.update_from_flattened_dict({field: FieldReference("auto", object)})
 
 
 def field_names(config: dict, prefix: str = "") -> list[str]:

@@ -65,8 +65,9 @@ def run(
     train = section(config_sections.train, "train", sections["train"], layout, build_chain)
     sample = section(config_sections.sample, "sample", sample_fields, layout.mesh, build_chain)
     evaluation = section(config_sections.evaluation, "eval", sections["eval"], layout.mesh, sched)
-    expected = find_expected(data, directory, stored, image_kind, sections)  # late: it may be slow
-    sections = auto.fit_attention(sections, expected.shape, stored)
+    expected, count = find_expected(data, directory, stored, image_kind, sections)  # may be slow
+    images = auto.Images(expected.shape, count, meshes.is_on_cpu(layout.mesh))
+    sections = auto.fit_network(sections, images, stored)
     model = build_model(sections["model"], diffusion, expected.shape, expected.levels, layout)
     sample = labels.check_and_name(sample, train, model.network.classes, expected.labels)
     if diffusion.classifies:
@@ -173,10 +174,10 @@ def find_expected(
     stored: Mapping[str, Any] | None,
     image_kind: ImageKind | None,
     sections: Mapping[str, Any],
-) -> Expected:
+) -> tuple[Expected, int | None]:
     """Returns what a run's images are like: as its record says if there is one, else as the data are.
 
-    With 'image_kind', shape and grey levels are these. Raises ValueError for data that lack labels or
+    Also returns their number, None if it is unknown. With 'image_kind', shape and grey levels are these. Raises ValueError for data that lack labels or
     the held-out split, if 'sections', the config, need them.
     """
     if stored is None and image_kind is None:
@@ -184,7 +185,8 @@ def find_expected(
             classes = sections["model"].get("classes", 0)  # user code may have no such field
             check_folder(data, directory, classes, sections["eval"]["images"])
         source = data.open(data.split)
-        return Expected(source.shape, source.levels, source.names)
+        return Expected(source.shape, source.levels, source.names), source.count
     labels = stored.get("labels") if stored else ()
     shape, levels = image_kind or stored_image_kind(stored or {})
-    return Expected(shape, levels, None if labels is None else tuple(labels))
+    count = data.count() if isinstance(data, Folder) and stored is None else None
+    return Expected(shape, levels, None if labels is None else tuple(labels)), count

@@ -151,6 +151,13 @@ def check(root: epath.Path, data_dir: epath.Path, fields: Mapping[str, str], cla
     splits.check(fields, len(pictures.paths), str(root))
 
 
+def count(root: epath.Path, data_dir: epath.Path, split: str) -> int | None:
+    """Returns the number of pictures in a split of a folder; None for an array, or without such a folder."""
+    if arrays.is_array(root) or not root.is_dir():
+        return None
+    return splits.count(split, len(find_pictures(root, excluded=own_folders(data_dir)).paths))
+
+
 def check_readable(pictures: Pictures, skip_unreadable: bool) -> None:
     """Raises ValueError for a folder that may not be read, unless 'skip_unreadable'."""
     folders = pictures.listing.unreadable

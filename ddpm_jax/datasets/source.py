@@ -226,6 +226,11 @@ class Folder(NamedTuple):
             self.expected.check(opened.name, opened.shape, opened.levels, opened.names)
         return opened
 
+    def count(self) -> int | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Returns the number of pictures to train on, without reading them; None if it cannot be told."""
+        root, data_dir = paths.user_path(self.path), library.resolve(self.data_dir)
+        return image_folder.count(root, data_dir, self.split) if self.path else None
+
     def declared(self) -> tuple[tuple[int, int, int], int]:
         """Shape and grey levels of the images, without reading them."""
         return (self.image_size, self.image_size, self.channels), image_folder.LEVELS

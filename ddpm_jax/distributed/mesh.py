@@ -22,6 +22,10 @@ def is_first_process() -> bool:
     return jax.process_index() == 0
 
 
+def is_on_cpu(mesh: Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu"
+
+
 class Layout(NamedTuple):
     """How a step is laid out over devices and memory; its result does not depend on it."""
 

@@ -1,5 +1,6 @@
 """How long the rest of training takes: said once, after its first steps, with advice where that is weeks."""
 
+import shlex
 import statistics
 import time
 from collections.abc import Callable
@@ -7,12 +8,15 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from ddpm_jax.datasets.source import Folder
+from ddpm_jax.distributed import mesh
 from ddpm_jax.run.run import Run
 from ddpm_jax.run.state import TrainState
 from ddpm_jax.runtime import console
 
 STEPS, SECONDS = 10, 60.0  # of the timing; the one that comes first ends it
 LONG = 7 * 24 * 3600.0  # seconds, from which on there is advice
+LAPTOP, GPU = "image_folder:laptop", "image_folder:gpu"  # configs for less than weeks
 
 
 def announcer(run: Run) -> Callable[[int, TrainState], None]:
@@ -49,7 +53,12 @@ def describe(run: Run, step: int, seconds: float) -> list[str]:
 
 def advice(run: Run) -> str:
     """Returns what to do about a training that takes weeks."""
-    on_cpu = run.mesh.devices.flat[0].platform == "cpu"
+    on_cpu = mesh.is_on_cpu(run.mesh)
+    recipe = LAPTOP if on_cpu else GPU
+    has_it = run.name in (name.replace(":", "-") for name in (LAPTOP, recipe))
+    if isinstance(run.data, Folder) and not has_it:
+        path = shlex.quote(run.data.path)
+        return f"this is what {recipe} is for: ddpm train {recipe} --config.data.path={path}"
     devices = "a GPU or TPU" if on_cpu else "more devices"
     return (
         "to be done sooner: fewer steps (--config.train.steps), a smaller network"

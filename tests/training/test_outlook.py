@@ -1,12 +1,16 @@
 """What training says of the time that is left, and which steps it logs."""
 
 import itertools
+import shlex
 
 import jax
 import jax.numpy as jnp
 import pytest
+from conftest import load
 from support.training import run_of
 
+from ddpm_jax.cli import command_line, positional
+from ddpm_jax.config import config_file, data
 from ddpm_jax.run import state
 from ddpm_jax.runtime import console
 from ddpm_jax.training import cadence, outlook
@@ -55,6 +59,21 @@ def test_advice_comes_with_weeks_only_and_names_what_the_machine_lacks(run):
     assert len(outlook.describe(run, 0, 0.99 * week)) == 1
     _, advice = outlook.describe(run, 0, 1.01 * week)
     assert "fewer steps" in advice and advice.endswith("or a GPU or TPU")
+
+
+def test_for_pictures_of_one_s_own_the_advice_is_a_config_that_takes_no_weeks(run):
+    folder = data.data_source(load("image_folder").data.to_dict() | {"path": "my pictures"})
+    run = run._replace(data=folder, name="image_folder")
+    advice = outlook.advice(run)
+    args = shlex.split(advice.partition("ddpm ")[2])
+    command = command_line.parse(["main", *positional.to_flags(args)])
+    assert command.config.data.path == "my pictures"
+    assert command.config.to_dict() | {"data": {}} == load("image_folder", "laptop").to_dict() | {
+        "data": {}
+    }
+    config_file.load(outlook.GPU)
+    other = outlook.advice(run._replace(name="image_folder-laptop"))  # which is the least there is
+    assert "image_folder" not in other and "fewer steps" in other
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,10 @@ OTHER = {  # of each value the one that it is changed to; numbers and switches t
     "data.channels": {3: 1},
     "data.background": {255: 0},
     "model.attention": lambda heights: (8,),
-    "model.multipliers": lambda each: (*each[:-1], each[-1] + 1),
+    "model.multipliers": lambda each: (1, 2) if each == "auto" else (*each[:-1], each[-1] + 1),
+    "model.channels": lambda width: 64 if width == "auto" else 2 * width,
+    "optimizer.warmup": lambda steps: 7 if steps == "auto" else 2 * steps,
+    "optimizer.ema_decay": lambda decay: 0.5 if decay == "auto" else 0.5 * decay,
     "model.dtype": {"auto": "bfloat16"},
     "model.classes": lambda classes: classes + 2,
     "train.on_nonfinite": {"stop": "skip"},
@@ -80,9 +83,10 @@ OTHER = {  # of each value the one that it is changed to; numbers and switches t
     "eval.quality.metrics": lambda names: ("support.own_code:SPREAD",),
 }
 for _section in ("train.grid", "sample"):
-    OTHER[f"{_section}.solver"] = {"ancestral": "ddim", "ddim": "ancestral"} | dict.fromkeys(
-        ("predictor_corrector", "annealed_langevin"), "euler_maruyama"
-    )
+    OTHER[f"{_section}.solver"] = dict.fromkeys(("ddim", "dpm_solver"), "ancestral") | {
+        "ancestral": "ddim",
+        **dict.fromkeys(("predictor_corrector", "annealed_langevin"), "euler_maruyama"),
+    }
     OTHER[f"{_section}.steps"] = lambda steps: 7
 OTHER["eval.steps"] = lambda steps: 7
 NAMED_BY = (  # what decides which other fields have a meaning

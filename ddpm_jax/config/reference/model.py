@@ -10,13 +10,16 @@ MODEL = Section(
         Field(
             "model.channels",
             "The channels of the first level.",
-            "an integer, 1 or more; norms have the paper's 32 groups if it is a multiple of 32",
+            "an integer, 1 or more; norms have the paper's 32 groups if it is a multiple of 32; `auto` for 32"
+            " on a CPU, else 64 for fewer than 1,000 pictures, 96 for fewer than 10,000, and 128",
         ),
         Field(
             "model.multipliers",
             "One number for each level: its channels are so many times `model.channels`. Each level has"
             " half the height and width of the one before.",
-            "a tuple of integers, 1 or more; of n levels, 2^(n - 1) must divide height and width",
+            "a tuple of integers, 1 or more; of n levels, 2^(n - 1) must divide height and width; `auto` for"
+            " levels down to a height of 4, on a CPU 8, with 1 for the first and for heights of 128 or more,"
+            " and 2 for the others",
         ),
         Field(
             "model.blocks",

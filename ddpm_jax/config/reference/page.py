@@ -20,9 +20,10 @@ A config is a Python file with these fields; `--config.FIELD=VALUE` changes any 
 
 - **Default** is the value in `configs/cifar10.py`, the paper's run, or in the config named there; the next column has
   that of `digits.py` where it is another. Other configs differ from these two in a few fields.
-- **`auto`** stands for a value that fits itself to the run: attention to the image size, numbers of steps to T, the
-  dtype to the device. Any value of the field's own may stand in its place. `config.json` stores what it became, which
-  a resumed run keeps; only `model.dtype` stays `auto` and follows the device.
+- **`auto`** stands for a value that fits itself to the run: the network to the pictures and the device, numbers of
+  sampling steps to T, the warm-up and the EMA to `train.steps`, the dtype to the device. Any value of the field's own may
+  stand in its place, and `auto` in the place of any value of these fields. `config.json` stores what it became, which a
+  resumed run keeps; only `model.dtype` stays `auto` and follows the device.
 - **(r)** marks the fields that may change when a run is resumed. Another value of any other field is refused, and
   named, once the run has trained.
 - Types are checked: `1e5` is not an integer, and `True` is not a number. On the command line a tuple is written in

@@ -12,7 +12,8 @@ OPTIMIZER = Section(
         Field(
             "optimizer.warmup",
             "Steps in which the learning rate grows linearly from 0.",
-            "an integer, 0 or more; `0` for no warm-up",
+            "an integer, 0 or more; `0` for no warm-up; `auto` for a twenty-fifth of `train.steps`, at most"
+            " 5000",
         ),
         Field(
             "optimizer.b1",
@@ -33,7 +34,8 @@ OPTIMIZER = Section(
             "optimizer.ema_decay",
             "The decay per step of the EMA, which samples and measurements use. It starts from the"
             " initial parameters.",
-            "a number, 0 or more and below 1",
+            "a number, 0 or more and below 1; `auto` for an average over a twelfth of `train.steps`, at most"
+            " 0.9999",
         ),
     ),
 )
