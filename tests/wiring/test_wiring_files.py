@@ -10,7 +10,7 @@ from support import loud
 
 from ddpm_jax.codec import measure
 from ddpm_jax.codec.commands import calibrate, inputs
-from ddpm_jax.evaluation import bound, evaluate, follow, quality, quality_file
+from ddpm_jax.evaluation import bound, evaluate, follow, history_figure, quality, quality_file
 from ddpm_jax.figures import latents, program, trajectories
 from ddpm_jax.losses.bound import Bound
 from ddpm_jax.metrics import frechet
@@ -222,7 +222,7 @@ def test_the_best_checkpoint_is_the_highest_of_scores_and_the_lowest_of_distance
             quality_file.write(run, step, found)
 
     monkeypatch.setattr(evaluate, "evaluate", evaluated)
-    monkeypatch.setattr(follow, "draw", lambda *args: None)
+    monkeypatch.setattr(history_figure, "draw", lambda *args: None)
     follow.follow(run)
     best = run.directory / "best"
     assert json.loads((best / "best.json").read_text()) == {"step": wanted, name: values[wanted]}
