@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
@@ -14,13 +15,12 @@ from ddpm_jax.diffusion import Images
 from ddpm_jax.figures import trajectories
 from ddpm_jax.figures.trajectories import TrainedRun, Walk
 from ddpm_jax.runtime import animation, plotting
+from ddpm_jax.runtime import images as image_output
 from ddpm_jax.runtime.plotting import Cells, Figure, Film, Raster
 from ddpm_jax.samplers import loop
 
 FRAMES = 44  # at most, so that a GIF of digits stays below 1.5 MB and one of 32x32 below 4
-PIXELS = (
-    8 * 32 * 32
-)  # of all images of a panel, before they are enlarged: few large ones, or more small ones
+PIXELS = 8 * 32 * 32  # of all images of a panel before enlargement: a few large or many small ones
 IMAGES = 16  # of a panel at most
 SIDE = 320  # pixels: images are enlarged until a panel is nearly as wide
 EASE = 1.5  # the exponent by which steps per frame shrink towards the image, where details appear
@@ -28,8 +28,7 @@ EACH, FIRST, LAST = 80, 800, 4000  # milliseconds
 GRIDS = 3  # of training, of which a film is made
 GRID_FRAMES = 24  # at most
 GRID_EACH = 400  # milliseconds
-GRID_SIDE = 640  # pixels of a grid at most; larger ones are shrunk
-SMALL = 32  # pixels: images of fewer are enlarged in the file of a grid, and keep their sharp edges
+GRID_SIDE = 512  # pixels, which grids come near to by whole numbers: enlarged, or shrunk
 Pairs = Float[Array, "b h w pair"]
 
 
@@ -44,7 +43,7 @@ def film(trained: TrainedRun) -> Figure:
     films = {"": sampling_film(x_t, x_0_hat, times)}
     grids = training_grids(trained)
     if len(grids) >= GRIDS:
-        films["-training"] = training_film(grids, exact=max(trained.run.model.shape[:2]) < SMALL)
+        films["-training"] = training_film(grids)
     facts = {"images": count, "numbers": list(range(count)), "times": times}
     return Figure({}, facts | {"training_steps": [grid.step for grid in grids]}, films)
 
@@ -122,21 +121,25 @@ def training_grids(trained: TrainedRun) -> list[TrainingGrid]:
         for path in (trained.run.directory / "samples").glob("*-grid.png")
         if (step := path.name.removesuffix("-grid.png")).isdecimal() and int(step) <= trained.step
     }
-    grids = []
-    for step in sorted(paths):
-        picture = Image.open(io.BytesIO(paths[step].read_bytes())).convert("RGB")
-        picture = picture.reduce(-(-max(picture.size) // GRID_SIDE))
-        grids.append(TrainingGrid(step, np.asarray(picture)))
-    grids = [grid for grid in grids if grid.picture.shape == grids[-1].picture.shape]
-    chosen = np.linspace(0, len(grids) - 1, min(len(grids), GRID_FRAMES)).round().astype(int)
-    return [grids[i] for i in chosen]
+    steps = sorted(paths)
+    chosen = np.linspace(0, len(steps) - 1, min(len(steps), GRID_FRAMES)).round().astype(int)
+    grids = [TrainingGrid(steps[i], read_grid(paths[steps[i]])) for i in chosen]
+    return [grid for grid in grids if grid.picture.shape == grids[-1].picture.shape]
 
 
-def training_film(grids: list[TrainingGrid], exact: bool) -> Film:
+def read_grid(path: epath.Path) -> Raster:
+    """Returns a grid of a file before its enlargement, shrunk if it is larger than a film."""
+    with Image.open(io.BytesIO(path.read_bytes())) as file:
+        picture = Image.fromarray(image_output.original(np.asarray(file.convert("RGB"))))
+    return np.asarray(picture.reduce(-(-max(picture.size) // GRID_SIDE)))
+
+
+def training_film(grids: list[TrainingGrid]) -> Film:
     """The sample grids, which are of the same noise, one after the other."""
+    scale = max(1, GRID_SIDE // max(grids[-1].picture.shape))
     return Film(
-        frames=[grid.picture for grid in grids],
+        frames=[grid.picture.repeat(scale, axis=0).repeat(scale, axis=1) for grid in grids],
         captions=[f"step {grid.step:,}" for grid in grids],
         milliseconds=animation.hold_ends(len(grids), GRID_EACH, GRID_EACH, LAST),
-        exact=exact,
+        exact=scale > 1,
     )

@@ -14,6 +14,8 @@ from ddpm_jax.figures.trajectories import TrainedRun, Walk
 from ddpm_jax.metrics import frechet, inception_score, metric
 from ddpm_jax.metrics.features import Space, Statistics
 from ddpm_jax.run import sampling
+from ddpm_jax.run.run import Run
+from ddpm_jax.runtime import images as image_output
 from ddpm_jax.runtime import plotting
 from ddpm_jax.runtime.plotting import Cells, Figure, Header, Line, Plot
 
@@ -42,14 +44,26 @@ def grid_size(trained: TrainedRun) -> int:
 
 
 def grid(trained: TrainedRun) -> Figure:
-    """The first samples of the run's own sampler in a square, without selection."""
+    """The first samples of the run's own sampler, without selection; with classes, each in rows of its own."""
     images = first_samples(trained, grid_size(trained))
-    columns = math.ceil(math.sqrt(len(images)))
-    rows = -(-len(images) // columns)
-    cells = np.full((rows * columns, *images.shape[1:]), 255, np.uint8)
-    cells[: len(images)] = images
-    figure = plotting.sheet(cells.reshape(rows, columns, *images.shape[1:]), [], [])
+    classes = sampling.classes_in_turn(trained.run.model, trained.run.sample.chain)
+    places = image_output.layout(len(images), classes)
+    with_empty = np.concatenate([images, np.full_like(images[:1], 255)])
+    rows = class_names(trained.run, places, classes)
+    figure = plotting.sheet(with_empty[places], rows, [])
     return Figure({"": figure}, {"images": len(images), "numbers": list(range(len(images)))})
+
+
+def class_names(run: Run, places: image_output.Places, classes: int) -> list[str]:
+    """Returns the texts beside the rows of a grid: the name of each class at its first row; [] without classes."""
+    if (
+        not classes
+        or (places % classes != places[:, :1] % classes)[places != image_output.EMPTY].any()
+    ):
+        return []
+    names = run.labels if run.labels and len(run.labels) == classes else range(classes)
+    each = len(places) // classes
+    return [f"{names[i // each]}" if i % each == 0 else "" for i in range(len(places))]
 
 
 def progressive(trained: TrainedRun) -> Figure:

@@ -85,6 +85,11 @@ def class_count(model: Model, chain: runs.Chain) -> int:
     return (chain.guide.model if chain.guide else model).network.classes
 
 
+def classes_in_turn(model: Model, chain: runs.Chain) -> int:
+    """Returns n if image i is of class i modulo n; 0 if images have one class or none."""
+    return class_count(model, chain) if chain.label == runs.ALL else 0
+
+
 def weight_digests(params: Any, chain: runs.Chain) -> digest.Record:
     """Returns the digests of the parameters that samples depend on: the network's and the classifier's."""
     return digest.record((params, chain.guide and chain.guide.params))
@@ -136,7 +141,8 @@ def write_samples(run: Run, step: int, params: Any) -> Bytes:
         )
         images = np.concatenate([part["images"] for part in parts])[: settings.count]
         image_output.write_npz(folder / f"{name}.npz", images)
-        image_output.write_png(folder / f"{name}.png", image_output.grid(images[:256]))
+        classes = classes_in_turn(run.model, chain)
+        image_output.write_png(folder / f"{name}.png", image_output.grid(images[:256], classes))
     console.say(f"samples  {folder / name}.npz, .png")
     return images
 

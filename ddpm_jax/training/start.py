@@ -1,16 +1,22 @@
 """What training starts from: a checkpoint or initial weights, and what is said of the run."""
 
 import jax
+import numpy as np
 from absl import logging
 from clu import parameter_overview
+from jaxtyping import Int
 
+from ddpm_jax.datasets import batches, pixels
+from ddpm_jax.datasets.source import Indices, Source
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.distributed import mesh
+from ddpm_jax.run import sampling
 from ddpm_jax.run import state as states
 from ddpm_jax.run.run import Run
 from ddpm_jax.run.state import TrainState
-from ddpm_jax.runtime import checkpoint, console
+from ddpm_jax.runtime import checkpoint, console, images
 
+LABELS = 20  # labels read for each image that is shown
 MAX_SIGNAL = 0.01  # the signal-to-noise ratio of x_T up to which it passes for noise
 
 
@@ -52,3 +58,28 @@ def describe_signal(sched: Schedule) -> str:
         f" {sched.T}, alpha_bar_T = {alpha_bar:.3g}), but samples start from noise; raise T, or the"
         " schedule's noise at T"
     )
+
+
+def show_images(run: Run, source: Source) -> None:
+    """Writes samples/training-images.png: the first training images, as they are trained on, like a sample grid."""
+    path = run.directory / "samples" / "training-images.png"
+    if not run.train.sample_every or path.exists():
+        return
+    count = min(run.train.grid.count, source.count)
+    classes = sampling.classes_in_turn(run.model, run.train.grid.chain)
+    order = batches.batch_indices(source.count, run.seed, min(LABELS * count, source.count), 0)
+    chosen = take_in_turn(order, source.labels(order), count, classes) if classes else None
+    if chosen is None:
+        chosen, classes = order[:count], 0
+    shown = pixels.stretch(source.read(chosen), source.levels)
+    images.write_png(path, images.grid(shown, classes))
+
+
+def take_in_turn(
+    order: Indices, labels: Indices, count: int, classes: int
+) -> Int[np.ndarray, " count"] | None:
+    """Returns 'count' of the indices, number i of class i modulo 'classes'; None if a class has too few."""
+    places = [np.flatnonzero(labels == label) for label in range(classes)]
+    if any(len(each) < -(-(count - label) // classes) for label, each in enumerate(places)):
+        return None
+    return order[[places[i % classes][i // classes] for i in range(count)]]

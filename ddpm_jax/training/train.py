@@ -77,7 +77,8 @@ def grid_program(run: Run) -> Callable[[TrainState], image_output.Grid]:
     def draw(state: TrainState) -> image_output.Grid:
         params = sampling.program_inputs(run, states.ema(run, state), run.train.grid.chain, numbers)
         images = mesh.fetch(sample(params, keys))
-        return image_output.grid(pixels.quantize(images[:count], run.model.levels))
+        classes = sampling.classes_in_turn(run.model, run.train.grid.chain)
+        return image_output.grid(pixels.quantize(images[:count], run.model.levels), classes)
 
     return draw
 
@@ -98,6 +99,7 @@ def train(run: Run) -> None:
     record.write(run.directory, run.config, run.model.shape, run.model.levels, labels)
     if labelled and not class_names.are_numbers(source.names):
         console.say(f"labels   {class_names.table(source.names)}")
+    start.show_images(run, source)
     step_fn, draw = compiled_step(run), grid_program(run)
     rows = mesh.local_rows(settings.batch_size)
     keep = (settings.keep, settings.keep_every, settings.keep_best)

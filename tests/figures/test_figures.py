@@ -32,7 +32,7 @@ from ddpm_jax.figures import (
 from ddpm_jax.figures.trajectories import TrainedRun, Walk
 from ddpm_jax.metrics import features
 from ddpm_jax.run import sampling, state
-from ddpm_jax.runtime import plotting, signals
+from ddpm_jax.runtime import images, plotting, signals
 from ddpm_jax.training import train
 
 IN_ALL = [name for name, entry in program.FIGURES.items() if entry.in_all]
@@ -424,6 +424,16 @@ def test_the_grid_takes_samples_that_are_there(digits, folder, trained, monkeypa
     np.testing.assert_array_equal(
         made, pixels.quantize(draw_samples(trained(), np.arange(8)), trained().run.model.levels)
     )
+
+
+def test_rows_of_a_grid_are_named_after_their_class(loud_run):
+    run = loud_run("conditional")
+    names = [f"{name}" for name in range(10)]
+    assert samples.class_names(run, images.layout(20, 10), 10) == names
+    twice = images.layout(250, 10)
+    assert samples.class_names(run, twice, 10) == [x for name in names for x in (name, "")]
+    assert samples.class_names(run, images.layout(10, 10), 10) == []  # classes in one row
+    assert samples.class_names(run, images.layout(20), 0) == []
 
 
 def test_a_stopped_call_goes_on_where_it_was(trained, monkeypatch):

@@ -141,12 +141,19 @@ def test_training_s_grids_are_a_film_in_the_order_of_their_steps(tmp_path):
     assert len(many) == film.GRID_FRAMES and many[0] == 3 and many[-1] == 1099
 
 
-def test_a_large_grid_is_shrunk_by_a_whole_number(tmp_path):
-    class Stub:
-        directory = epath.Path(tmp_path)
-
-    large = np.random.default_rng(0).integers(0, 256, (1500, 900, 3), dtype=np.uint8)
-    images.write_png(epath.Path(tmp_path) / "samples" / "7-grid.png", large)
-    (grid,) = film.training_grids(film.TrainedRun(Stub, 7, *3 * [None]))
+def test_a_grid_is_enlarged_or_shrunk_by_whole_numbers(tmp_path):
+    """Whatever it was enlarged by in its file."""
+    path = epath.Path(tmp_path) / "grid.png"
+    rng = np.random.default_rng(0)
+    large = rng.integers(0, 256, (1500, 900, 3), dtype=np.uint8)
+    images.write_png(path, large)
     means = large.reshape(500, 3, 300, 3, 3).mean((1, 3))
-    np.testing.assert_allclose(grid.picture, means, atol=1.0)
+    np.testing.assert_allclose(film.read_grid(path), means, atol=1.0)
+    small = rng.integers(0, 256, (71, 60, 1), dtype=np.uint8)
+    images.write_png(path, small)
+    with Image.open(path) as file:
+        assert file.size == (600, 710)
+    np.testing.assert_array_equal(film.read_grid(path)[..., :1], small)
+    made = film.training_film([film.TrainingGrid(1, film.read_grid(path))])
+    np.testing.assert_array_equal(made.frames[0][..., :1], small.repeat(7, 0).repeat(7, 1))
+    assert made.exact

@@ -3,9 +3,11 @@
 Raw weights are NaN here, so that whatever takes them for their average gives no images at all.
 """
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import tiny_config
+from PIL import Image
 from support import by_hand, loud
 
 from ddpm_jax.config import guide
@@ -77,8 +79,24 @@ def test_a_classifier_guides_by_its_own_average_without_dropout_and_by_label_i(r
 
 
 def test_training_s_grid_is_of_the_average_and_the_first_samples(run_of_average):
-    run = run_of_average("conditional", **{"train.grid.count": 3})
+    """Each class has a row of its own."""
+    run = run_of_average("conditional", **{"train.grid.count": 22})
     _, current, _ = state.read_newest(run)
-    denoise = by_hand.denoiser(run, by_hand.average(run), np.arange(3))
-    expected = by_hand.samples(run, denoise, np.arange(3), seed=5)
-    assert_same(train.grid_program(run)(current), images.grid(expected))
+    denoise = by_hand.denoiser(run, by_hand.average(run), np.arange(22) % 10)
+    expected = by_hand.samples(run, denoise, np.arange(22), seed=5)
+    assert_same(train.grid_program(run)(current), images.grid(expected, classes=10))
+
+
+@pytest.mark.parametrize("label, classes", [(-1, 10), (3, 0)])
+def test_the_grid_of_samples_of_all_classes_has_a_row_for_each(
+    loud_run, monkeypatch, label, classes
+):
+    fields = {"sample.count": 22, "sample.batch_size": 22, "sample.label": label}
+    run = loud_run("conditional", **fields)
+    x_0 = jnp.linspace(-1.0, 1.0, 22 * 64).reshape(22, 8, 8, 1)
+    monkeypatch.setattr(sampling, "draw_batch", lambda *_: x_0)
+    made = sampling.write_samples(run, 4, {})
+    (path,) = (run.directory / "samples").glob("*.png")
+    with Image.open(path) as file:
+        found = images.original(np.asarray(file)[..., None])
+    np.testing.assert_array_equal(found, images.grid(made, classes))

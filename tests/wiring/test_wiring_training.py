@@ -138,6 +138,7 @@ def test_training_logs_draws_and_saves_as_often_as_the_config_says(
         int(path.name.split("-")[0]) for path in run.directory.glob("samples/*-grid.png")
     )
     assert grids == [6, 9, 11]
+    assert (run.directory / "samples" / "training-images.png").exists()
     assert checkpoint.list_steps(run.checkpoints) == [4, 8, 11]
     assert [len(batch.images) for batch in batches_seen] == [24] * 7
 
