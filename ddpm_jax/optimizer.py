@@ -73,10 +73,15 @@ def ema_params(opt_state: Any) -> Params:
     return optax.tree.get(opt_state, "ema")
 
 
+def count_updates(opt_state: Any) -> int:
+    """Returns the number of updates that the optimiser has made; skipped steps make none."""
+    _, updates = optax.tree.get_all_with_path(opt_state, "count")[0]
+    return int(updates)
+
+
 def initial_share(opt_state: Any, decay: float) -> float:
     """Returns the weight, decay^updates, that the initial parameters still have in the EMA."""
-    _, updates = optax.tree.get_all_with_path(opt_state, "count")[0]
-    return decay ** int(updates)
+    return decay ** count_updates(opt_state)
 
 
 def warm_up(learning_rate: float, steps: int) -> optax.Schedule:

@@ -16,8 +16,9 @@ from ddpm_jax.run import model as models
 from ddpm_jax.run import run as runs
 from ddpm_jax.run import state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import console, digest, files, resumable
+from ddpm_jax.runtime import console, digest, files, metrics_log, resumable
 
+PARTS = "rate", "distortion"
 Values = Float64[np.ndarray, " n"]
 
 
@@ -59,6 +60,9 @@ def likelihood(run: Run, split: str, images: int) -> None:
         }
         record = summary(values) | origin | {"terms": terms(values, strata)}
         files.write_json(path, record)
+    part = files.file_name_part(split)
+    numbers = {f"{run.prefix}{name}_{part}": record[name] for name in ("bits_per_dim", *PARTS)}
+    metrics_log.write_measurement(run.directory, step, numbers)
     bits, error = (record[name] for name in ("bits_per_dim", "standard_error"))
     console.say(f"{split} bound  {bits:.3f} bits/dim ({count} images, {steps} of {T} steps)")
     console.say(

@@ -26,7 +26,7 @@ from ddpm_jax.metrics.features import Bytes, Embedding, Space
 from ddpm_jax.metrics.metric import Metric, Value
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import console, files, user_code
+from ddpm_jax.runtime import console, files, metrics_log, user_code
 
 FEW = 10_000  # samples, below which a Frechet distance depends strongly on their number
 
@@ -60,6 +60,9 @@ def quality(run: Run) -> None:
         "seconds": round(time.monotonic() - started, 1),
     }
     quality_file.write(run, step, record)
+    if not settings.path:  # else the samples are not the step's
+        scores = {f"{run.prefix}{name}": value for name, value in record["scores"].items()}
+        metrics_log.write_measurement(run.directory, step, scores)
     print_values(values, len(images))
 
 

@@ -108,6 +108,13 @@ def ema(run: Run, state: TrainState) -> Any:
     return mesh.gather(run.layout, optimizer.ema_params(state.opt_state))
 
 
+def learning_rate(run: Run, state: TrainState) -> float:
+    """Returns the learning rate of the newest update."""
+    section = run.config["optimizer"]
+    schedule = optimizer.warm_up(section["learning_rate"], section["warmup"])
+    return float(schedule(max(optimizer.count_updates(state.opt_state) - 1, 0)))
+
+
 def read_newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
     """Returns the newest intact checkpoint's step and state, and the newer steps that are damaged."""
     return checkpoint.restore_newest(run.checkpoints, abstract(run), console.say)

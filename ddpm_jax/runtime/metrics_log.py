@@ -85,6 +85,26 @@ def writer(directory: epath.Path, step: int) -> Writer:
     return Writer(metrics, rows, events)
 
 
+def write_measurement(directory: epath.Path, step: int, numbers: Mapping[str, float]) -> None:
+    """Adds numbers that were measured of a step's checkpoint to TensorBoard.
+
+    They are a series beside training's, the folder eval/, since TensorBoard follows one writer in a folder.
+    """
+    if not mesh.is_first_process():
+        return
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+
+    (directory / "eval").mkdir(parents=True, exist_ok=True)
+    suffix = (
+        f".{time.time_ns()}"  # a file's own name has seconds, and a second file would replace it
+    )
+    events = EventsWriter(str(directory / "eval" / "events"), filename_suffix=suffix)
+    for name, value in numbers.items():
+        events.write_event(make_event(step=step, summary=summary.scalar(name, value)))
+    events.close()
+
+
 def make_event(**fields: Any) -> Any:
     """Returns a TensorBoard event at the present time."""
     from tensorboardX.proto import event_pb2

@@ -130,6 +130,7 @@ def train(run: Run) -> None:
             if cadence.is_logged(step, settings.log_every):
                 scalars = window_means(check_finite(run, source, state))
                 loss = scalars.get("loss", loss)
+                scalars["learning_rate"] = states.learning_rate(run, state)
                 state = states.reset_window(run, state)
                 scalars |= speed(rate, step, settings.batch_size)
                 writer.write_scalars(step, scalars)

@@ -7,7 +7,7 @@ import pytest
 from conftest import load
 from etils import epath
 from PIL import Image
-from support import own_code
+from support import events, own_code
 from support.stub import stubbed
 
 from ddpm_jax.config import build
@@ -83,6 +83,7 @@ def test_noise_is_far_and_the_reference_is_computed_once(tiny, trained, tmp_path
     monkeypatch.undo()
     quality.quality(run)  # a damaged one is made again
     assert record(trained)["scores"] == scores
+    assert not events.scalars(trained / "eval")  # no samples of this step
 
 
 def test_its_own_samples_are_drawn_once(tiny, trained, capsys):
@@ -91,6 +92,9 @@ def test_its_own_samples_are_drawn_once(tiny, trained, capsys):
     assert (trained / "samples" / "2-ancestral-8-12-seed0.npz").exists()
     found = record(trained)
     assert found["sampler"] == "ancestral-8" and found["weights"] == "ema" and found["seed"] == 0
+    shown = {name: (step, value) for step, name, value in events.scalars(trained / "eval")}
+    score = found["scores"]["frechet_pixels_12_train"]
+    assert shown["frechet_pixels_12_train"] == (2, pytest.approx(score))
     said = capsys.readouterr().out
     assert "sampling 12 images" in said and "12 samples is a small set" in said
     quality.quality(run)

@@ -1,23 +1,11 @@
 """What a run leaves for TensorBoard, and rows that a bad disk has changed."""
 
-import struct
-
 import numpy as np
 import pytest
 from etils import epath
-from tensorboardX.proto import event_pb2
+from support.events import events, scalars
 
 from ddpm_jax.runtime import metrics_log
-
-
-def events(folder):
-    """Of all event files, in order; TFRecord: length, its checksum, content, its checksum."""
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        content, place = path.read_bytes(), 0
-        while place < len(content):
-            (length,) = struct.unpack_from("<Q", content, place)
-            yield event_pb2.Event.FromString(content[place + 12 : place + 12 + length])
-            place += 12 + length + 4
 
 
 def test_scalars_images_and_the_restart_are_there_at_once(tmp_path):
@@ -33,6 +21,23 @@ def test_scalars_images_and_the_restart_are_there_at_once(tmp_path):
     starts = [each.step for each in found if each.HasField("session_log")]
     assert starts == [1]
     writer.close()
+
+
+def test_what_is_measured_is_a_series_of_its_own_beside_trainings(tmp_path):
+    """Of one folder TensorBoard reads the newest file only, and training, which restarts, drops what is later."""
+    folder = epath.Path(tmp_path)
+    writer = metrics_log.writer(folder, 0)
+    metrics_log.write_measurement(folder, 4, {"bits_per_dim_test": 2.5})
+    metrics_log.write_measurement(folder, 2, {"fid_12": 31.0, "kid_12": 0.5})
+    writer.write_scalars(5, {"loss": 0.25})
+    writer.close()
+    assert scalars(tmp_path) == [(5, "loss", 0.25)]
+    assert sorted(scalars(tmp_path / "eval")) == [
+        (2, "fid_12", 31.0),
+        (2, "kid_12", 0.5),
+        (4, "bits_per_dim_test", 2.5),
+    ]
+    assert [path.name for path in tmp_path.glob("*.jsonl")] == ["metrics.jsonl"]
 
 
 def test_rows_that_cannot_be_read_are_dropped_and_the_others_kept_as_they_are(tmp_path):

@@ -9,6 +9,7 @@ import optax
 import pytest
 from etils import epath
 from PIL import Image
+from support import events
 from support.training import assert_equal, leaves, newest, stub_of, trained
 
 from ddpm_jax import diffusion, optimizer, sde
@@ -131,6 +132,10 @@ def test_steps_that_are_not_finite_are_skipped_where_asked_for_and_counted(tiny,
     assert [row.get("skipped", 0) for row in logged] == [sum(bad[i:j]) for i, j in windows]
     assert all(np.isfinite(row.get("loss", 0.0)) for row in logged)
     assert int(final.opt_state[0].count) == 12 - sum(bad)
+    counts = [step - sum(bad[:step]) for step in (1, 2, 4, 8, 12)]  # a skipped step is no update
+    rate = tiny.optimizer.learning_rate
+    expected = [rate * min(max(count - 1, 0) / tiny.optimizer.warmup, 1) for count in counts]
+    assert [row["learning_rate"] for row in logged] == pytest.approx(expected)
     assert all(np.isfinite(leaf).all() for leaf in leaves(final))
     assert not list(tmp_path.glob("nonfinite-*"))
 
@@ -155,10 +160,15 @@ def test_train_stop_train_is_train_bit_for_bit(tiny, tmp_path, capsys):
     assert "resuming from step 3" in said and "x_T is not noise" in said  # its T is 8
     assert_equal(parts, trained(stub_of(tiny, tmp_path / "parts")))  # it is finished: nothing moves
     timeless = [
-        [{k: row[k] for k in ("step", "loss", "grad_norm")} for row in rows(tmp_path / name)]
+        [
+            {k: row[k] for k in ("step", "loss", "grad_norm", "learning_rate")}
+            for row in rows(tmp_path / name)
+        ]
         for name in ("whole", "parts")
     ]
     assert timeless[0] == timeless[1] and [row["step"] for row in timeless[0]] == [1, 2, 4, 6]
+    shown = {(step, name) for step, name, _ in events.scalars(tmp_path / "whole")}
+    assert {(2, "learning_rate"), (4, "learning_rate"), (6, "learning_rate")} <= shown
 
 
 def test_rows_logged_after_the_checkpoint_are_not_doubled(tiny, tmp_path):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import loud
+from support import events, loud
 
 from ddpm_jax.codec import measure
 from ddpm_jax.codec.commands import calibrate, inputs
@@ -101,6 +101,9 @@ def test_files_of_raw_weights_do_not_pass_for_the_averages(loud_run, monkeypatch
         assert found["weights"] == each.weights
         assert program.facts(each, loud.STEP)["weights"] == each.weights
     assert follow.settings(raw) != follow.settings(run)
+    shown = {(step, name) for step, name, _ in events.scalars(run.directory / "eval")}
+    kinds = "bits_per_dim_test", "rate_test", "distortion_test"
+    assert shown == {(loud.STEP, f"{start}{kind}") for start in ("", "raw-") for kind in kinds}
     names = {path.name for path in (run.directory / "eval").glob("*.json")}
     assert names == {
         f"4-{weights}{name}.json"
