@@ -6,8 +6,9 @@ import numpy as np
 
 from ddpm_jax.evaluation import results
 from ddpm_jax.evaluation.results import Measurement
+from ddpm_jax.run import run as runs
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import plotting
+from ddpm_jax.runtime import figure_files, plotting
 from ddpm_jax.runtime.plotting import Line, Mark, Plot
 
 # FID of tqch/ddpm-torch's CIFAR-10 run, a faithful one (its README): 50,000 samples against the training set.
@@ -37,7 +38,9 @@ def draw(run: Run, rows: Mapping[int, Mapping[str, float]], name: str, best: int
         text = f"best: {rows[best][name]:.4g} at step {best:,}"
         mark = Mark(best, rows[best][name], text) if each == name else None
         panels.append(Plot("training step", axis_label(run, each, measured[-1]), lines, mark=mark))
-    plotting.save(run.directory / "figures" / f"{run.prefix}history", plotting.plots(panels))
+    title = runs.title(run, "evaluated checkpoints", steps[-1], run.sample.chain.name)
+    path = run.directory / "figures" / f"{run.prefix}history"
+    figure_files.save(path, plotting.plots(panels), title)
 
 
 def axis_label(run: Run, name: str, measurement: Measurement | None) -> str:

@@ -172,7 +172,8 @@ def nearest(trained: TrainedRun) -> Figure:
         shown = search(trained, source, queries, other, WHOLE, NEIGHBOURS)
         page, facts[other.name] = nearest_in(trained, source, other, queries, shown)
         pages[f"-{other.name}"] = page
-    return Figure(pages, facts)
+    note = f"near copies: {copies['share']:.1%} of {len(images)} samples" if copies else ""
+    return Figure(pages, facts, note=note)
 
 
 def measured_samples(trained: TrainedRun) -> Bytes:

@@ -21,38 +21,49 @@ from ddpm_jax.figures.trajectories import TrainedRun
 from ddpm_jax.run import run as runs
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import animation, console, files, plotting, resumable, signals
+from ddpm_jax.runtime import animation, console, figure_files, files, resumable, signals
 from ddpm_jax.runtime.plotting import Figure
 
 
 class Entry(NamedTuple):
-    """A value of --figures: its function, and a check that raises ValueError before anything is drawn.
+    """A value of --figures: its function, its title, and a check that raises ValueError before anything is drawn.
 
     'all' excludes figures that are not in the paper: they compile a program per point, need a certain
     kind of network, or are films.
     """
 
     draw: Callable[[TrainedRun], Figure]
+    title: str
     check: Callable[[Run], None] = lambda run: None
     in_all: bool = True
 
 
 ALL = "all"
 FIGURES = {
-    "forward": Entry(forward.forward),
-    "grid": Entry(samples.grid),
-    "progressive": Entry(samples.progressive),
-    "rate_distortion": Entry(rate_distortion.rate_distortion, rate_distortion.check),
-    "shared_latents": Entry(latents.shared_latents),
-    "interpolation": Entry(latents.interpolation, latents.check),
-    "coarse_to_fine": Entry(latents.coarse_to_fine, latents.check),
-    "nearest": Entry(nearest.nearest, nearest.check),
-    "solvers": Entry(solvers.solvers, solvers.check, in_all=False),
-    "guidance": Entry(guidance.guidance, guidance.check, in_all=False),
-    "inversion": Entry(inversion.inversion, inversion.check, in_all=False),
-    "compression": Entry(compression.compression, compression.check, in_all=False),
-    "ode": Entry(ode.ode, ode.check, in_all=False),
-    "film": Entry(film.film, in_all=False),
+    "forward": Entry(forward.forward, "the forward process"),
+    "grid": Entry(samples.grid, "samples"),
+    "progressive": Entry(samples.progressive, "x_0-hat on the way to samples"),
+    "rate_distortion": Entry(
+        rate_distortion.rate_distortion, "rate and distortion", rate_distortion.check
+    ),
+    "shared_latents": Entry(latents.shared_latents, "samples that share x_t"),
+    "interpolation": Entry(
+        latents.interpolation, "interpolation between real images", latents.check
+    ),
+    "coarse_to_fine": Entry(
+        latents.coarse_to_fine, "interpolation after fewer and fewer steps of noise", latents.check
+    ),
+    "nearest": Entry(nearest.nearest, "the nearest training images", nearest.check),
+    "solvers": Entry(solvers.solvers, "solvers in few steps", solvers.check, in_all=False),
+    "guidance": Entry(guidance.guidance, "scales of guidance", guidance.check, in_all=False),
+    "inversion": Entry(
+        inversion.inversion, "images to latents and back", inversion.check, in_all=False
+    ),
+    "compression": Entry(
+        compression.compression, "compressed files", compression.check, in_all=False
+    ),
+    "ode": Entry(ode.ode, "the probability-flow ODE", ode.check, in_all=False),
+    "film": Entry(film.film, "from noise to image", in_all=False),
 }
 
 
@@ -114,11 +125,13 @@ def draw(trained: TrainedRun, name: str) -> None:
         console.say(str(error))
         return
     path = run.directory / "figures" / f"{step}-{run.prefix}{name}"
+    record = {"figure": name, **facts(run, step), **figure.facts}
+    what = "; ".join(filter(None, [FIGURES[name].title, figure.note]))
     for suffix, page in figure.pages.items():
-        plotting.save(path.with_name(path.name + suffix), page)
+        title = runs.title(run, what, step, record["solver"])
+        figure_files.save(path.with_name(path.name + suffix), page, title)
     for suffix, frames in figure.films.items():
         animation.save(path.with_name(path.name + suffix), frames)
-    record = {"figure": name, **facts(run, step), **figure.facts}
     files.write_json(path.with_name(f"{path.name}.json"), record)
     formats = (".png, .pdf, " if figure.pages else "") + (".gif, .webp, " if figure.films else "")
     console.say(f"figure   {path}{formats}.json")

@@ -15,7 +15,7 @@ from ddpm_jax.report.comparison import Side
 from ddpm_jax.run import run as runs
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import console, files, paths, plotting, resumable, signals
+from ddpm_jax.runtime import console, figure_files, files, paths, plotting, resumable, signals
 
 IMAGES = 8  # samples of each run
 
@@ -42,10 +42,10 @@ def compare(runs: list[Run], output: str | None) -> None:
     sheet = plotting.sheet(
         np.stack(comparison.equal_sizes(images)), [side.name for side in sides], []
     )
-    plotting.save(folder / "samples", sheet)
+    figure_files.save(folder / "samples", sheet)
     panels = comparison_table.panels(sides, found)
     if panels:
-        plotting.save(folder / "curves", plotting.plots(panels))
+        figure_files.save(folder / "curves", plotting.plots(panels))
     files.write(folder / "compare.html", compare_page.page(sides, found, folder, seed))
     console.say(comparison_table.markdown(sides, found))
     console.say(f"compared {folder}/compare.html, .md, .json, curves and samples as .png and .pdf")

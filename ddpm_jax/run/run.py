@@ -137,3 +137,10 @@ class Run(NamedTuple):
 def rounding(run: Run) -> tuple[str, int, str]:
     """Returns what changes only the last digits of a run's numbers: dtype, device count and backend."""
     return jnp.dtype(run.model.network.dtype).name, run.mesh.size, jax.default_backend()
+
+
+def title(run: Run, what: str, step: int, sampler: str | list[str]) -> str:
+    """Returns the title of a figure of a run: what it shows, the run's name, the step, weights and sampler."""
+    parts = [what, run.directory.name or run.name, f"step {step:,}"]
+    parts += [f"{run.weights} weights"] if run.weights != "ema" else []
+    return " · ".join([*parts, sampler] if isinstance(sampler, str) else parts)

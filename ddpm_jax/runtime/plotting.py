@@ -9,10 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from etils import epath
 from jaxtyping import UInt8
-
-from ddpm_jax.runtime import files
 
 Page = Any  # a matplotlib Figure
 Cells = UInt8[np.ndarray, "rows columns h w c"]
@@ -67,6 +64,7 @@ class Figure(NamedTuple):
     pages: Mapping[str, Page]
     facts: dict[str, Any]
     films: Mapping[str, Film] = {}
+    note: str = ""  # what its title says besides what it shows
 
 
 class Header(NamedTuple):
@@ -135,8 +133,14 @@ def text_width(text: str) -> float:
     return TextPath((0, 0), text, size=TEXT).get_extents().width / 72 if text else 0.0
 
 
-def text_line(width: int, height: int, texts: Sequence[tuple[float, str]]) -> Raster:
-    """Draws a line of texts, each centred at a pixel, on white."""
+def text_line(
+    width: int,
+    height: int,
+    texts: Sequence[tuple[float, str]],
+    size: float = 0.0,
+    align: str = "center",
+) -> Raster:
+    """Draws a line of texts, each at a pixel, on white; their size is in pixels, by default as the height allows."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -145,7 +149,7 @@ def text_line(width: int, height: int, texts: Sequence[tuple[float, str]]) -> Ra
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
         for place, text in texts:
-            figure.text(place / width, 0.3, text, ha="center", fontsize=0.7 * height)
+            figure.text(place / width, 0.3, text, ha=align, fontsize=size or 0.7 * height)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
@@ -228,13 +232,12 @@ def draw(axes: Any, panel: Plot) -> None:
         axes.legend(handlelength=1.2)
 
 
-def save(path: epath.Path, page: Page) -> None:
-    """Writes path.png and path.pdf, without a date or version: the same page gives the same bytes."""
+def render(page: Page, format: str) -> bytes:
+    """Returns a page as PNG or PDF, without a date or version: the same page gives the same bytes."""
     import matplotlib
 
-    pdf_metadata = {"CreationDate": None, "Creator": None, "Producer": None}
-    for suffix, metadata in (("png", {"Software": None}), ("pdf", pdf_metadata)):
-        file = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            page.savefig(file, format=suffix, dpi=page.dpi, metadata=metadata)
-        files.write(path.with_name(f"{path.name}.{suffix}"), file.getvalue())
+    metadata = {"png": ["Software"], "pdf": ["CreationDate", "Creator", "Producer"]}[format]
+    file = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        page.savefig(file, format=format, dpi=page.dpi, metadata=dict.fromkeys(metadata))
+    return file.getvalue()

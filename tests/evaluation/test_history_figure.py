@@ -10,7 +10,7 @@ from PIL import Image
 
 from ddpm_jax.evaluation import history_figure
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import plotting
+from ddpm_jax.runtime import figure_files, plotting
 
 BITS = {600: 2.6, 1200: 2.46, 1800: 2.42}
 FID = {600: 30.0, 1200: 9.0, 1800: 12.0}
@@ -29,7 +29,8 @@ def run(tmp_path):
         (tmp_path / "eval" / f"{step}-quality.json").write_text(json.dumps(quality))
     data = SimpleNamespace(name="cifar10", split="train", held_out="test")
     empty = Run(**dict.fromkeys(Run._fields))
-    return empty._replace(directory=epath.Path(tmp_path), weights="ema", data=data)
+    sample = SimpleNamespace(chain=SimpleNamespace(name="ancestral-1000"))
+    return empty._replace(sample=sample, directory=epath.Path(tmp_path), weights="ema", data=data)
 
 
 ROWS = {
@@ -42,9 +43,12 @@ def pages(run, monkeypatch, *args):
     """The axes of the figure that is drawn."""
     made = []
     monkeypatch.setattr(
-        plotting,
+        figure_files,
         "save",
-        lambda path, page, plain=plotting.save: (made.append(page), plain(path, page)),
+        lambda path, page, title, plain=figure_files.save: (
+            made.append(page),
+            plain(path, page, title),
+        ),
     )
     history_figure.draw(run, *args)
     Image.open(run.directory / "figures" / "history.png").verify()

@@ -32,7 +32,7 @@ from ddpm_jax.figures import (
 from ddpm_jax.figures.trajectories import TrainedRun, Walk
 from ddpm_jax.metrics import features
 from ddpm_jax.run import sampling, state
-from ddpm_jax.runtime import images, plotting, signals
+from ddpm_jax.runtime import figure_files, images, plotting, signals
 from ddpm_jax.training import train
 
 IN_ALL = [name for name, entry in program.FIGURES.items() if entry.in_all]
@@ -354,7 +354,7 @@ def test_every_image_of_a_sheet_is_enlarged_by_whole_pixels(shape, tmp_path):
     cells = np.random.default_rng(0).integers(0, 256, (2, 3, *shape), dtype=np.uint8)
     raster, _, _ = plotting.tile(cells, (1,))
     sheet = plotting.sheet(cells, ["one", "two"], [plotting.Header(1, 2, "$x_t$")], (1,))
-    plotting.save(epath.Path(tmp_path) / "sheet", sheet)
+    figure_files.save(epath.Path(tmp_path) / "sheet", sheet)
     png = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
     np.testing.assert_array_equal(png[-raster.shape[0] :, -raster.shape[1] :], raster)
     assert png.shape[0] > raster.shape[0] and png.shape[1] > raster.shape[1]
@@ -367,7 +367,7 @@ def test_every_image_of_a_sheet_is_enlarged_by_whole_pixels(shape, tmp_path):
 @pytest.mark.parametrize("text", ["100 steps", "$t = 1000$", "$w = 0.5$", "quadratic, 1000", "i"])
 def test_text_beside_rows_keeps_clear_of_the_edge_and_of_the_images(text, tmp_path):
     cells = np.zeros((2, 3, 8, 8, 1), np.uint8)
-    plotting.save(epath.Path(tmp_path) / "sheet", plotting.sheet(cells, [text, ""], []))
+    figure_files.save(epath.Path(tmp_path) / "sheet", plotting.sheet(cells, [text, ""], []))
     png = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
     beside = png[-200:-104, : -3 * 100 + 4]  # left of the first row
     (inked,) = np.nonzero((beside < 200).any(axis=0))

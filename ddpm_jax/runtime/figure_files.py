@@ -1,0 +1,46 @@
+"""A figure's files: a PDF for a paper, and a PNG for a screen, which has a title above it."""
+
+import io
+
+import numpy as np
+from etils import epath
+from PIL import Image
+
+from ddpm_jax.runtime import files, plotting
+from ddpm_jax.runtime.plotting import Page, Raster
+
+LINE = 1.6 * plotting.TEXT / 72  # inches: the height of a title's line
+MARGIN = 0.05  # inches beside a title
+
+
+def save(path: epath.Path, page: Page, title: str = "") -> None:
+    """Writes path.png and path.pdf, without a date or version: the same page gives the same bytes."""
+    dpi = float(page.dpi)
+    with Image.open(io.BytesIO(plotting.render(page, "png"))) as file:
+        picture = np.asarray(file.convert("RGB"))
+    titled = Image.fromarray(np.concatenate([*title_lines(title, picture.shape[1], dpi), picture]))
+    png = io.BytesIO()
+    titled.save(png, "PNG", dpi=(dpi, dpi))
+    files.write(path.with_name(f"{path.name}.png"), png.getvalue())
+    files.write(path.with_name(f"{path.name}.pdf"), plotting.render(page, "pdf"))
+
+
+def title_lines(title: str, width: int, dpi: float) -> list[Raster]:
+    """Returns a title as strips of pixels to put above a picture, one for each line that it takes."""
+    lines, height = break_lines(title, width / dpi - 2 * MARGIN), round(LINE * dpi)
+    return [
+        plotting.text_line(width, height, [(MARGIN * dpi, line)], plotting.TEXT / 72 * dpi, "left")
+        for line in lines
+    ]
+
+
+def break_lines(title: str, inches: float) -> list[str]:
+    """Returns a title's words in lines that are no wider than a number of inches, unless one word is."""
+    lines: list[str] = []
+    for word in title.replace("$", r"\$").split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and plotting.text_width(longer) <= inches:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
