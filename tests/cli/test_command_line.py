@@ -34,6 +34,9 @@ def test_training_leaves_what_the_contract_says_and_says_where(trained):
     bound = json.loads((folder / "eval" / "4-likelihood-test.json").read_text())
     assert f"{bound['bits_per_dim']:.3f} bits/dim (12 images, 6 of 6 steps)" in out
     assert "step 2/4" in out and "step 4/4" in out and str(folder) in out
+    report = (folder / "report.html").read_text()
+    assert f"{bound['bits_per_dim']:.4f}"[:4] in report and 'data-place="step 4"' in report
+    assert "training images, cropped and resized" in report
 
 
 def test_the_same_command_resumes_and_a_run_needs_no_config(trained):

@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from ddpm_jax.cli import command_line
-from ddpm_jax.evaluation import results
+from ddpm_jax.cli import command_line, evaluation
+from ddpm_jax.evaluation import follow, results
 from ddpm_jax.report import cautions, compose, page, pictures
 from ddpm_jax.runtime import images
 
@@ -262,3 +262,17 @@ def test_two_commands_that_write_the_report_at_once_leave_a_whole_one(loud_run, 
     text = text_of(run)
     assert len(calls) == 1 and text.rstrip().endswith("</html>")
     assert not list(run.directory.glob(".report*"))
+
+
+def test_the_report_is_written_after_each_step_that_follow_evaluates(loud_run, monkeypatch):
+    """With the number that the step has just got."""
+    run, evaluated = loud_run(**{"train.steps": STEP}), {}
+
+    def evaluate_step(run, step):
+        write_bound(run, 2.718, step)
+        evaluated[step] = {}
+
+    monkeypatch.setattr(follow, "evaluate_step", evaluate_step)
+    monkeypatch.setattr(follow, "history", lambda run: evaluated)
+    evaluation.evaluate_and_report(run, follow=True)
+    assert "2.718 ± 0.010" in (run.directory / "report.html").read_text()
