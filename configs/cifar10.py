@@ -66,6 +66,7 @@ def get_config() -> ConfigDict:
                 "on_nonfinite": "stop",  # or skip such a step
                 "log_every": 100,
                 "checkpoint_every": 5000,
+                "checkpoint_minutes": 0.0,  # since the last one; 0 is off
                 "sample_every": 5000,
                 "keep": 2,  # newest checkpoints
                 "keep_every": 50_000,  # steps whose checkpoints are kept for good

@@ -59,6 +59,7 @@ def get_config() -> ConfigDict:
                 "on_nonfinite": "stop",  # or skip such a step
                 "log_every": 100,
                 "checkpoint_every": 600,
+                "checkpoint_minutes": 0.0,  # since the last one; 0 is off
                 "sample_every": 1200,
                 "keep": 2,  # newest checkpoints
                 "keep_every": 0,  # steps whose checkpoints are kept for good; 0 is off

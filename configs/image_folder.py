@@ -60,6 +60,7 @@ def get_config(row: str = "tpu") -> ConfigDict:
     if row != "tpu":
         config.model.channels, config.model.multipliers = auto(), auto()
         config.optimizer.warmup, config.optimizer.ema_decay = auto(), auto()
+        config.train.checkpoint_minutes = 10.0
     if row == "gpu":
         config.train.update(steps=100_000, batch_size=64)
         config.eval.update(images=64, batch_size=64)

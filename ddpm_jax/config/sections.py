@@ -47,6 +47,7 @@ def train(
         steps=chosen.steps,
         sample_every=chosen.sample_every,
         keep_every=chosen.keep_every,
+        checkpoint_minutes=chosen.checkpoint_minutes,
     )
     validate.at_least(
         1,

@@ -105,7 +105,7 @@ def call(field: str, function: Callable, available: Mapping[str, Any], *args: An
     return function(*args, **chosen)
 
 
-def at_least(lowest: int, section: str, **fields: int) -> None:
+def at_least(lowest: int, section: str, **fields: int | float) -> None:
     """Raises ValueError for a field of the section that is below 'lowest'."""
     for name, value in fields.items():
         if value < lowest:

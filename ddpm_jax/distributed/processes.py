@@ -198,6 +198,25 @@ def barrier(place: str, timeout: float = BARRIER) -> None:
         ) from error
 
 
+def share(place: str, value: float) -> float:
+    """Returns the first process's value, on every process; each place occurs once in a run.
+
+    The value comes from the key-value store, without a collective. Raises Absent if it does not come.
+    """
+    if not current_peers:
+        return value
+    client, key = distributed.global_state.client, f"ddpm_jax/value/{place}"
+    if current_peers[0].process == 0:
+        client.key_value_set(key, json.dumps(value))  # pyright: ignore[reportOptionalMemberAccess]
+        return value
+    try:
+        return float(client.blocking_key_value_get(key, int(1000 * BARRIER)))  # pyright: ignore[reportOptionalMemberAccess]
+    except Exception as error:
+        raise rendezvous.Absent(
+            f"process 0 has not reached {place} after {BARRIER:.0f} s: {error}"
+        ) from error
+
+
 def finish() -> None:
     """Marks this process as done, so that the others do not take its silence for a fault."""
     report_place("the end")

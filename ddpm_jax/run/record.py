@@ -21,6 +21,7 @@ CHANGEABLE = (
     "train.on_nonfinite",
     "train.log_every",
     "train.checkpoint_every",
+    "train.checkpoint_minutes",
     "train.sample_every",
     "train.keep_every",
     "sample.",
@@ -31,6 +32,7 @@ UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint whose save w
 AUTO = "auto"  # the value of a field that fits itself; a run that has a choice stored keeps it
 # Fields that older configs lack, with the values that reproduce what the program did without them.
 DEFAULTS = {
+    "train": {"checkpoint_minutes": 0.0},
     "sample": {"spacing": "linear", "classifier": ""},
     "eval": {"quality": {"metrics": []}},
 }

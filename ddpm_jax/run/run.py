@@ -60,6 +60,7 @@ class Train(NamedTuple):
     on_nonfinite: str  # "stop" or "skip" at a step whose loss or gradient is not finite
     log_every: int  # at least 1
     checkpoint_every: int  # at least 1
+    checkpoint_minutes: float  # since the last checkpoint; 0 turns it off
     sample_every: int
     keep: int  # newest checkpoints
     keep_every: int  # checkpoints at these steps are kept too

@@ -103,7 +103,7 @@ def train(run: Run) -> None:
     step_fn, draw = compiled_step(run), grid_program(run)
     rows = mesh.local_rows(settings.batch_size)
     keep = (settings.keep, settings.keep_every, settings.keep_best)
-    rate, announce = None, outlook.announcer(run)
+    rate, clock, announce = None, cadence.Clock.start(step), outlook.announcer(run)
     with (
         closing(
             data_batches.batches(source, run.seed, settings.batch_size, rows, first, last, labelled)
@@ -142,8 +142,10 @@ def train(run: Run) -> None:
                 writer.write_images(step, {"samples": image})
                 image_output.write_png(run.directory / "samples" / f"{step}-grid.png", image)
                 rate = console.Rate.start(step)
-            if cadence.is_due(step, settings.checkpoint_every):
+            is_time, clock = cadence.check(clock, step, settings.checkpoint_minutes)
+            if cadence.is_due(step, settings.checkpoint_every) or is_time:
                 save(run, source, manager, state, scalars)
+                clock = cadence.Clock.start(step)
         if step > first:
             save(run, source, manager, state, scalars)
         checkpoint.finish(manager)

@@ -90,7 +90,7 @@ OUTSIDE = [  # a range in words, and the values next to it
     (INTEGER, lambda least: [int(least) - 1]),
     (r"an integer, 0 \(black\) to 255", lambda: [-1, 256]),
     (r"a number, 0 or more and below 1", lambda: [-0.1, 1.0]),
-    (r"a number, 0 or more$", lambda: [-0.1]),
+    (r"a number, 0 or more(?:$|; `0`)", lambda: [-0.1]),
     (r"a number, 0 to 1", lambda: [-0.1, 1.1]),
     (r"a number, -1 or more", lambda: [-1.1]),
     (r"a number between 0 and 1", lambda: [0.0, 1.0]),

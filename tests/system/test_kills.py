@@ -188,6 +188,23 @@ def drawn(folder):
     return (lines[0], lines[1]), re.findall('data-place="([^"]*)"', text)
 
 
+def test_checkpoints_by_the_clock_leave_no_trace_in_a_run_that_is_killed(
+    undisturbed, digits, tmp_path
+):
+    """Real kills after checkpoints at steps that a real clock chose, other ones at each try."""
+    args = [*ARGS, f"--config.data.data_dir={digits}", f"--workdir={tmp_path}"]
+    args += ["--config.train.checkpoint_every=1000000", "--config.train.checkpoint_minutes=0.01"]
+    for number in range(4):
+        command = Command(tmp_path / f"log-{number}", *args)
+        interrupt_training(command, tmp_path, "SIGKILL", 0.3)
+    newest = max(checkpoints(tmp_path))
+    assert newest < LAST
+    said = Command(tmp_path / "log-last", *args).finish()
+    assert f"resuming from step {newest}" in said
+    assert_equal(final(tmp_path), final(undisturbed))
+    assert numbers(tmp_path) == numbers(undisturbed)
+
+
 def intact(folder):
     text = (folder / "metrics.jsonl").read_text()
     return [line.rstrip("\n") for line in text.splitlines(keepends=True) if line.endswith("\n")]

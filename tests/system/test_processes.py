@@ -116,6 +116,22 @@ def test_a_state_that_is_spread_over_two_processes_moves_to_one(digits, tmp_path
     np.testing.assert_allclose(*values, rtol=1e-4)
 
 
+def test_two_processes_save_by_the_clock_of_the_first_and_resume(alone, digits, tmp_path):
+    """Two real processes with clocks of their own; steps at which only one saved would be waited for in vain."""
+    args = run_in(digits, tmp_path)
+    args += ["--config.train.checkpoint_every=1000000", "--config.train.checkpoint_minutes=0.01"]
+    saved = tmp_path / "checkpoints"
+    first, second = start_all([*args, "--config.train.steps=100000"], 1, 2)
+    while not saved.exists() or sum(path.name.isdigit() for path in saved.iterdir()) < 4:
+        assert [first.poll(), second.poll()] == [None, None]
+        time.sleep(0.01)
+    second.send_signal(signal.SIGTERM)
+    said = finish(first, second)
+    (stopped,) = [line for line in said.splitlines() if line.startswith("stopped by SIGTERM")]
+    assert f"at step {max(int(path.name) for path in saved.iterdir())} " in stopped
+    np.testing.assert_allclose(losses(tmp_path)[1][:6], losses(alone)[1], rtol=1e-4)
+
+
 def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(digits, tmp_path):
     """Two real processes and a signal: they agree through jax's own service."""
     args = [*run_in(digits, tmp_path), "--config.train.log_every=1", "--config.train.steps=100000"]

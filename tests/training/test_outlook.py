@@ -1,7 +1,8 @@
-"""What training says of the time that is left, and which steps it logs."""
+"""What training says of the time that is left."""
 
 import itertools
 import shlex
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from ddpm_jax.cli import command_line, positional
 from ddpm_jax.config import config_file, data
 from ddpm_jax.run import state
 from ddpm_jax.runtime import console
-from ddpm_jax.training import cadence, outlook
+from ddpm_jax.training import outlook
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def run(tiny, tmp_path):
 def clock(monkeypatch):
     """The time that the outlook reads, which a test sets."""
     now = [0.0]
-    monkeypatch.setattr(outlook.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(outlook, "time", SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
@@ -82,16 +83,3 @@ def test_for_pictures_of_one_s_own_the_advice_is_a_config_that_takes_no_weeks(ru
 )
 def test_a_duration_is_said_in_the_unit_that_fits_it(seconds, text):
     assert console.describe_duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    "every, logged",
-    [(100, [1, 2, 5, 10, 20, 50, 100, 200]), (3, [1, 2, *range(3, 250, 3)]), (1, range(1, 250))],
-)
-def test_the_first_steps_are_logged_and_then_every_nth(every, logged):
-    assert [step for step in range(1, 250) if cadence.is_logged(step, every)] == list(logged)
-
-
-def test_the_first_steps_of_a_long_run_are_logged_however_rare_its_rows(run):
-    early = [step for step in range(1, 10**4) if cadence.is_logged(step, 10**4)]
-    assert early[-3:] == [1000, 2000, 5000]

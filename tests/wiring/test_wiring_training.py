@@ -2,6 +2,7 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -141,6 +142,18 @@ def test_training_logs_draws_and_saves_as_often_as_the_config_says(
     assert (run.directory / "samples" / "training-images.png").exists()
     assert checkpoint.list_steps(run.checkpoints) == [4, 8, 11]
     assert [len(batch.images) for batch in batches_seen] == [24] * 7
+
+
+def test_training_saves_after_so_many_minutes_and_counts_them_from_each_checkpoint(
+    loud_run, batches_seen, monkeypatch
+):
+    """A step takes 25 seconds here, of which the minute's checkpoint is due after three."""
+    clock = SimpleNamespace(monotonic=lambda: 25.0 * len(batches_seen))
+    monkeypatch.setattr(train.cadence, "time", clock)
+    fields = {"checkpoint_minutes": 1.0, "checkpoint_every": 8, "steps": 15, "keep": 9}
+    run = loud_run(**{f"train.{name}": value for name, value in fields.items()})
+    train.train(run)  # from step 4
+    assert checkpoint.list_steps(run.checkpoints) == [4, 7, 8, 11, 14, 15]
 
 
 STEP = {  # fields that a step of training is compiled of, and another value than the loud run's

@@ -96,6 +96,13 @@ TRAIN = Section(
             changeable=True,
         ),
         Field(
+            "train.checkpoint_minutes",
+            "Minutes after a checkpoint at which the next one is saved, if `train.checkpoint_every` has not"
+            " come before, by the first process's clock: so a slow machine loses little.",
+            "a number, 0 or more; `0` turns it off",
+            changeable=True,
+        ),
+        Field(
             "train.sample_every",
             "Steps from one sample grid, samples/<step>-grid.png, to the next. The last step draws one"
             " too.",
