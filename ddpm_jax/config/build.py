@@ -70,8 +70,7 @@ def run(
     sections = auto.fit_network(sections, images, stored)
     model = build_model(sections["model"], diffusion, expected.shape, expected.levels, layout)
     sample = labels.check_and_name(sample, train, model.network.classes, expected.labels)
-    if diffusion.classifies:
-        labels.check_classifier(model.network.classes, train, evaluation)
+    labels.check_classifier(model, train, evaluation)
     return Run(
         directory=directory,
         checkpoints=directory / "checkpoints",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ddpm_jax.config import validate
 from ddpm_jax.datasets import class_names
+from ddpm_jax.run.model import Model
 from ddpm_jax.run.run import ALL, Chain, Eval, Sample, Train
 
 
@@ -91,9 +92,11 @@ def check_label(label: int, classes: int) -> None:
         raise ValueError(f"sample.label is {label}; it must lie between 0 and {classes - 1}")
 
 
-def check_classifier(classes: int, train: Train, evaluation: Eval) -> None:
-    """Raises ValueError for fields that apply only to networks from which samples are drawn."""
-    validate.at_least(2, "model", classes=classes)
+def check_classifier(model: Model, train: Train, evaluation: Eval) -> None:
+    """Raises ValueError for a classifier's fields that apply only to networks from which samples are drawn."""
+    if not model.classifies:
+        return
+    validate.at_least(2, "model", classes=model.network.classes)
     unsupported = {
         "train.label_dropout": train.label_dropout,
         "train.sample_every": train.sample_every,
