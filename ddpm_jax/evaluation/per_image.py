@@ -44,7 +44,8 @@ def measure(
         return values._asdict() | {"seconds": np.asarray(time.monotonic() - started)}
 
     batches = -(-count // size)
-    with console.progress(name, batches, unit="batch") as bar:
+    label = f"measuring the {name}"
+    with console.progress(label, batches, unit="batch") as bar, console.doing(label, bar):
         measured = resumable.collect(parts, batches, batch, bar.update)
     fields = measured[0].keys() - {"seconds"}
     values = {name: np.concatenate([part[name] for part in measured])[:count] for name in fields}

@@ -3,16 +3,18 @@
 import errno
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
 from ddpm_jax.distributed import mesh
 
+PATIENCE = 10.0  # seconds that a program may be silent about what it does
 listener: ContextVar[Callable[[str], object] | None] = ContextVar("listener", default=None)
 
 
@@ -53,6 +55,33 @@ def progress(label: str, total: int, initial: int = 0, unit: str = "step") -> tq
     return tqdm(
         desc=label, total=total, initial=initial, unit=unit, disable=hidden, dynamic_ncols=True
     )
+
+
+@contextmanager
+def doing(work: str, bar: tqdm | None = None, at_once: bool = False) -> Iterator[None]:
+    """Says what is being done: in the progress bar while it lasts, or without one in a line.
+
+    The line is for what takes longer than PATIENCE seconds, or 'at_once'.
+    """
+    if bar is not None and not bar.disable:
+        label = bar.desc
+        bar.set_description_str(work)
+        try:
+            yield
+        finally:
+            bar.set_description_str(label)
+        return
+    # In this context, which has the listener: another thread does not inherit it.
+    timer = threading.Timer(PATIENCE, copy_context().run, (say, f"{work} ..."))
+    timer.daemon = True
+    if at_once:
+        say(f"{work} ...")
+    else:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Rate(NamedTuple):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import jax
 import jax.numpy as jnp
@@ -111,11 +111,13 @@ def train(run: Run) -> None:
         closing(checkpoint.manager(run.checkpoints, *keep)) as manager,
         closing(metrics_log.writer(run.directory, first)) as writer,
         console.progress("training", last, first) as bar,
+        ExitStack() as compiling,
     ):
         scalars = writer.newest()
         loss = scalars.get("loss", math.nan)
         signals.begin(f"step {step + 1}, which is compiled first,")
-        console.say("compiling the train step, which takes from seconds to minutes")
+        work = "compiling the train step (seconds to minutes)"
+        compiling.enter_context(console.doing(work, bar, at_once=True))
         while step < last and not signals.agree_to_stop():
             batch = next(batches)
             step += 1
@@ -124,6 +126,7 @@ def train(run: Run) -> None:
             bar.update()
             if rate is None:  # the first step compiles, so its time does not count
                 jax.block_until_ready(state.step)
+                compiling.close()
                 signals.begin("the step in hand")
                 rate = console.Rate.start(step)
             announce(step, state)
@@ -138,17 +141,20 @@ def train(run: Run) -> None:
                 rate = console.Rate.start(step)
             is_last_grid = step == last and settings.sample_every > 0
             if cadence.is_due(step, settings.sample_every) or is_last_grid:
-                image = draw(state)
+                with console.doing("drawing samples", bar):
+                    image = draw(state)
                 writer.write_images(step, {"samples": image})
                 image_output.write_png(run.directory / "samples" / f"{step}-grid.png", image)
                 rate = console.Rate.start(step)
             is_time, clock = cadence.check(clock, step, settings.checkpoint_minutes)
             if cadence.is_due(step, settings.checkpoint_every) or is_time:
-                save(run, source, manager, state, scalars)
+                with console.doing("saving", bar):
+                    save(run, source, manager, state, scalars)
                 clock = cadence.Clock.start(step)
-        if step > first:
-            save(run, source, manager, state, scalars)
-        checkpoint.finish(manager)
+        with console.doing("saving", bar):
+            if step > first:
+                save(run, source, manager, state, scalars)
+            checkpoint.finish(manager)
     signals.check(f"at step {step} of {last}")
     console.say(f"trained to step {step}, {describe_end(state.window, loss)}")
 

@@ -1,6 +1,7 @@
 """The train step on 1, 2 and 8 devices, and runs that stop and resume."""
 
 import json
+from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from ddpm_jax import diffusion, optimizer, sde
 from ddpm_jax.datasets import pixels, source
 from ddpm_jax.evaluation import evaluate
 from ddpm_jax.run import sampling, state
-from ddpm_jax.runtime import checkpoint, signals
+from ddpm_jax.runtime import checkpoint, console, signals
 from ddpm_jax.training import gradient, start, train
 
 
@@ -194,6 +195,26 @@ def test_the_loss_falls_the_average_follows_and_a_grid_is_drawn(tiny, tmp_path, 
     assert 0.0 < float(optax.global_norm(gap)) < 0.2 * float(optax.global_norm(final.params))
     grid = np.asarray(Image.open(tmp_path / "samples" / "60-grid.png"))
     assert grid.shape == (17 * 30, 17 * 30)  # 2x2 images of 8 pixels and a line, 30 times enlarged
+
+
+def test_training_and_its_bound_say_what_they_do_while_they_do_it(tiny, tmp_path, monkeypatch):
+    done = []
+
+    @contextmanager
+    def doing(work, bar=None, at_once=False):
+        done.append(work)
+        yield
+        done.append(f"done {work}")
+
+    monkeypatch.setattr(console, "doing", doing)
+    tiny.train.update(steps=4, sample_every=4, checkpoint_every=2)
+    tiny.eval.update(images=8)
+    run = stub_of(tiny, tmp_path)
+    train.train(run)
+    evaluate.evaluate_held_out(run)
+    work = ["compiling the train step (seconds to minutes)", "saving", "drawing samples", "saving"]
+    work += ["saving", "measuring the bound"]
+    assert done == [line for each in work for line in (each, f"done {each}")]
 
 
 def test_checkpoints_kept_are_the_newest_every_kth_and_the_best(tmp_path):
