@@ -71,6 +71,7 @@ def get_config() -> ConfigDict:
                 "keep": 2,  # newest checkpoints
                 "keep_every": 50_000,  # steps whose checkpoints are kept for good
                 "keep_best": "",  # "loss" also keeps the checkpoint with the lowest
+                "tracker": "",  # "wandb" also sends the numbers to Weights & Biases
                 # "auto" is 20 steps of DDIM, so that a grid takes seconds; --mode=sample runs all T.
                 "grid": {
                     "solver": "ddim",

@@ -64,6 +64,7 @@ def get_config() -> ConfigDict:
                 "keep": 2,  # newest checkpoints
                 "keep_every": 0,  # steps whose checkpoints are kept for good; 0 is off
                 "keep_best": "",  # "loss" also keeps the checkpoint with the lowest
+                "tracker": "",  # "wandb" also sends the numbers to Weights & Biases
                 "grid": {
                     "solver": "ancestral",
                     "steps": FieldReference("auto", object),

@@ -4,7 +4,7 @@ from ddpm_jax.datasets import source
 from ddpm_jax.evaluation import evaluate
 from ddpm_jax.report import compose
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import console, lock
+from ddpm_jax.runtime import console, lock, tracker
 from ddpm_jax.training import train
 
 
@@ -30,7 +30,8 @@ def train_and_measure(run: Run) -> None:
 
 
 def check(run: Run) -> None:
-    """Raises ValueError for a missing split, and for labels other than the network's classes."""
+    """Raises ValueError for a missing split, other labels than the network's classes, a tracker that is not installed."""
+    tracker.check(run.train.tracker)
     source.check_classes(run.data.open(run.data.split), run.model.network.classes)
     if run.eval.images and run.data.held_out:
         run.data.open(run.data.held_out)

@@ -21,6 +21,7 @@ from ddpm_jax.runtime import paths, user_code
 SPACES = {"inception": None, "classifier": None, "pixels": None}
 KEEP_BEST = {"": None, "loss": None}
 ON_NONFINITE = {"stop": None, "skip": None}
+TRACKERS = {"": None, "wandb": None}
 
 
 def sample_grid(
@@ -76,6 +77,7 @@ def train(
         )
     validate.choice("train.keep_best", chosen.keep_best, KEEP_BEST)
     validate.choice("train.on_nonfinite", chosen.on_nonfinite, ON_NONFINITE)
+    validate.choice("train.tracker", chosen.tracker, TRACKERS)
     return chosen
 
 

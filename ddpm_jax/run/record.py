@@ -24,6 +24,7 @@ CHANGEABLE = (
     "train.checkpoint_minutes",
     "train.sample_every",
     "train.keep_every",
+    "train.tracker",
     "sample.",
     "eval.",
 )
@@ -34,6 +35,7 @@ AUTO = "auto"  # the value of a field that fits itself; a run that has a choice 
 DEFAULTS = {
     "train": {"checkpoint_minutes": 0.0},
     "sample": {"spacing": "linear", "classifier": ""},
+    "train": {"tracker": ""},
     "eval": {"quality": {"metrics": []}},
 }
 

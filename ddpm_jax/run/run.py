@@ -65,6 +65,7 @@ class Train(NamedTuple):
     keep: int  # newest checkpoints
     keep_every: int  # checkpoints at these steps are kept too
     keep_best: str  # "loss" also keeps the checkpoint with the lowest one; "" does not
+    tracker: str  # "wandb" for Weights & Biases; "" for none
     grid: Grid
 
 

@@ -1,4 +1,4 @@
-"""Writes metrics to metrics.jsonl and to TensorBoard."""
+"""Writes metrics to metrics.jsonl, to TensorBoard, and to a tracker if the config names one."""
 
 import json
 import math
@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from ddpm_jax.distributed import mesh
-from ddpm_jax.runtime import files
+from ddpm_jax.runtime import files, tracker
 from ddpm_jax.runtime.images import Grid
+from ddpm_jax.runtime.tracker import Tracker
 
 
 class Writer(NamedTuple):
@@ -21,6 +22,7 @@ class Writer(NamedTuple):
     # tensorboardX's EventsWriter; None except on the first process. SummaryWriter is not used, because
     # a failure in its thread would block this process.
     events: Any
+    tracker: Tracker | None = None  # likewise
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         row = {"step": step} | {name: float(value) for name, value in scalars.items()}
@@ -37,6 +39,8 @@ class Writer(NamedTuple):
         from tensorboardX import summary
 
         self.add(step, [summary.scalar(name, value) for name, value in scalars.items()])
+        if self.tracker:
+            self.tracker.report(step, scalars)
 
     def newest(self) -> dict[str, float]:
         """Returns the last row's scalars, perhaps from before this run was resumed; {} without rows."""
@@ -52,6 +56,8 @@ class Writer(NamedTuple):
             summary.image(name, image, dataformats="HWC") for name, image in images.items()
         ]
         self.add(step, summaries)
+        if self.tracker:
+            self.tracker.report_images(step, images)
 
     def add(self, step: int, summaries: list) -> None:
         for summary in summaries:
@@ -65,10 +71,20 @@ class Writer(NamedTuple):
     def close(self) -> None:
         if self.events is not None:
             self.events.close()
+        if self.tracker:
+            self.tracker.close()
 
 
-def writer(directory: epath.Path, step: int) -> Writer:
-    """Returns a writer that continues after 'step', and drops later rows of an interrupted run."""
+def writer(
+    directory: epath.Path,
+    step: int,
+    tracker_name: str = "",
+    config: Mapping[str, Any] | None = None,
+) -> Writer:
+    """Returns a writer that continues after 'step', and drops later rows of an interrupted run.
+
+    The tracker of that name, "" for none, is told the run's config.
+    """
     metrics, rows = directory / "metrics.jsonl", []
     if metrics.exists():
         stored = metrics.read_bytes().decode(errors="replace").splitlines(keepends=True)
@@ -82,7 +98,7 @@ def writer(directory: epath.Path, step: int) -> Writer:
     events = EventsWriter(str(directory / "events"))
     # At a session's start TensorBoard drops what an interrupted run wrote from this step on.
     events.write_event(make_event(step=step + 1, session_log={"status": "START"}))
-    return Writer(metrics, rows, events)
+    return Writer(metrics, rows, events, tracker.open_run(tracker_name, directory, config or {}))
 
 
 def write_measurement(directory: epath.Path, step: int, numbers: Mapping[str, float]) -> None:

@@ -109,7 +109,7 @@ def train(run: Run) -> None:
             data_batches.batches(source, run.seed, settings.batch_size, rows, first, last, labelled)
         ) as batches,
         closing(checkpoint.manager(run.checkpoints, *keep)) as manager,
-        closing(metrics_log.writer(run.directory, first)) as writer,
+        closing(metrics_log.writer(run.directory, first, settings.tracker, run.config)) as writer,
         console.progress("training", last, first) as bar,
         ExitStack() as compiling,
     ):

@@ -29,6 +29,7 @@ CHOICES = {
     "diffusion.log_cdf": model.LIKELIHOODS,
     "train.on_nonfinite": config_sections.ON_NONFINITE,
     "train.keep_best": config_sections.KEEP_BEST,
+    "train.tracker": config_sections.TRACKERS,
     "parallel.params": mesh.PARAMS,
     "sample.solver": sampler.SOLVERS,
     "sample.spacing": spacing.SPACINGS,

@@ -69,6 +69,7 @@ OTHER = {  # of each value the one that it is changed to; numbers and switches t
     "model.classes": lambda classes: classes + 2,
     "train.on_nonfinite": {"stop": "skip"},
     "train.keep_best": {"": "loss"},
+    "train.tracker": {"": "wandb"},
     "train.label_dropout": lambda part: part + 0.1,
     "train.grid.eta": lambda eta: eta + 0.5,
     "parallel.devices": lambda devices: 4,

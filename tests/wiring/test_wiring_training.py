@@ -14,7 +14,7 @@ from ddpm_jax.datasets import batches, source
 from ddpm_jax.distributed import mesh
 from ddpm_jax.losses import timesteps
 from ddpm_jax.run import state
-from ddpm_jax.runtime import checkpoint
+from ddpm_jax.runtime import checkpoint, tracker
 from ddpm_jax.training import gradient, train
 
 BATCH = 16
@@ -125,14 +125,17 @@ def test_training_keeps_the_checkpoints_that_the_config_says(loud_run, batches_s
 def test_training_logs_draws_and_saves_as_often_as_the_config_says(
     loud_run, batches_seen, monkeypatch
 ):
-    """And takes as many steps, of as many images."""
+    """And takes as many steps, of as many images; and opens the tracker that it names."""
+    opened = []
+    monkeypatch.setattr(tracker, "open_run", lambda *args: opened.append(args))
     monkeypatch.setattr(
         train, "grid_program", lambda run: lambda current: np.zeros((8, 8, 1), np.uint8)
     )
     every = {"log_every": 2, "sample_every": 3, "checkpoint_every": 4, "steps": 11}
-    every |= {"batch_size": 24}
+    every |= {"batch_size": 24, "tracker": "wandb"}
     run = loud_run(**{f"train.{name}": value for name, value in every.items()})
     train.train(run)
+    assert opened == [("wandb", run.directory, run.config)]
     lines = (run.directory / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [6, 8, 10]
     grids = sorted(

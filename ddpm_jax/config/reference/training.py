@@ -85,7 +85,7 @@ TRAIN = Section(
         Field(
             "train.log_every",
             "Steps from one row of metrics.jsonl and of the log to the next. A row has the means since"
-            " the last one. The first steps, 1, 2, 5, 10, 20, 50 and so on, have rows too.",
+            " the last one, the learning rate and the speed. The first steps, 1, 2, 5, 10, 20, 50 and so on, have rows too.",
             "an integer, 1 or more",
             changeable=True,
         ),
@@ -131,6 +131,15 @@ TRAIN = Section(
                     "The one with the lowest training loss, as last logged when it was saved.",
                 ),
             ),
+        ),
+        Field(
+            "train.tracker",
+            "A service that is sent the same rows and the sample grids: docs/measuring.md.",
+            choices=(
+                Choice("", "None."),
+                Choice("wandb", "Weights & Biases; needs the extra `wandb`."),
+            ),
+            changeable=True,
         ),
         Field(
             "train.grid.solver",
