@@ -33,9 +33,8 @@ UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint whose save w
 AUTO = "auto"  # the value of a field that fits itself; a run that has a choice stored keeps it
 # Fields that older configs lack, with the values that reproduce what the program did without them.
 DEFAULTS = {
-    "train": {"checkpoint_minutes": 0.0},
+    "train": {"checkpoint_minutes": 0.0, "tracker": ""},
     "sample": {"spacing": "linear", "classifier": ""},
-    "train": {"tracker": ""},
     "eval": {"quality": {"metrics": []}},
 }
 

@@ -1,4 +1,4 @@
-"""What a program says while it is busy: in its progress bar, or in a line where there is none."""
+"""What a program says while it is busy: in its progress bar, or in a line without one."""
 
 import io
 import time
