@@ -89,7 +89,7 @@ TABLE = (
         " not in all: solvers (few-step samplers compared), inversion (images to latents and back),"
         " ode (the same by the probability-flow ODE, and its likelihood), guidance (networks with"
         " labels, or a sample.classifier), compression (file sizes; needs --mode=calibrate), film"
-        " (sampling and training, as GIF and WebP)",
+        " (sampling and training, as GIF and WebP), training (its curves)",
     ),
     Flag("film", "bool", False, "also make a film of it, figures/<step>-film.gif and .webp"),
     Flag(

@@ -15,6 +15,7 @@ from ddpm_jax.figures import (
     rate_distortion,
     samples,
     solvers,
+    training_curves,
 )
 from ddpm_jax.figures.rate_distortion import NotEvaluated
 from ddpm_jax.figures.trajectories import TrainedRun
@@ -63,6 +64,7 @@ FIGURES = {
         compression.compression, "compressed files", compression.check, in_all=False
     ),
     "ode": Entry(ode.ode, "the probability-flow ODE", ode.check, in_all=False),
+    "training": Entry(training_curves.training, "training", training_curves.check, in_all=False),
     "film": Entry(film.film, "from noise to image", in_all=False),
 }
 

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from ddpm_jax.runtime import files, plotting
+from ddpm_jax.runtime import files, text
 from ddpm_jax.runtime.plotting import Film, Raster
 
 LINE = 26  # pixels of a line of text, whose letters are legible on any screen
@@ -48,13 +48,13 @@ def reduce_colours(picture: Image.Image) -> Image.Image:
 def compose(film: Film) -> list[Raster]:
     """Returns the frames on white, each below its caption and the headers."""
     height, width = film.frames[0].shape[:2]
-    headers = plotting.text_line(width, LINE, film.headers) if film.headers else None
+    headers = text.line(width, LINE, film.headers) if film.headers else None
     top = LINE * (1 + bool(film.headers))
     composed = []
     for frame, caption in zip(film.frames, film.captions, strict=True):
         page = np.full((top + height + 2 * MARGIN, width + 2 * MARGIN, 3), 255, np.uint8)
         inner = page[MARGIN : MARGIN + top + height, MARGIN : MARGIN + width]
-        inner[:LINE] = plotting.text_line(width, LINE, [(width / 2, caption)])
+        inner[:LINE] = text.line(width, LINE, [(width / 2, caption)])
         if headers is not None:
             inner[LINE:top] = headers
         inner[top:] = frame

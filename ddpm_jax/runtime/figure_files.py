@@ -6,10 +6,10 @@ import numpy as np
 from etils import epath
 from PIL import Image
 
-from ddpm_jax.runtime import files, plotting
+from ddpm_jax.runtime import files, plotting, text
 from ddpm_jax.runtime.plotting import Page, Raster
 
-LINE = 1.6 * plotting.TEXT / 72  # inches: the height of a title's line
+LINE = 1.6 * text.TEXT / 72  # inches: the height of a title's line
 MARGIN = 0.05  # inches beside a title
 
 
@@ -29,7 +29,7 @@ def title_lines(title: str, width: int, dpi: float) -> list[Raster]:
     """Returns a title as strips of pixels to put above a picture, one for each line that it takes."""
     lines, height = break_lines(title, width / dpi - 2 * MARGIN), round(LINE * dpi)
     return [
-        plotting.text_line(width, height, [(MARGIN * dpi, line)], plotting.TEXT / 72 * dpi, "left")
+        text.line(width, height, [(MARGIN * dpi, line)], text.TEXT / 72 * dpi, "left")
         for line in lines
     ]
 
@@ -39,7 +39,7 @@ def break_lines(title: str, inches: float) -> list[str]:
     lines: list[str] = []
     for word in title.replace("$", r"\$").split():
         longer = f"{lines[-1]} {word}" if lines else word
-        if lines and plotting.text_width(longer) <= inches:
+        if lines and text.width(longer) <= inches:
             lines[-1] = longer
         else:
             lines.append(word)

@@ -1,6 +1,6 @@
 """Figures in one style: sheets of images and small plots, as PNG and PDF.
 
-Only this file imports matplotlib, and only when the first figure is drawn, as that takes seconds.
+Only this file and text.py import matplotlib, and only when the first figure is drawn, as that takes seconds.
 Images are enlarged by an integer factor, so that viewers do not blur them; text stays text.
 """
 
@@ -11,36 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from ddpm_jax.runtime import text
+from ddpm_jax.runtime.text import STYLE, TEXT
+
 Page = Any  # a matplotlib Figure
 Cells = UInt8[np.ndarray, "rows columns h w c"]
 Raster = UInt8[np.ndarray, "y x 3"]
 Numbers = Sequence[float | int | None]
-TEXT = 7  # points
 WIDTH = 5.5  # inches: the width of the paper's text
 HEIGHT = 1.45  # inches: that of a plot
 CELL = 0.55  # inches: the greatest width of an image
 PAD = 0.04  # inches between text and the images beside it
 MARGIN = 0.08  # inches left of rows' texts, which draw a little wider than 'text_width' says
 SHARP = 96  # pixels: images are enlarged until their longer side has at least this many
-STYLE: dict[Any, Any] = {  # the keys' type, RcKeyType, cannot be imported without matplotlib
-    "font.family": "STIXGeneral",  # comes with matplotlib, as does its mathematics
-    "mathtext.fontset": "stix",
-    "font.size": TEXT,
-    "axes.labelsize": TEXT,
-    "axes.linewidth": 0.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.labelsize": TEXT - 1,
-    "ytick.labelsize": TEXT - 1,
-    "xtick.major.width": 0.5,
-    "ytick.major.width": 0.5,
-    "xtick.major.size": 2,
-    "ytick.major.size": 2,
-    "lines.linewidth": 1.0,
-    "legend.frameon": False,
-    "legend.fontsize": TEXT - 1,
-    "pdf.fonttype": 42,  # TrueType, which editors can read
-}
 COLOURS = ("#1f4e79", "#b5482a", "#4d7c3a", "#8a8a8a", "#d9b13b")  # distinct in gray, too
 
 
@@ -82,6 +65,7 @@ class Line(NamedTuple):
     marker: str = ""  # if set, points are drawn instead of a line
     errors: Numbers = ()  # the half lengths of bars at the points; None where there is no bar
     dots: bool = False  # whether the points of a line are marked
+    faint: bool = False  # behind the next line, and in its colour
 
 
 class Mark(NamedTuple):
@@ -97,7 +81,11 @@ class Plot(NamedTuple):
     y_label: str
     lines: Sequence[Line]
     log: bool = False  # both axes
+    log_y: bool = False  # the vertical one alone
     mark: Mark | None = None
+    x_range: tuple[float, float] | None = (
+        None  # that plots in one figure share; None fits the lines
+    )
 
 
 def rgb(cells: Cells) -> UInt8[np.ndarray, "rows columns h w 3"]:
@@ -126,35 +114,6 @@ def tile(
     return raster, (lefts + width / 2).tolist(), (tops + height / 2).tolist()
 
 
-def text_width(text: str) -> float:
-    """Returns the width of a text in inches."""
-    from matplotlib.textpath import TextPath
-
-    return TextPath((0, 0), text, size=TEXT).get_extents().width / 72 if text else 0.0
-
-
-def text_line(
-    width: int,
-    height: int,
-    texts: Sequence[tuple[float, str]],
-    size: float = 0.0,
-    align: str = "center",
-) -> Raster:
-    """Draws a line of texts, each at a pixel, on white; their size is in pixels, by default as the height allows."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    dpi = 72  # so that a point is a pixel
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
-        for place, text in texts:
-            figure.text(place / width, 0.3, text, ha=align, fontsize=size or 0.7 * height)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
 def sheet(
     cells: Cells, rows: Sequence[str], headers: Sequence[Header], breaks: Sequence[int] = ()
 ) -> Page:
@@ -165,7 +124,7 @@ def sheet(
     raster, middles, levels = tile(cells, breaks)
     height, width = raster.shape[:2]
     with matplotlib.rc_context(STYLE):
-        left = max(map(text_width, rows)) + PAD + MARGIN if rows else 0.0
+        left = max(map(text.width, rows)) + PAD + MARGIN if rows else 0.0
         top = 0.15 if headers else 0.0
         inches = min(WIDTH - left, CELL * cells.shape[1])
         dpi = width / inches  # one pixel of the raster is one pixel of the PNG
@@ -177,30 +136,35 @@ def sheet(
         axes.set_axis_off()
         axes.imshow(raster, interpolation="none", aspect="auto", extent=(0, width, height, 0))
         pad = PAD * dpi
-        for text, middle in zip(rows, levels, strict=bool(rows)):
-            axes.text(-pad, middle, text, ha="right", va="center")
+        for words, middle in zip(rows, levels, strict=bool(rows)):
+            axes.text(-pad, middle, words, ha="right", va="center")
         for header in headers:
             middle = (middles[header.first] + middles[header.last]) / 2
             axes.text(middle, -pad, header.text, ha="center", va="baseline", fontsize=TEXT - 1)
     return figure
 
 
-def plots(panels: Sequence[Plot]) -> Page:
-    """Draws small plots side by side."""
+def plots(panels: Sequence[Plot], columns: int = 0) -> Page:
+    """Draws small plots side by side, in rows of that many if there are more than 'columns', which is not 0."""
     import matplotlib
     from matplotlib.figure import Figure
 
+    columns = min(columns or len(panels), len(panels))
+    rows = -(-len(panels) // columns)
+    size = WIDTH / 3 * columns, HEIGHT * rows
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH / 3 * len(panels), HEIGHT), dpi=300, layout="constrained")
-        places = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axes, panel in zip(places, panels, strict=True):
+        figure = Figure(figsize=size, dpi=300, layout="constrained")
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, panel in zip(places, panels, strict=False):
             draw(axes, panel)
+        for axes in places[len(panels) :]:
+            axes.set_axis_off()
     return figure
 
 
 def wrap(label: str) -> str:
     """Returns the label of a vertical axis, broken at a space near its middle if it is longer than the axis."""
-    if "\n" in label or text_width(label) <= HEIGHT - 0.2:
+    if "\n" in label or text.width(label) <= HEIGHT - 0.2:
         return label
     spaces = [i for i, letter in enumerate(label) if letter == " "]
     middle = min(spaces, key=lambda i: abs(i - len(label) / 2), default=None)
@@ -208,17 +172,22 @@ def wrap(label: str) -> str:
 
 
 def draw(axes: Any, panel: Plot) -> None:
-    assert len(panel.lines) <= len(COLOURS)
-    for line, colour in zip(panel.lines, COLOURS, strict=False):
+    colours = iter(COLOURS)
+    colour = next(colours)
+    for number, line in enumerate(panel.lines):
         points = [pair for pair in zip(line.x, line.y, strict=True) if None not in pair]
         style = {"marker": "." if line.dots else "", "markersize": 3}
         if line.marker:
             style |= {"marker": line.marker, "linestyle": ""}
+        if line.faint:
+            style |= {"alpha": 0.35, "linewidth": 0.5}
         style |= {"color": colour, "label": line.label or None}
         axes.plot([x for x, _ in points], [y for _, y in points], **style)
         bars = zip(line.x, line.y, line.errors, strict=False)
         for x, y, error in ((x, y, error) for x, y, error in bars if None not in (x, y, error)):
             axes.errorbar(x, y, error, color=colour, elinewidth=0.6, capsize=1.5, capthick=0.6)
+        if not line.faint and number + 1 < len(panel.lines):
+            colour = next(colours)
     if panel.mark:
         ring = {"marker": "o", "markersize": 6, "markerfacecolor": "none", "markeredgewidth": 0.8}
         axes.plot([panel.mark.x], [panel.mark.y], color=COLOURS[1], linestyle="", **ring)
@@ -226,8 +195,16 @@ def draw(axes: Any, panel: Plot) -> None:
     axes.set(xlabel=panel.x_label, ylabel=wrap(panel.y_label))
     if not panel.log:
         axes.xaxis.set_major_formatter("{x:,.10g}")
+        axes.locator_params(axis="x", nbins=4)  # few, so that those of long runs are apart
     if panel.log:
         axes.set(xscale="log", yscale="log")
+    if panel.log_y:
+        axes.set(yscale="log")
+        axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+        axes.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "25" else "")
+    if panel.x_range:
+        low, high = panel.x_range
+        axes.set_xlim(low - 0.03 * (high - low), high + 0.03 * (high - low))
     if any(line.label for line in panel.lines):
         axes.legend(handlelength=1.2)
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ddpm_jax.figures import program
 from ddpm_jax.figures.trajectories import TrainedRun
-from ddpm_jax.runtime import figure_files, plotting
+from ddpm_jax.runtime import figure_files, plotting, text
 from ddpm_jax.runtime.plotting import Figure
 
 CELLS = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 8, 1), dtype=np.uint8)
@@ -40,9 +40,9 @@ def test_a_title_is_above_the_png_and_leaves_its_images_and_the_pdf_as_they_are(
 def test_a_title_too_long_for_the_picture_takes_more_lines(tmp_path, title):
     lines = figure_files.break_lines(title, 1.0)
     assert " ".join(lines) == title.replace("$", r"\$")
-    assert all(plotting.text_width(line) <= 1.0 for line in lines)
+    assert all(text.width(line) <= 1.0 for line in lines)
     for one, other in zip(lines, lines[1:], strict=False):
-        assert plotting.text_width(f"{one} {other.split()[0]}") > 1.0
+        assert text.width(f"{one} {other.split()[0]}") > 1.0
     png, _ = saved(tmp_path, title)
     plain, _ = saved(tmp_path, "")
     heights = [Image.open(io.BytesIO(each)).height for each in (png, plain)]
