@@ -58,10 +58,15 @@ def likelihood(run: Run, split: str, images: int) -> None:
             "seed": run.eval.seed,
             "seconds": round(seconds, 1),
         }
-        record = summary(values) | origin | {"terms": terms(values, strata)}
+        means = summary(values)
+        record = means | origin | {"terms": terms(values, strata)}
         files.write_json(path, record)
     part = files.file_name_part(split)
-    numbers = {f"{run.prefix}{name}_{part}": record[name] for name in ("bits_per_dim", *PARTS)}
+    numbers = {
+        f"{run.prefix}{name}_{part}": value
+        for name, value in means.items()
+        if name in ("bits_per_dim", *PARTS) and value is not None
+    }
     metrics_log.write_measurement(run.directory, step, numbers)
     bits, error = (record[name] for name in ("bits_per_dim", "standard_error"))
     console.say(f"{split} bound  {bits:.3f} bits/dim ({count} images, {steps} of {T} steps)")

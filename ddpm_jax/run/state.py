@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from clu import metrics
 from etils import epath
@@ -112,7 +113,7 @@ def learning_rate(run: Run, state: TrainState) -> float:
     """Returns the learning rate of the newest update."""
     section = run.config["optimizer"]
     schedule = optimizer.warm_up(section["learning_rate"], section["warmup"])
-    return float(schedule(max(optimizer.count_updates(state.opt_state) - 1, 0)))
+    return np.asarray(schedule(max(optimizer.count_updates(state.opt_state) - 1, 0))).item()
 
 
 def read_newest(run: Run) -> tuple[int, TrainState, set[int]] | None:
