@@ -23,8 +23,15 @@ from ddpm_jax.config import build
 from ddpm_jax.datasets import batches as data_batches
 from ddpm_jax.datasets import source as sources
 from ddpm_jax.distributed import mesh
-from ddpm_jax.profiling import compiler_report, hardware, preflight, timing, topology
-from ddpm_jax.profiling import preflight_table as tables
+from ddpm_jax.profiling import (
+    benchmark_table,
+    compiler_report,
+    hardware,
+    preflight,
+    timing,
+    topology,
+    whole_run,
+)
 from ddpm_jax.profiling.timing import Facts
 from ddpm_jax.run import model
 from ddpm_jax.run import sampling as drawing
@@ -33,9 +40,6 @@ from ddpm_jax.run.run import Run
 from ddpm_jax.runtime import console, files, signals
 
 LATE = 700_000  # a step to resume at; its batch should take no longer than that of step 0
-HEADS = "part, batch", "steps/s", "images/s", "ms per step (quartiles)", "FLOPs", "of peak"
-HEADS += ("compiled in",)
-WIDTHS = 24, 10, 10, 28, 12, 9, 0  # of the table's columns
 ALL = "all"
 WITHOUT_DATA = ("train_step", "sampling_step")
 PARTS = (*WITHOUT_DATA, "input_pipeline", "end_to_end")
@@ -212,27 +216,6 @@ def describe(run: Run) -> Facts:
     }
 
 
-def row(name: str, facts: Facts) -> str:
-    """Formats a row of the table."""
-    median, low, high = (
-        f"{1e3 * seconds:.4g}" for seconds in (facts["seconds"], *facts["quartiles"])
-    )
-    share, compile_seconds = facts.get("of_peak"), facts.get("compile_seconds")
-    return align(
-        f"{name.replace('_', ' ')}, {facts['batch_size']}",
-        f"{facts['steps_per_second']:.4g}",
-        f"{facts['images_per_second']:.4g}",
-        f"{median} ({low}-{high})",
-        tables.number(facts.get("flops")),
-        "-" if share is None else f"{share:.1%}",
-        "-" if compile_seconds is None else f"{compile_seconds:.1f} s",
-    )
-
-
-def align(*cells: str) -> str:
-    return "".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True))
-
-
 def benchmark(run: Run, benchmark: Sequence[str]) -> None:
     """Prints the measurements and writes them to benchmark/<device kind>-<devices>.json."""
     report = describe(run)
@@ -240,10 +223,14 @@ def benchmark(run: Run, benchmark: Sequence[str]) -> None:
         f"{run.name} on {run.mesh.size} {report['device']} device(s),"
         f" {report['parameters']:,} parameters, {report['dtype']}"
     )
-    console.say(align(*HEADS))
+    console.say(benchmark_table.head())
     for name, facts in measure(run, choose(benchmark)):
         report[name] = facts
-        console.say(row(name, facts))
+        console.say(benchmark_table.row(name, facts))
+    if trained := report.get("end_to_end", report.get("train_step")):
+        sampled = report.get("sampling_step", {}).get("seconds")
+        report["whole_run"] = whole_run.facts(run, trained["seconds"], sampled)
+        console.say(whole_run.describe(report["whole_run"]))
     file_name = f"{files.file_name_part(report['device'])}-{run.mesh.size}.json"
     path = run.directory / "benchmark" / file_name
     files.write_json(path, report)

@@ -91,6 +91,12 @@ def memory(device_kind: str) -> int | None:
     return None if chip is None else round(chip.memory * GIB)
 
 
+def chips(device_kind: str, devices: int) -> int | None:
+    """Returns the number of chips of so many devices, or None for a device that is not a TPU's."""
+    chip = CHIPS.get(device_kind)
+    return None if chip is None else -(-devices // chip.devices)
+
+
 def peak_flops(device_kind: str) -> float | None:
     """Returns a device's peak bfloat16 FLOP/s, or None if unknown, as for a CPU."""
     if device_kind in CHIPS:

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from ddpm_jax.config import build, data
 from ddpm_jax.datasets import source
 from ddpm_jax.distributed import mesh
-from ddpm_jax.profiling import compiler_report, hardware
+from ddpm_jax.profiling import compiler_report, hardware, whole_run
 from ddpm_jax.profiling import topology as topologies
 from ddpm_jax.profiling.preflight_table import flag, gib, table
 from ddpm_jax.run import model, sampling, state
@@ -217,6 +217,7 @@ def preflight(run: Run, topology: str | None) -> None:
         report["sampling"] = compiler_report.EMPTY | {"fits": None, "clock_ghz": None}
     else:
         report["sampling"] = compile_report(run, sampling_step)
+    report["whole_run"] = whole_run.estimates(run, report)
     files.write_json(path, report)
     for line in table(report):
         console.say(line)

@@ -4,6 +4,8 @@ import shlex
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ddpm_jax.profiling import whole_run
+
 GIB = 1 << 30
 Json = dict[str, Any]
 
@@ -87,6 +89,8 @@ def table(report: Json) -> Iterator[str]:
             yield f"{name}: FLOPs and bytes count one iteration of each loop"
         if program["custom_calls"]:
             yield f"{name}: the cycles of {program['custom_calls']} kernels are not counted"
+    for method, facts in report["whole_run"].items():
+        yield whole_run.describe(facts, method)
     yield verdict(report)
     if sampling["fits"] is False:
         yield f"sampling does not fit ({sampling['why']}); lower sample.batch_size"

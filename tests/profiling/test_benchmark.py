@@ -46,7 +46,9 @@ def test_it_leaves_every_part_s_numbers_and_says_them(run, capsys):
     assert (made["devices"], made["processes"], made["config"]) == (run.mesh.size, 1, "tiny")
     assert made["peak_flops"] is None and made["train_step"]["of_peak"] is None  # of a CPU
     assert made["input_pipeline"]["first_batch_seconds"].keys() == {"0", "700000"}
-    said = capsys.readouterr().out
+    whole, said = made["whole_run"], capsys.readouterr().out
+    assert whole["seconds_per_step"] == made["end_to_end"]["seconds"] and whole["chips"] is None
+    assert f"whole run: {run.train.steps} steps in {whole['hours']:.3g} hours\n" in said
     assert all(name.replace("_", " ") in said for name in benchmark.PARTS) and str(path) in said
     assert [path.name for path in run.directory.iterdir()] == ["benchmark"]
 

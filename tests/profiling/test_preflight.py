@@ -236,6 +236,7 @@ def test_the_table_has_no_row_of_dashes_and_says_why_times_are_missing():
     report |= {"config": "digits", "batch_size": 8, "sampling_batch_size": 8, "estimates": "none"}
     report |= {"custom_calls": 0, "collectives": {}, "optimization_level": "default"}
     report["sampling"] = report | {"flops": None}
+    report["whole_run"] = {}
     lines = list(preflight_table.table(report))
     assert not any(line.split()[-2:] == ["-", "-"] for line in lines)
     assert any(line.split() == ["FLOPs", "2", "G", "-"] for line in lines)
@@ -317,6 +318,12 @@ def test_a_data_parallel_step_waits_for_its_neighbours_twice(compiler, tmp_path)
     assert made["sampling"]["collectives"] == {} and made["sampling"]["fits"]
     assert made["steps_per_second"] == pytest.approx(0.94e9 / made["estimated_cycles"])
     assert made["optimal_seconds"] > 0 and made["custom_calls"] == 0
+    assert "whole run by cycles: 800,000 steps in " in out and " chip-hours on 4 chips" in out
+    by_cycles, ideal = (made["whole_run"][name] for name in ("by cycles", "by XLA's cost model"))
+    assert (
+        by_cycles["hours"] > 800_000 * made["estimated_seconds"] / 3600 and by_cycles["chips"] == 4
+    )
+    assert by_cycles["chip_hours"] == 4 * by_cycles["hours"] > ideal["chip_hours"] > 0
     assert "TPU v3" in made["versions"]["compiler"] and made["optimization_level"] == "O0"
 
 
