@@ -11,6 +11,7 @@ from ddpm_jax.runtime.plotting import Page, Raster
 
 LINE = 1.6 * text.TEXT / 72  # inches: the height of a title's line
 MARGIN = 0.05  # inches beside a title
+SEPARATOR = " · "  # of its parts
 
 
 def save(path: epath.Path, page: Page, title: str = "") -> None:
@@ -35,12 +36,17 @@ def title_lines(title: str, width: int, dpi: float) -> list[Raster]:
 
 
 def break_lines(title: str, inches: float) -> list[str]:
-    """Returns a title's words in lines that are no wider than a number of inches, unless one word is."""
+    """Returns a title in lines that are no wider than a number of inches, unless one word is.
+
+    Lines are broken between parts of the title, and between words only in a part that is wider.
+    """
     lines: list[str] = []
-    for word in title.replace("$", r"\$").split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text.width(longer) <= inches:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
+    for part in title.replace("$", r"\$").split(SEPARATOR):
+        words = [part] if text.width(part) <= inches else part.split()
+        for separator, word in zip([SEPARATOR] + [" "] * len(words), words, strict=False):
+            longer = f"{lines[-1]}{separator}{word}" if lines else word
+            if lines and text.width(longer) <= inches:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+    return [line for line in lines if line]
