@@ -15,7 +15,7 @@ from ddpm_jax.report.comparison import Side
 from ddpm_jax.run import run as runs
 from ddpm_jax.run import sampling, state
 from ddpm_jax.run.run import Run
-from ddpm_jax.runtime import console, figure_files, files, paths, plotting, resumable, signals
+from ddpm_jax.runtime import console, figure_files, files, paths, plotting, resumable, signals, text
 
 IMAGES = 8  # samples of each run
 
@@ -40,7 +40,7 @@ def compare(runs: list[Run], output: str | None) -> None:
     files.write_json(folder / "compare.json", record)
     files.write(folder / "compare.md", comparison_table.markdown(sides, found))
     sheet = plotting.sheet(
-        np.stack(comparison.equal_sizes(images)), [side.name for side in sides], []
+        np.stack(comparison.equal_sizes(images)), [text.literal(side.name) for side in sides], []
     )
     figure_files.save(folder / "samples", sheet)
     panels = comparison_table.panels(sides, found)

@@ -10,7 +10,7 @@ from ddpm_jax.evaluation.results import Curve, Measurement
 from ddpm_jax.report import comparison
 from ddpm_jax.report.chart import with_error
 from ddpm_jax.report.comparison import Comparison, Side
-from ddpm_jax.runtime import plotting
+from ddpm_jax.runtime import plotting, text
 
 ARROWS = {True: " ↑", False: " ↓"}  # of numbers of which higher or lower values are better
 
@@ -123,6 +123,5 @@ def mean_line(label: str, curves: Sequence[Curve]) -> plotting.Line:
     """Returns the mean of curves at the steps that all of them have."""
     columns = [dict(zip(curve.steps, curve.values, strict=True)) for curve in curves]
     steps = sorted(set.intersection(*map(set, columns)))
-    return plotting.Line(
-        steps, [float(np.mean([one[step] for one in columns])) for step in steps], label
-    )
+    values = [float(np.mean([one[step] for one in columns])) for step in steps]
+    return plotting.Line(steps, values, text.literal(label))

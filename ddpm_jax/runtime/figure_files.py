@@ -41,7 +41,7 @@ def break_lines(title: str, inches: float) -> list[str]:
     Lines are broken between parts of the title, and between words only in a part that is wider.
     """
     lines: list[str] = []
-    for part in title.replace("$", r"\$").split(SEPARATOR):
+    for part in text.literal(title).split(SEPARATOR):
         words = [part] if text.width(part) <= inches else part.split()
         for separator, word in zip([SEPARATOR] + [" "] * len(words), words, strict=False):
             longer = f"{lines[-1]}{separator}{word}" if lines else word

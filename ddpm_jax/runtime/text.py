@@ -28,6 +28,11 @@ STYLE: dict[Any, Any] = {  # the keys' type, RcKeyType, cannot be imported witho
 }
 
 
+def literal(text: str) -> str:
+    """Returns a text in which figures show a dollar as such, not as the start of mathematics."""
+    return text.replace("$", r"\$")
+
+
 def width(text: str) -> float:
     """Returns the width of a text in inches."""
     from matplotlib.textpath import TextPath

@@ -9,7 +9,7 @@ from support.command import ddpm
 
 from ddpm_jax.cli import command_line, execute
 from ddpm_jax.evaluation.results import Measurement
-from ddpm_jax.report import compare, comparison
+from ddpm_jax.report import compare, comparison, comparison_table
 from ddpm_jax.run import sampling, state
 from ddpm_jax.runtime import plotting
 
@@ -160,6 +160,22 @@ def test_images_of_other_sizes_are_enlarged_to_the_largest():
     assert (one[0, ::2, ::2, 0] == small[0, ..., 0]).all() and (
         one[0, 1::2, 1::2, 2] == small[0, ..., 0]
     ).all()
+
+
+def test_the_names_of_runs_are_text_in_figures_and_their_curves_are_means_over_seeds(folder):
+    for name in ("a", "b"):
+        rows = [
+            {"step": step, "loss": value} for step, value in ((1, 4.0), (2, 2.0 + (name == "b")))
+        ]
+        (folder / name / "metrics.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows)
+        )
+    (folder / "a").rename(folder / "$a$")
+    sides = sides_of(folder, ["$a$", "b"])
+    (panel,) = comparison_table.panels(sides, comparison.compare(sides))
+    (line,) = panel.lines
+    assert (line.x, line.y) == ([1, 2], [4.0, 2.5])
+    assert line.label == r"\$a\$, b (2 seeds)"
 
 
 def test_runs_of_one_name_are_told_apart_by_their_parents(folder):
