@@ -194,7 +194,7 @@ def test_the_loss_falls_the_average_follows_and_a_grid_is_drawn(tiny, tmp_path, 
     gap = jax.tree.map(jnp.subtract, final.params, optimizer.ema_params(final.opt_state))
     assert 0.0 < float(optax.global_norm(gap)) < 0.2 * float(optax.global_norm(final.params))
     grid = np.asarray(Image.open(tmp_path / "samples" / "60-grid.png"))
-    assert grid.shape == (17 * 30, 17 * 30)  # 2x2 images of 8 pixels and a line, 30 times enlarged
+    assert grid.shape == (17 * 45, 17 * 45)  # 2x2 images of 8 pixels and a line, 45 times enlarged
 
 
 def test_training_and_its_bound_say_what_they_do_while_they_do_it(tiny, tmp_path, monkeypatch):

@@ -235,7 +235,7 @@ def test_the_best_checkpoint_is_the_highest_of_scores_and_the_lowest_of_distance
 MAY_CHANGE = (  # between one start of a run and the next
     *("data.data_dir", "model.dtype", "parallel", "sample", "eval", "train.steps"),
     *("train.on_nonfinite", "train.log_every", "train.checkpoint_every", "train.sample_every"),
-    "train.keep_every",
+    *("train.keep_every", "train.checkpoint_minutes", "train.tracker"),
 )
 
 
