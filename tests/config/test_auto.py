@@ -110,7 +110,9 @@ def test_a_section_that_is_missing_or_no_section_is_left_to_the_checks_of_sectio
 
 
 @pytest.mark.parametrize("row, parameters", [("laptop", 1_113_955), ("gpu", None)])
-def test_a_row_is_a_run_and_says_what_it_chose_and_why(row, parameters, tmp_path, capsys):
+def test_a_row_is_a_run_and_says_what_it_chose_and_why(
+    unchecked, row, parameters, tmp_path, capsys
+):
     size = 32 if row == "laptop" else 64
     run = built(load("image_folder", row), tmp_path, size)
     said = capsys.readouterr().out.splitlines()
