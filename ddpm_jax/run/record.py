@@ -29,6 +29,7 @@ CHANGEABLE = (
     "eval.",
 )
 RESULTS = ("checkpoints", "samples", "eval", "figures", "codec")  # folders of what training led to
+TRAINING_IMAGES = "training-images.png"  # in samples/, written before anything is trained
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint whose save was interrupted
 AUTO = "auto"  # the value of a field that fits itself; a run that has a choice stored keeps it
 # Fields that older configs lack, with the values that reproduce what the program did without them.
@@ -92,7 +93,7 @@ def is_untrained(workdir: epath.Path, record: dict) -> bool:
         return False
     folders = [workdir / name for name in RESULTS]
     found = [path.name for folder in folders if folder.exists() for path in folder.iterdir()]
-    return all(UNFINISHED in name for name in found)
+    return all(UNFINISHED in name or name == TRAINING_IMAGES for name in found)
 
 
 def write(

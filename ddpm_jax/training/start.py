@@ -10,7 +10,7 @@ from ddpm_jax.datasets import batches, pixels
 from ddpm_jax.datasets.source import Indices, Source
 from ddpm_jax.diffusion import Schedule
 from ddpm_jax.distributed import mesh
-from ddpm_jax.run import sampling
+from ddpm_jax.run import record, sampling
 from ddpm_jax.run import state as states
 from ddpm_jax.run.run import Run
 from ddpm_jax.run.state import TrainState
@@ -60,10 +60,13 @@ def describe_signal(sched: Schedule) -> str:
     )
 
 
-def show_images(run: Run, source: Source) -> None:
-    """Writes samples/training-images.png: the first training images, as they are trained on, like a sample grid."""
-    path = run.directory / "samples" / "training-images.png"
-    if not run.train.sample_every or path.exists():
+def show_images(run: Run, source: Source, step: int) -> None:
+    """Writes samples/training-images.png: the first training images, as they are trained on, like a sample grid.
+
+    A run that is resumed at 'step' keeps the file that it has.
+    """
+    path = run.directory / "samples" / record.TRAINING_IMAGES
+    if not run.train.sample_every or (step > 0 and path.exists()):
         return
     count = min(run.train.grid.count, source.count)
     classes = sampling.classes_in_turn(run.model, run.train.grid.chain)

@@ -99,7 +99,7 @@ def train(run: Run) -> None:
     record.write(run.directory, run.config, run.model.shape, run.model.levels, labels)
     if labelled and not class_names.are_numbers(source.names):
         console.say(f"labels   {class_names.table(source.names)}")
-    start.show_images(run, source)
+    start.show_images(run, source, first)
     step_fn, draw = compiled_step(run), grid_program(run)
     rows = mesh.local_rows(settings.batch_size)
     keep = (settings.keep, settings.keep_every, settings.keep_best)

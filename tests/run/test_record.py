@@ -32,7 +32,7 @@ def test_where_nothing_was_trained_another_config_may_take_the_folder_and_says_s
 ):
     for name in ("checkpoints/2.orbax-checkpoint-tmp", "samples", "eval"):
         (folder / name).mkdir(parents=True)
-    for name in ("events.out.tfevents", "lock"):
+    for name in ("events.out.tfevents", "lock", "samples/training-images.png"):
         (folder / name).write_text("")
     (folder / "metrics.jsonl").write_text('{"step": 1}\n')  # before the first of log_every steps
     config = other(tiny)

@@ -18,19 +18,23 @@ def shown(run):
 def test_they_are_the_images_of_the_first_batch_as_they_are_trained_on(loud_run):
     run = loud_run(**{"train.sample_every": 2, "train.grid.count": 16})
     source = run.data.open("train")
-    start.show_images(run, source)
+    start.show_images(run, source, 0)
     first = source.read(batches.batch_indices(source.count, run.seed, 16, 0))
     np.testing.assert_array_equal(shown(run), images.grid(pixels.stretch(first, source.levels)))
     path = run.directory / "samples" / "training-images.png"
     path.write_bytes(b"")
-    start.show_images(run, source)  # as a resumed run does
+    start.show_images(run, source, 4)  # as a resumed run does
     assert path.read_bytes() == b""
+    start.show_images(
+        run, source, 0
+    )  # as another config does in a folder where nothing was trained
+    assert path.read_bytes()
 
 
 def test_each_class_has_a_row_of_its_own(loud_run):
     run = loud_run("conditional", **{"train.sample_every": 2, "train.grid.count": 30})
     source = batches.load(run.data.open("train"), labelled=True)
-    start.show_images(run, source)
+    start.show_images(run, source, 0)
     grid, known = shown(run), pixels.stretch(source.records, source.levels)
     assert grid.shape == (10 * 9 - 1, 3 * 9 - 1, 1)
     for row in range(10):
@@ -50,5 +54,5 @@ def test_without_enough_images_of_a_class_they_come_as_they_are():
 @pytest.mark.parametrize("fields", [{"train.sample_every": 0}])
 def test_a_run_without_sample_grids_has_no_such_picture(loud_run, fields):
     run = loud_run(**fields)
-    start.show_images(run, run.data.open("train"))
+    start.show_images(run, run.data.open("train"), 0)
     assert not (run.directory / "samples").exists()
