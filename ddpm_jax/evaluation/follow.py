@@ -54,7 +54,7 @@ def evaluate_step(run: Run, step: int) -> None:
     try:
         evaluate.evaluate(run._replace(checkpoints=folder / "checkpoints"))
     except checkpoint.Damaged:
-        if (run.checkpoints / f"{step}").exists():
+        if remains(run.checkpoints / f"{step}"):
             raise
         console.say(f"checkpoint {step} was deleted while it was being copied, and is skipped")
         folder.rmtree()
@@ -75,6 +75,15 @@ def evaluate_step(run: Run, step: int) -> None:
     folder.rmtree()
     console.say(f"best so far  step {best}, {name} {rows[best][name]:.4g}")
     print_comparison(run, step, rows[step])
+
+
+def remains(folder: epath.Path) -> bool:
+    """Returns whether a folder still exists after the seconds that its deletion, if it is under way, may take."""
+    for _ in range(50):
+        if not folder.exists():
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def copy(source: epath.Path, target: epath.Path) -> bool:
