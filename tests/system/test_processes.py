@@ -122,8 +122,11 @@ def test_two_processes_save_by_the_clock_of_the_first_and_resume(alone, digits, 
     args += ["--config.train.checkpoint_every=1000000", "--config.train.checkpoint_minutes=0.01"]
     saved = tmp_path / "checkpoints"
     first, second = start_all([*args, "--config.train.steps=100000"], 1, 2)
-    while not saved.exists() or sum(path.name.isdigit() for path in saved.iterdir()) < 4:
+    seen = set()  # all in turn, as the oldest are deleted
+    while len(seen) < 4:
         assert [first.poll(), second.poll()] == [None, None]
+        if saved.exists():
+            seen |= {path.name for path in saved.iterdir() if path.name.isdigit()}
         time.sleep(0.01)
     second.send_signal(signal.SIGTERM)
     said = finish(first, second)
